@@ -1,0 +1,206 @@
+"""The table of options: every key, how it is read, its default and what it is for.
+
+A field is a row: `chat.users` is the TOML key, ASYNCLOAD_CHAT_USERS the variable, --asyncload-chat-users the flag, and
+`settings.chat.users` the typed value. Durations are float seconds, sizes int bytes, percentages float percent.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from asyncload_lib.units import (
+    Kind,
+    choice,
+    choices,
+    directory,
+    duration,
+    flag,
+    number,
+    percentage,
+    size,
+    text,
+    texts,
+    url,
+    url_path,
+    whole,
+)
+from asyncload_lib.vm_list import Vm, vms
+
+__all__ = ["SCENARIOS", "Option", "Options", "option_rows"]
+
+T = TypeVar("T")
+TomlValue = str | int | float | bool | Sequence[str]
+
+SCENARIOS = ("chat", "redis", "mixed", "vm_health")
+
+TOKEN = text(r"[!-~]{1,256}", "1 to 256 printable characters without space")
+# Keys are found again by prefix: a glob character in it would match the keys of somebody else.
+KEY_PREFIX = text(r"[\w:./-]{1,64}", "1 to 64 of letters, digits and _ : . / -")
+CRITERIA = texts(";", 'a list of criteria, such as ["chat p95 < 2 s"]; in one line parted by ";"')
+PATH = directory()
+HTTP = url("http", "https")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row: its key, its kind, its default as TOML writes it, and the three spellings of its name."""
+
+    key: str
+    kind: Kind[Any]
+    default: TomlValue | None
+    help: str
+    secret: bool = False
+    local: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The name of the environment variable."""
+        return "ASYNCLOAD_" + self.key.replace(".", "_").upper()
+
+    @property
+    def flag(self) -> str:
+        """The flag of the `locust` command."""
+        return "--asyncload-" + self.key.replace(".", "-").replace("_", "-")
+
+    @property
+    def dest(self) -> str:
+        """The attribute under which an argparse namespace keeps the flag's value."""
+        return self.flag[2:].replace("-", "_")
+
+
+@overload
+def row(kind: Kind[T], default: None, help: str, *, secret: bool = ..., local: bool = ...) -> T | None: ...
+@overload
+def row(kind: Kind[T], default: TomlValue, help: str, *, secret: bool = ..., local: bool = ...) -> T: ...
+def row(kind: Kind[T], default: TomlValue | None, help: str, *, secret: bool = False, local: bool = False) -> T | None:
+    """Declare an option as a dataclass field; `local` ones differ between machines without changing the run."""
+    value = None if default is None else kind.check(default)
+    return field(default=value, metadata={"row": Option("", kind, default, help, secret, local)})
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Chat traffic."""
+
+    users: int = row(whole(1), 50, "users of the burst and of the sustained phase")
+    few_users: int = row(whole(1), 5, "users of the phase that shows the latency without load")
+    sustain: float = row(duration(0, 86_400), "15s", "length of the sustained phase")
+    path: str = row(url_path(), "/api/chat", "where a message is posted")
+    stream_path: str = row(url_path(), "/api/chat/stream", "where a message is posted that is answered as a stream")
+    health_path: str = row(url_path(), "/api/chat/health", "health of the chat service")
+    message_field: str = row(choice("message", "content"), "message", "name of the field that carries the message")
+    timeout: float = row(duration(0.001, 3600), "30s", "when an answer is given up")
+    think_median: float = row(duration(0, 3600), "1s", "median time a user thinks between two messages")
+    message_median: int = row(whole(1, 100_000), 80, "median length of a message in characters")
+    turns_mean: float = row(number(1, 1000), 4, "mean number of messages in a conversation")
+
+
+@dataclass(frozen=True, slots=True)
+class Redis:
+    """Redis operations."""
+
+    url: str | None = row(url("redis", "rediss", "unix"), None, "the Redis under test; without it, the demo's")
+    operations: int = row(whole(1), 100, "concurrent operations of the redis scenario")
+    max_connections: int = row(whole(1, 10_000), 100, "size of the connection pool")
+    timeout: float = row(duration(0.001, 3600), "5s", "when an operation is given up")
+    key_prefix: str = row(KEY_PREFIX, "asyncload:", "what every written key begins with")
+    value_bytes: int = row(whole(1, 16_777_216), 256, "size of a value in bytes")
+    ttl: float = row(duration(1, 86_400), "60s", "when a written key expires by itself")
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """File operations."""
+
+    operations: int = row(whole(1, 100_000), 25, "concurrent file operations")
+    directory: Path | None = row(PATH, None, "where files are written; None: a temporary one", local=True)  # noqa: RUF009
+    bytes: int = row(size(1, 2**30), "64KiB", "size of a file")
+    max_bytes: int = row(size(1, 2**40), "256MiB", "what all files together may take at one time")
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Files and Redis at the same time."""
+
+    redis_operations: int = row(whole(1, 100_000), 25, "Redis operations beside the file operations")
+
+
+@dataclass(frozen=True, slots=True)
+class VmHealth:
+    """Health checks of the machines in `vms`."""
+
+    timeout: float = row(duration(0.001, 3600), "5s", "when a machine counts as down")
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """How event loops are watched."""
+
+    limit: float = row(duration(0.001, 60), "10ms", "a stall longer than this is a blocked loop")
+    period: float = row(duration(0.001, 10), "5ms", "time between two heartbeats; at most loop.limit")
+    probe_path: str = row(url_path(), "/asyncload/loop", "where the target mounts the loop probe")
+    probe_token: str | None = row(TOKEN, None, "what the probe asks for in X-Asyncload-Token", secret=True)
+    witness_path: str = row(url_path(), "/api/health", "trivial endpoint that shows a stall from outside")
+    witness_rate: float = row(number(1, 1000), 50, "requests per second to loop.witness_path")
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The blocking service that the improvement is measured against."""
+
+    enabled: bool = row(flag(), True, "run the blocking baseline of every scenario")
+    host: str | None = row(HTTP, None, "the unconverted service; without it, the demo's blocking twin")
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """The embedded target, used when no host is given."""
+
+    mode: str = row(choice("async", "blocking"), "async", "blocking: its backend blocks its loop, so the run must fail")
+    model_time: float = row(duration(0, 60), "200ms", "simulated time of a model for one answer")
+    network_delay: float = row(duration(0, 10), "5ms", "simulated network delay to Redis, each way")
+    vm_delay: float = row(duration(0, 60), "20ms", "simulated time of one health check")
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """Limits of the load generator itself; beyond them the run is invalid."""
+
+    max_cpu: float = row(percentage(1, 100), 90, "CPU of one generator process")
+    max_loop_lag: float = row(duration(0.001, 60), "50ms", "p99 lag of the loop that runs the users")
+    max_hub_lag: float = row(duration(0.001, 60), "250ms", "p99 lag of Locust's own loop")
+    max_send_delay: float = row(duration(0.001, 60), "100ms", "p99 delay between intended and real start")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """All options; a field that is itself a dataclass is a TOML table."""
+
+    out: Path = row(PATH, "reports/performance", "where results and reports are written", local=True)  # noqa: RUF009
+    seed: int = row(whole(0, 2**63 - 1), 1, "seed of messages, think times and keys")
+    host: str | None = row(HTTP, None, "the service under test, as Locust's -H; without it, the demo")
+    scenarios: tuple[str, ...] = row(choices(*SCENARIOS), [*SCENARIOS], "scenarios of the suite, in this order")
+    stop_timeout: float = row(duration(0, 3600), "10s", "how long running operations may end after a phase")
+    criteria: tuple[str, ...] = row(CRITERIA, [], "one on the same subject and metric replaces the default")
+    criteria_defaults: bool = row(flag(), True, "apply the default criteria")
+    vms: tuple[Vm, ...] = row(vms(), [], "machines whose health is checked; without them, the demo's six")
+    chat: Chat = Chat()
+    redis: Redis = Redis()
+    files: Files = Files()
+    mixed: Mixed = Mixed()
+    vm_health: VmHealth = VmHealth()
+    loop: Loop = Loop()
+    baseline: Baseline = Baseline()
+    demo: Demo = Demo()
+    generator: Generator = Generator()
+
+
+def option_rows(table: Any = Options, prefix: str = "") -> Iterator[Option]:
+    """Yield every row in the order of the fields."""
+    for column in fields(table):
+        if is_dataclass(column.default):
+            yield from option_rows(column.default, f"{column.name}.")
+        elif "row" in column.metadata:
+            declared: Option = column.metadata["row"]
+            yield replace(declared, key=prefix + column.name)

@@ -1,0 +1,219 @@
+"""Kinds of values a setting can have: how each is read, which values are allowed, in which unit it is kept.
+
+Durations are kept as float seconds, sizes as int bytes, percentages as float percent. A TOML file brings numbers and
+booleans as such; environment and command line bring text, which `from_text` turns into what the file would hold.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+from urllib.parse import urlsplit
+
+__all__ = [
+    "DURATION_UNITS",
+    "Kind",
+    "NotAllowedError",
+    "choice",
+    "choices",
+    "directory",
+    "duration",
+    "flag",
+    "number",
+    "percentage",
+    "redact",
+    "shown",
+    "size",
+    "text",
+    "texts",
+    "url",
+    "url_path",
+    "whole",
+]
+
+T = TypeVar("T")
+
+DURATION_UNITS: Mapping[str, float] = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+SIZE_UNITS: Mapping[str, float] = {
+    "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
+}  # fmt: skip
+
+_QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z%]*)\s*", re.ASCII)
+# Up to the last @: a password may hold characters that end a host name, and none of them may be shown.
+_USER_INFO = re.compile(r"(?<=://)(?:([^:@/?#\s]*):)?\S*@")
+_SECRET_PARAMETER = re.compile(r"([?&][^=&#\s]*(?:pass|pwd|token|secret|key|auth|sig)[^=&#\s]*=)[^&#\s]+", re.I)
+
+
+class NotAllowedError(ValueError):
+    """A compound value is not allowed; `details` has one clause for each part that is wrong."""
+
+    def __init__(self, details: Iterable[str]) -> None:
+        self.details = tuple(details)
+        super().__init__("; ".join(self.details))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """How one sort of value is read: `check` takes what TOML holds and raises ValueError when it is not allowed."""
+
+    allowed: str
+    check: Callable[[object], T]
+    from_text: Callable[[str], object] = str
+    unit: str = ""
+
+
+def shown(value: object) -> str:
+    """Return `value` for a message: one line, printable, passwords hidden, cut to 80 characters."""
+    try:
+        line = repr(redact(value) if isinstance(value, str) else value)
+    except ValueError:  # CPython refuses to print an int of more than 4300 digits
+        return "a number of thousands of digits"
+    return line if len(line) <= 80 else line[:77] + "..."
+
+
+def redact(line: str) -> str:
+    """Return `line` with passwords in URLs and secret query parameters replaced by `***`."""
+    line = _USER_INFO.sub(lambda match: f"{match[1]}:***@" if match[1] is not None else "***@", line)
+    return _SECRET_PARAMETER.sub(r"\1***", line)
+
+
+def _quantity(value: object, units: Mapping[str, float], low: float, high: float) -> float:
+    """Return a bare number, or a number with one of `units`, as a float within low..high."""
+    factor = 1.0
+    if isinstance(value, str):
+        match = _QUANTITY.fullmatch(value)
+        if match is None or (match[2] and match[2] not in units):
+            raise ValueError(value)
+        value, factor = float(match[1]), units.get(match[2], 1.0)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(value)
+    if not low <= value * factor <= high:  # also refuses NaN
+        raise ValueError(value)
+    return float(value * factor)
+
+
+def whole(low: int = 0, high: int = 1_000_000) -> Kind[int]:
+    """A whole number within low..high."""
+
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(value)
+        return value
+
+    return Kind(f"a whole number from {low} to {high}", check, int)
+
+
+def number(low: float, high: float) -> Kind[float]:
+    """A number within low..high."""
+    return Kind(f"a number from {low:g} to {high:g}", lambda value: _quantity(value, {}, low, high))
+
+
+def duration(low_s: float = 0.0, high_s: float = 86_400.0) -> Kind[float]:
+    """A duration: seconds, or text with a unit (us, ms, s, m, h); kept in seconds."""
+    allowed = f'a duration from {low_s:g} s to {high_s:g} s, such as 15, "15s", "200 ms" or "1m"'
+    return Kind(allowed, lambda value: _quantity(value, DURATION_UNITS, low_s, high_s), unit="s")
+
+
+def size(low_bytes: int, high_bytes: int) -> Kind[int]:
+    """A size: bytes, or text with a unit (kB, MB, GB, KiB, MiB, GiB); kept in bytes."""
+
+    def check(value: object) -> int:
+        size_bytes = _quantity(value, SIZE_UNITS, low_bytes, high_bytes)
+        if not size_bytes.is_integer():
+            raise ValueError(value)
+        return int(size_bytes)
+
+    return Kind(f'a size from {low_bytes} to {high_bytes} bytes, such as 65536, "64KiB" or "1 MB"', check, unit="bytes")
+
+
+def percentage(low: float = 0.0, high: float = 100.0) -> Kind[float]:
+    """A percentage such as 90 or "90 %"; kept in percent."""
+    allowed = f'a percentage from {low:g} to {high:g}, such as 90 or "90 %"'
+    return Kind(allowed, lambda value: _quantity(value, {"%": 1.0}, low, high), unit="%")
+
+
+def flag() -> Kind[bool]:
+    """A switch: true or false."""
+
+    def check(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError(value)
+        return value
+
+    return Kind("true or false", check, lambda line: {"true": True, "false": False}.get(line.strip().lower()))
+
+
+def text(pattern: str, allowed: str) -> Kind[str]:
+    """A text of at most 4096 printable characters that matches `pattern` from its first to its last character."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or len(value) > 4096 or not value.isprintable() or not compiled.fullmatch(value):
+            raise ValueError(value)
+        return value
+
+    return Kind(allowed, check)
+
+
+def choice(*names: str) -> Kind[str]:
+    """One of `names`."""
+    return text("|".join(map(re.escape, names)), "one of " + ", ".join(names))
+
+
+def _split(separator: str) -> Callable[[str], object]:
+    return lambda line: [part.strip() for part in line.split(separator) if part.strip()]
+
+
+def choices(*names: str) -> Kind[tuple[str, ...]]:
+    """At least one of `names`, none twice; the order is kept."""
+
+    def check(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
+            raise ValueError(value)
+        if unknown := [shown(name) for name in value if name not in names]:
+            raise NotAllowedError([f"{', '.join(unknown)} is unknown; there are {', '.join(names)}"])
+        if len(set(value)) < len(value):
+            raise NotAllowedError([f"a name stands there twice: {', '.join(value)}"])
+        return tuple(value)
+
+    return Kind(f"a list of at least one of {', '.join(names)}", check, _split(","))
+
+
+def texts(separator: str, allowed: str) -> Kind[tuple[str, ...]]:
+    """A list of texts; `separator` parts them in one line."""
+
+    def check(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(line, str) and line.isprintable() for line in value):
+            raise ValueError(value)
+        return tuple(value)
+
+    return Kind(allowed, check, _split(separator))
+
+
+def directory() -> Kind[Path]:
+    """A path to a directory, which need not exist."""
+    as_text = text(r".*\S.*", "")
+    return Kind("a path", lambda value: Path(as_text.check(value)))
+
+
+def url_path() -> Kind[str]:
+    """The path of a URL: it begins with one slash, so that it can never name another host."""
+    return text(r"/(?!/)[!-\[\]-~]*", 'a path that begins with one "/", such as "/api/chat", without spaces')
+
+
+def url(*schemes: str) -> Kind[str]:
+    """A URL with one of `schemes` and a host (`unix` has a path in its place); no spaces, ASCII only."""
+    shape = text(r"[!-~]+", "")
+
+    def check(value: object) -> str:
+        address = shape.check(value)
+        parts = urlsplit(address)  # raises ValueError for a malformed IPv6 host
+        if parts.scheme not in schemes or parts.port == 0 or "\\" in parts.netloc:  # .port raises ValueError when bad
+            raise ValueError(value)
+        if not (parts.path.strip("/") if parts.scheme == "unix" else parts.hostname):
+            raise ValueError(value)
+        return address
+
+    example = {"http": "http://127.0.0.1:8001", "redis": "redis://127.0.0.1:6379/0"}[schemes[0]]
+    return Kind(f"a URL with {' or '.join(f'{scheme}://' for scheme in schemes)}, such as {example}", check)
