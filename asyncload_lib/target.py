@@ -1,0 +1,37 @@
+"""Where the load goes: the addresses of the system under test, configured or embedded."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from asyncload_lib.vm_list import Vm
+
+__all__ = ["Target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The system under test; an address that is None was not configured and is never guessed.
+
+    `host`: chat backend; `baseline_host`: the same backend, blocking; `probe_url`, `probe_token`: its event-loop probe;
+    `simulated`: what an embedded target makes up, in seconds by name.
+    """
+
+    host: str | None = None
+    baseline_host: str | None = None
+    redis_url: str | None = None
+    vms: tuple[Vm, ...] = ()
+    probe_url: str | None = None
+    probe_token: str | None = None
+    witness_url: str | None = None
+    embedded: bool = False
+    mode: str | None = None
+    simulated: dict[str, float] | None = field(default=None)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain types for a message to a worker."""
+        return {**asdict(self), "vms": [asdict(vm) for vm in self.vms]}
+
+    @classmethod
+    def from_wire(cls, data: dict[str, Any]) -> "Target":
+        """Rebuild what `to_wire` returned."""
+        return cls(**{**data, "vms": tuple(Vm(**vm) for vm in data["vms"])})

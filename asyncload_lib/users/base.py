@@ -1,0 +1,205 @@
+"""A Locust user whose tasks are coroutines.
+
+Locust keeps spawning, counting and stopping users as greenlets; the greenlet of an `AsyncUser` only parks while the
+user's coroutine runs on the process's loop thread. Everything below `_main` runs on that thread.
+"""
+
+import asyncio
+import inspect
+import logging
+import random
+import traceback
+from typing import Any, ClassVar
+
+import gevent
+import gevent.event
+from locust import User
+from locust.exception import RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
+from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING
+
+from asyncload_lib.eventloop.thread import LoopThread
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
+from asyncload_lib.users.measure import CONTROL_FLOW, Measurement
+
+__all__ = ["AsyncUser", "loop_thread"]
+
+logger = logging.getLogger(__name__)
+
+_loop_thread = LoopThread()
+
+
+def loop_thread() -> LoopThread:
+    """Return this process's loop thread, started on first use and again after a fork."""
+    _loop_thread.start()
+    return _loop_thread
+
+
+class AsyncUser(User):
+    """A user of any protocol: `@task`, `on_start` and `on_stop` are `async def`, the rest is as on `locust.User`.
+
+    Raises TypeError when a subclass is defined with a task, `on_start` or `on_stop` that is not `async def`.
+    """
+
+    abstract = True
+
+    settings: ClassVar[Settings] = Settings()
+    """The settings of the run."""
+    target: ClassVar[Target] = Target()
+    """The addresses of the run, those of the embedded target among them."""
+    run_id: ClassVar[str] = "run"
+    """Names the run in request ids."""
+
+    STOP_LIMIT_S = 10.0
+    """How long a killed user may spend in its `finally` blocks and `on_stop` before its greenlet gives it up."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for entry in cls.tasks:
+            if isinstance(entry, type):
+                raise TypeError(
+                    f"{cls.__name__}: {entry.__name__} is a TaskSet, whose tasks run on greenlets; "
+                    "an AsyncUser takes only `async def` tasks, written on the user class itself"
+                )
+            if not inspect.iscoroutinefunction(entry):
+                name = getattr(entry, "__name__", repr(entry))
+                raise TypeError(f"{cls.__name__}: task {name} is a plain function; write `async def {name}`")
+        for name in ("on_start", "on_stop"):
+            if not inspect.iscoroutinefunction(getattr(cls, name)):
+                raise TypeError(f"{cls.__name__}: {name} is a plain function; write `async def {name}`")
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self.loop_thread = loop_thread()
+        self._stop_requested = False
+        self._waiting = False
+        self._coroutine_task: asyncio.Task[None] | None = None
+        self._finished = gevent.event.Event()
+
+    # -- for subclasses; on the loop -----------------------------------------------------------------------------
+
+    async def on_start(self) -> None:  # type: ignore[override]
+        """Called once when the user starts."""
+
+    async def on_stop(self) -> None:
+        """Called once when the user stops."""
+
+    def measure(
+        self,
+        request_type: str,
+        name: str,
+        *,
+        context: dict[str, Any] | None = None,
+        intended_ns: int | None = None,
+    ) -> Measurement:
+        """Return an async context manager that records its block as one request; see `Measurement`."""
+        return Measurement(self, request_type, name, context, intended_ns)
+
+    async def wait(self) -> None:  # type: ignore[override]
+        """Sleep for `wait_time()` seconds; a stop ends the sleep at once."""
+        if self._stop_requested:
+            raise StopUser
+        seconds = self.wait_time()
+        self._waiting = True
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._waiting = False
+
+    # -- Locust's side; on the hub -------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Park the user's greenlet until its coroutine is done; a killed greenlet cancels it."""
+        self._state = LOCUST_STATE_RUNNING
+        self.loop_thread.post(self._begin)
+        try:
+            self._finished.wait()
+        except gevent.GreenletExit:
+            self.loop_thread.post(self._cancel)
+            if not self._finished.wait(self.STOP_LIMIT_S):
+                logger.error("%s did not stop within %g s after it was killed", self, self.STOP_LIMIT_S)
+
+    def stop(self, force: bool = False) -> bool:
+        """Stop the user: at once (`force`), or after its current task and without its wait; True if it is gone."""
+        if force or self._state is None:
+            self._group.killone(self._greenlet)
+            return True
+        self._state = LOCUST_STATE_STOPPING
+        self.loop_thread.post(self._stop_gracefully)
+        return False
+
+    def fire_request(self, event: dict[str, Any]) -> None:
+        """Fire Locust's `request` event; what a listener raises to steer the user reaches its coroutine."""
+        try:
+            self.environment.events.request.fire(**event)
+        except CONTROL_FLOW as steering:
+            logger.info("%s stopped by a request listener: %r", self, steering)
+            self.loop_thread.post(self._stop_gracefully)
+
+    # -- the coroutine; on the loop ------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._coroutine_task = asyncio.get_running_loop().create_task(self._main(), name=type(self).__name__)
+        # Not a `finally` in _main: a task that is cancelled before its first step never enters its body.
+        self._coroutine_task.add_done_callback(lambda _: self.loop_thread.to_hub(self._finished.set))
+
+    def _cancel(self) -> None:
+        # The flag as well: an awaitable whose result has just arrived may let go of the cancellation.
+        self._stop_requested = True
+        if self._coroutine_task is not None:
+            self._coroutine_task.cancel()
+
+    def _stop_gracefully(self) -> None:
+        self._stop_requested = True
+        if self._waiting:
+            self._cancel()
+
+    async def _main(self) -> None:
+        try:
+            if await self._start():
+                try:
+                    await self._run_tasks()
+                except (StopUser, StopTest, asyncio.CancelledError):
+                    await self.on_stop()
+        except asyncio.CancelledError:
+            pass  # a second kill, during on_stop
+        except Exception as error:
+            if not isinstance(error, (StopUser, StopTest)):
+                self._report_error(error)
+
+    async def _start(self) -> bool:
+        """Run `on_start`; False if the user must not go on."""
+        try:
+            await self.on_start()
+        except (StopUser, StopTest, asyncio.CancelledError):
+            await self.on_stop()
+            return False
+        return True
+
+    async def _run_tasks(self) -> None:
+        tasks: list[Any] = self.tasks
+        if not tasks:
+            raise RuntimeError(f"{type(self).__name__} has no tasks: mark an `async def` method with @task")
+        while not self._stop_requested:
+            try:
+                await random.choice(tasks)(self)
+            except RescheduleTaskImmediately:
+                await asyncio.sleep(0)
+                continue
+            except RescheduleTask:
+                pass
+            except (StopUser, StopTest):
+                raise
+            except Exception as error:
+                self._report_error(error)
+                if not self.environment.catch_exceptions:
+                    raise StopUser from error
+            await self.wait()
+        raise StopUser
+
+    def _report_error(self, error: Exception) -> None:
+        self.loop_thread.to_hub(self._fire_error, error)
+
+    def _fire_error(self, error: Exception) -> None:
+        logger.error("%s\n%s", error, "".join(traceback.format_exception(error)))
+        self.environment.events.user_error.fire(user_instance=self, exception=error, tb=error.__traceback__)

@@ -1,0 +1,152 @@
+"""The same operations the way an unconverted service does them: blocking calls, one after another.
+
+(The chat baseline needs no user of its own: the same users talk to a backend that blocks its loop.) These are plain
+Locust users; each does one pass, as one client, and reports its operations like any other request.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import redis
+import requests
+from locust import User, task
+from locust.exception import StopUser
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from asyncload_lib.users.base import AsyncUser, loop_thread
+from asyncload_lib.users.files import FileSpace, file_space
+from asyncload_lib.users.phases import gate
+from asyncload_lib.vm_list import Vm
+
+__all__ = ["MixedBaselineUser", "RedisBaselineUser", "VmBaselineUser"]
+
+
+class _BaselineUser(User):
+    """One pass of blocking operations, begun at the release and counted out at its end."""
+
+    abstract = True
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self.loop_thread = loop_thread()
+        self.settings = AsyncUser.settings
+        self.target = AsyncUser.target
+
+    @task
+    def one_pass(self) -> None:
+        self.loop_thread.call(gate.enter())
+        try:
+            for operation in self.operations():
+                operation()
+        finally:
+            self.loop_thread.post(gate.leave)
+        raise StopUser
+
+    def operations(self) -> Iterator[Callable[[], None]]:
+        """Yield the operations of the pass in order."""
+        raise NotImplementedError
+
+    @contextmanager
+    def measured(self, request_type: str, name: str) -> Iterator[None]:
+        """Report the block as one request; an exception is its failure and goes no further."""
+        error: Exception | None = None
+        start_time, begun_ns = time.time(), time.perf_counter_ns()
+        try:
+            yield
+        except Exception as exception:
+            error = exception
+        ended_ns = time.perf_counter_ns()
+        self.environment.events.request.fire(
+            request_type=request_type,
+            name=name,
+            response_time=(ended_ns - begun_ns) / 1e6,
+            response_length=0,
+            exception=error,
+            context=self.context(),
+            start_time=start_time,
+            url=None,
+            response=None,
+            ended_ns=ended_ns,
+        )
+
+    def redis_operations(self, count: int) -> Iterator[Callable[[], None]]:
+        """Yield `count` times SET with expiry, GET, compare, on one blocking connection."""
+        options = self.settings.redis
+        client = redis.Redis.from_url(
+            self.target.redis_url or "",
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=options.timeout,
+            socket_connect_timeout=options.timeout,
+        )
+
+        def operation() -> None:
+            key = f"{options.key_prefix}baseline:{secrets.token_hex(8)}"
+            value = secrets.token_hex(max(options.value_bytes // 2, 1)).encode()
+            with self.measured("REDIS", "set+get"):
+                client.set(key, value, px=max(int(options.ttl * 1000), 1))
+                if client.get(key) != value:
+                    raise ValueError("the value read is not the value written")
+
+        for _ in range(count):
+            yield operation
+        client.close()
+
+    def file_operations(self, count: int) -> Iterator[Callable[[], None]]:
+        """Yield `count` file round trips, called directly."""
+        space: FileSpace = file_space(self.loop_thread, self.settings)
+        size_bytes = self.settings.files.bytes
+
+        def operation() -> None:
+            payload = secrets.token_bytes(size_bytes)
+            with self.measured("FILE", "write+read"):
+                space.reserve(size_bytes)
+                try:
+                    space.round_trip(payload)
+                finally:
+                    space.free(size_bytes)
+
+        for _ in range(count):
+            yield operation
+
+
+class RedisBaselineUser(_BaselineUser):
+    """`redis.operations` times SET and GET through a sync client, one after another."""
+
+    abstract = True
+
+    def operations(self) -> Iterator[Callable[[], None]]:
+        yield from self.redis_operations(self.settings.redis.operations)
+
+
+class MixedBaselineUser(_BaselineUser):
+    """File and Redis operations in turn, one after another."""
+
+    abstract = True
+
+    def operations(self) -> Iterator[Callable[[], None]]:
+        yield from self.file_operations(self.settings.files.operations)
+        yield from self.redis_operations(self.settings.mixed.redis_operations)
+
+
+class VmBaselineUser(_BaselineUser):
+    """Every machine asked in turn, each after the answer of the one before."""
+
+    abstract = True
+
+    def operations(self) -> Iterator[Callable[[], None]]:
+        for vm in self.target.vms:
+            yield partial(self._check, vm)
+
+    def _check(self, vm: Vm) -> None:
+        timeout_s = self.settings.vm_health.timeout
+        with self.measured("VM", vm.name):
+            if vm.kind == "redis":
+                with redis.Redis.from_url(vm.url, retry=Retry(NoBackoff(), 0), socket_timeout=timeout_s) as client:
+                    client.ping()
+            else:
+                requests.get(vm.url, timeout=timeout_s, verify=False).raise_for_status()

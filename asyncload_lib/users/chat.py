@@ -1,0 +1,145 @@
+"""Users that chat with the backend: one answer at a time, or streamed token by token."""
+
+import itertools
+import json
+import os
+import time
+from typing import Any
+
+from locust import task
+
+from asyncload_lib.users.http import AsyncHttpUser, Response
+from asyncload_lib.users.sse import SseParser
+from asyncload_lib.users.traffic import ChatTraffic
+
+__all__ = ["ChatStreamUser", "ChatUser"]
+
+_ordinals = itertools.count()
+
+
+class ChatUser(AsyncHttpUser):
+    """A person in a chat: turns of sessions (`POST chat.path`), with think time between them.
+
+    An answer counts as good when it is JSON with `success: true` and a `data.content` that is a non-empty text.
+    """
+
+    abstract = True
+    scenario = "chat"
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self._request_numbers = itertools.count(1)
+        self._request_prefix = ""
+        self.take_place(next(_ordinals))
+
+    def take_place(self, ordinal: int) -> None:
+        """Become the `ordinal`-th user of the run, which settles this user's conversation."""
+        chat = self.settings.chat
+        self.traffic = ChatTraffic(
+            self.settings.seed,
+            ordinal,
+            think_median_s=chat.think_median,
+            message_median=chat.message_median,
+            turns_mean=chat.turns_mean,
+        )
+        self._request_prefix = f"{self.run_id}-{os.getpid()}-{id(self):x}"
+
+    def wait_time(self) -> float:
+        return self.traffic.think_time_s()
+
+    @task
+    async def chat(self) -> None:
+        await self.turn()
+
+    async def turn(self, intended_ns: int | None = None) -> None:
+        """Send the next message and judge the answer."""
+        exchange = self.client.post(
+            self.settings.chat.path,
+            json=self._body(),
+            headers=self._headers(),
+            timeout=self.settings.chat.timeout,
+            catch_response=True,
+            intended_ns=intended_ns,
+        )
+        async with exchange as response:
+            if response.ok and (problem := _problem(response)):
+                response.failure(problem)
+
+    def _headers(self) -> dict[str, str]:
+        return {"x-request-id": f"{self._request_prefix}-{next(self._request_numbers)}"}
+
+    def _body(self) -> dict[str, str]:
+        session_id, message = self.traffic.next_turn()
+        if self.settings.chat.message_field == "content":
+            return {"content": message, "role": "user", "session_id": session_id}
+        return {"message": message, "session_id": session_id}
+
+
+class ChatStreamUser(ChatUser):
+    """A person whose answers are streamed (`POST chat.stream_path`, server-sent events).
+
+    A stream is good when its last event is of type `end`; one that breaks off, or carries `error`, is a failure. Kept
+    beside the request: `time_to_first_token` (intended start to the first `chunk`) and `inter_token_latency`.
+    """
+
+    abstract = True
+
+    @task
+    async def chat(self) -> None:
+        exchange = self.client.post(
+            self.settings.chat.stream_path,
+            json=self._body(),
+            headers={**self._headers(), "accept": "text/event-stream"},
+            timeout=self.settings.chat.timeout,
+            catch_response=True,
+            stream=True,
+        )
+        begun_ns = time.perf_counter_ns()
+        async with exchange as response:
+            if response.ok:
+                await self._read(response, begun_ns)
+
+    async def _read(self, response: Response, begun_ns: int) -> None:
+        tokens_ns: list[int] = []
+        problem = await self._read_events(response, tokens_ns)
+        if problem:
+            response.failure(problem)
+        elif not tokens_ns:
+            response.failure("the stream held no token")
+        if tokens_ns:
+            response.metric("time_to_first_token", [(tokens_ns[0] - begun_ns) / 1e3])
+            gaps = [(later - earlier) / 1e3 for earlier, later in itertools.pairwise(tokens_ns)]
+            if gaps:
+                response.metric("inter_token_latency", gaps)
+
+    async def _read_events(self, response: Response, tokens_ns: list[int]) -> str | None:
+        """Collect the moments of the tokens; return what was wrong with the stream, if anything."""
+        parser = SseParser()
+        ended = False
+        try:
+            async for chunk in response.iter_bytes():
+                now_ns = time.perf_counter_ns()
+                for data in parser.feed(chunk):
+                    event = json.loads(data)
+                    kind = event.get("type") if isinstance(event, dict) else None
+                    if kind == "chunk":
+                        tokens_ns.append(now_ns)
+                    elif kind == "error":
+                        return f"the stream carried an error: {event.get('message') or event.get('error') or ''}"
+                    elif kind == "end":
+                        ended = True
+        except ValueError as error:
+            return f"the stream is not events of JSON: {type(error).__name__}"
+        return None if ended else "the stream ended without `end`"
+
+
+def _problem(response: Response) -> str | None:
+    try:
+        answer = response.json()
+    except ValueError:
+        return "the answer is not JSON"
+    if not isinstance(answer, dict) or answer.get("success") is not True:
+        return "the answer says success is not true"
+    data = answer.get("data")
+    content = data.get("content") if isinstance(data, dict) else None
+    return None if isinstance(content, str) and content else "the answer has no content"

@@ -1,0 +1,109 @@
+"""Users that write, sync, read back and delete files in real threads."""
+
+import asyncio
+import itertools
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from locust import task
+
+from asyncload_lib.eventloop.thread import LoopThread
+from asyncload_lib.settings import Settings
+from asyncload_lib.users.base import AsyncUser
+
+__all__ = ["FileSpace", "FileUser", "file_space"]
+
+
+class FileSpace:
+    """A private directory (mode 0700) for file operations, bounded in bytes and gone with the process.
+
+    `limit_bytes`: the most it may hold at any moment. A tiny shell waits on a pipe and removes the directory when the
+    pipe closes, which happens even if this process is killed. Raises OSError where the directory cannot be made.
+    """
+
+    FREE_SPACE_FLOOR_BYTES = 256 << 20
+
+    def __init__(self, parent: Path | None, limit_bytes: int) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="asyncload-files-", dir=parent))
+        self._limit_bytes = limit_bytes
+        self._used_bytes = 0
+        self._numbers = itertools.count(1)
+        self._remover = subprocess.Popen(
+            ["/bin/sh", "-c", 'cat >/dev/null; rm -rf -- "$1"', "asyncload-remover", str(self.directory)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def reserve(self, size_bytes: int) -> None:
+        """Set `size_bytes` aside; raises OSError beyond the cap or where the disk is nearly full."""
+        if self._used_bytes + size_bytes > self._limit_bytes:
+            raise OSError(f"files.max_bytes reached: {self._limit_bytes} bytes at the same time")
+        if shutil.disk_usage(self.directory).free < self.FREE_SPACE_FLOOR_BYTES + size_bytes:
+            raise OSError("the disk is nearly full")
+        self._used_bytes += size_bytes
+
+    def free(self, size_bytes: int) -> None:
+        """Give back what was reserved."""
+        self._used_bytes -= size_bytes
+
+    def round_trip(self, payload: bytes) -> None:
+        """Write a new file, sync it to disk, read it back, compare and delete it; raises OSError or ValueError."""
+        path = self.directory / f"{next(self._numbers)}.bin"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            if path.read_bytes() != payload:
+                raise ValueError("the bytes read are not the bytes written")
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        """Remove the directory and everything in it."""
+        assert self._remover.stdin is not None
+        self._remover.stdin.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def file_space(thread: LoopThread, settings: Settings) -> FileSpace:
+    """Return the process's directory for file operations, made on first use and removed with the loop."""
+    resources = thread.resources
+    space: FileSpace | None = resources.get(FileSpace)
+    if space is None:
+        files = settings.files
+        space = FileSpace(files.directory, files.max_bytes)
+        resources[FileSpace] = space
+    return space
+
+
+class FileUser(AsyncUser):
+    """One operation after another through `asyncio.to_thread`; the whole round trip counts as one request."""
+
+    abstract = True
+    scenario = "files"
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self._space = file_space(self.loop_thread, self.settings)
+
+    @task
+    async def write_and_read(self) -> None:
+        await self.operation()
+
+    async def operation(self, intended_ns: int | None = None) -> None:
+        """Write, sync, read back, compare and delete a file of `files.bytes` random bytes."""
+        payload = secrets.token_bytes(self.settings.files.bytes)
+        async with self.measure("FILE", "write+read", intended_ns=intended_ns) as operation:
+            operation.response_length = len(payload)
+            self._space.reserve(len(payload))
+            try:
+                await asyncio.to_thread(self._space.round_trip, payload)
+            finally:
+                self._space.free(len(payload))

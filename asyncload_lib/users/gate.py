@@ -1,0 +1,80 @@
+"""The starting line: users of a phase wait here, are released at the same instant, and are counted out again.
+
+One gate per process, owned by its loop thread. Whoever runs the phase (this process, or a master far away) learns
+through `on_change` how many wait and how many are done.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Gate", "Start"]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A user's place in its phase: `ordinal` counts over all processes; `at_ns` is the instant of release."""
+
+    ordinal: int
+    at_ns: int
+
+
+class Gate:
+    """All methods are for the loop's thread; `on_change(waiting, done)` is called there, too."""
+
+    def __init__(self) -> None:
+        self.on_change: Callable[[int, int], None] = lambda waiting, done: None
+        self.reset()
+
+    def reset(self) -> None:
+        """Make ready for the next phase."""
+        self._waiting: list[asyncio.Future[int]] = []
+        self._done = 0
+        self._finish = asyncio.Event()
+        self._base = 0
+        self._release_ns = 0
+
+    async def enter(self) -> Start:
+        """Wait for the release. The ordinal follows the order of arrival within the process."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        ordinal = len(self._waiting)
+        self._waiting.append(future)
+        self._tell()
+        at_ns = await future
+        return Start(self._base + ordinal, at_ns)
+
+    def leave(self) -> None:
+        """Count this user out: it will begin nothing more in this phase."""
+        self._done += 1
+        self._tell()
+
+    def release(self, base: int, in_s: float) -> None:
+        """Release everybody `in_s` seconds from now; their ordinals start at `base`."""
+        self._base = base
+        asyncio.get_running_loop().call_later(max(in_s, 0.0), self._open)
+
+    def _open(self) -> None:
+        at_ns = time.perf_counter_ns()
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(at_ns)
+
+    def finish(self) -> None:
+        """End a sustained phase: nobody begins anything more."""
+        self._finish.set()
+
+    @property
+    def finishing(self) -> bool:
+        return self._finish.is_set()
+
+    async def pause(self, seconds: float) -> bool:
+        """Sleep, but no longer than to the end of the phase; True if the phase goes on."""
+        try:
+            await asyncio.wait_for(self._finish.wait(), seconds)
+        except TimeoutError:
+            return True
+        return False
+
+    def _tell(self) -> None:
+        self.on_change(len(self._waiting), self._done)

@@ -1,0 +1,149 @@
+"""One operation of a user, from its intended start to its outcome: ok, failed or abandoned."""
+
+import asyncio
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from locust.exception import CatchResponseError, InterruptTaskSet, RescheduleTask, StopTest, StopUser
+
+from asyncload_lib.users import events
+
+if TYPE_CHECKING:
+    from asyncload_lib.users.base import AsyncUser
+
+__all__ = ["CONTROL_FLOW", "Measurement", "tally"]
+
+CONTROL_FLOW = (StopUser, StopTest, RescheduleTask, InterruptTaskSet)
+"""What a task raises to steer its user; it says nothing about the operation around it."""
+
+
+class Tally:
+    """How many operations were begun in this process; written on the loop's thread, read on the hub."""
+
+    __slots__ = ("started",)
+
+    def __init__(self) -> None:
+        self.started = 0
+
+
+tally = Tally()
+
+
+class Measurement:
+    """`async with user.measure("REDIS", "get") as operation:`; fires Locust's `request` event when the block is left.
+
+    An `Exception` inside is recorded as the failure and not raised again, as with Locust's own `measure`; a cancelled
+    block counts as abandoned. `intended_ns` (`perf_counter_ns`) is the moment the operation should have begun: latency
+    counts from there, and where the actual start was later, `service_time` and `send_delay` are kept beside it.
+    """
+
+    __slots__ = (
+        "_user",
+        "context",
+        "exception",
+        "intended_ns",
+        "name",
+        "request_type",
+        "response",
+        "response_length",
+        "start_time",
+        "started_ns",
+        "url",
+    )
+
+    def __init__(
+        self,
+        user: "AsyncUser",
+        request_type: str,
+        name: str,
+        context: dict[str, Any] | None = None,
+        intended_ns: int | None = None,
+    ) -> None:
+        self._user = user
+        self.request_type = request_type
+        self.name = name
+        self.context = context
+        self.intended_ns = intended_ns
+        self.response_length = 0
+        self.exception: BaseException | None = None
+        self.response: object = None
+        self.url: str | None = None
+
+    def begin(self) -> None:
+        """Start the clock; one call per measurement."""
+        tally.started += 1
+        self.start_time = time.time()
+        self.started_ns = time.perf_counter_ns()
+
+    def failure(self, exception: BaseException | str) -> None:
+        """Mark the operation as failed for this reason."""
+        self.exception = CatchResponseError(exception) if isinstance(exception, str) else exception
+
+    def metric(self, metric: str, values_us: list[float]) -> None:
+        """Keep figures about this operation (microseconds) in histograms of their own."""
+        user = self._user
+        user.loop_thread.to_hub(_fire_metric, user.environment, metric, self.name, values_us)
+
+    def finish(self, ended_ns: int) -> None:
+        """Report the outcome."""
+        user = self._user
+        begun_ns = self.started_ns
+        if self.intended_ns is not None:
+            delay_ns = begun_ns - self.intended_ns
+            self.metric("service_time", [(ended_ns - begun_ns) / 1e3])
+            self.metric("send_delay", [max(delay_ns, 0) / 1e3])
+            begun_ns = self.intended_ns
+        context = user.context()
+        if self.context:
+            context = {**context, **self.context}
+        user.loop_thread.to_hub(
+            user.fire_request,
+            {
+                "request_type": self.request_type,
+                "name": self.name,
+                "response_time": (ended_ns - begun_ns) / 1e6,
+                "response_length": self.response_length,
+                "exception": self.exception,
+                "context": context,
+                "start_time": self.start_time,
+                "url": self.url,
+                "response": self.response,
+            },
+        )
+
+    def abandon(self) -> None:
+        """Report that the operation was cut off in flight."""
+        begun_ns = self.started_ns if self.intended_ns is None else self.intended_ns
+        age_us = (time.perf_counter_ns() - begun_ns) / 1e3
+        user = self._user
+        user.loop_thread.to_hub(_fire_abandoned, user.environment, self.request_type, self.name, age_us)
+
+    async def __aenter__(self) -> Self:
+        self.begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        ended_ns = time.perf_counter_ns()
+        if error is None:
+            self.finish(ended_ns)
+            return False
+        if isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception):
+            self.abandon()
+            return False
+        if isinstance(error, CONTROL_FLOW):
+            self.finish(ended_ns)
+            return False
+        self.exception = error
+        self.finish(ended_ns)
+        return True
+
+
+def _fire_metric(environment: Any, metric: str, request: str, values_us: list[float]) -> None:
+    events.request_metric.fire(environment=environment, metric=metric, request=request, values_us=values_us)
+
+
+def _fire_abandoned(environment: Any, request_type: str, name: str, age_us: float) -> None:
+    events.request_abandoned.fire(environment=environment, request_type=request_type, name=name, age_us=age_us)

@@ -1,0 +1,82 @@
+"""Users of a pooled `redis.asyncio` manager."""
+
+import itertools
+import os
+import secrets
+import time
+from typing import Any
+
+import redis.asyncio as redis_asyncio
+from locust import task
+from locust.exception import StopTest
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from asyncload_lib.users.base import AsyncUser
+
+__all__ = ["RedisUser", "redis_manager"]
+
+_numbers = itertools.count(1)
+
+
+def redis_manager(user: AsyncUser, url: str, *, max_connections: int, timeout_s: float) -> "redis_asyncio.Redis":
+    """Return the process's pooled client for `url`, made on first use and closed with the loop.
+
+    redis-py would hide an outage behind ten retries and report it as slow success: here a command is tried once.
+    A caller waits at most `timeout_s` for a free connection, and as long again for an answer.
+    """
+    resources = user.loop_thread.resources
+    key = (url, max_connections, timeout_s)
+    client: redis_asyncio.Redis | None = resources.get(key)
+    if client is None:
+        pool = redis_asyncio.BlockingConnectionPool.from_url(
+            url,
+            max_connections=max_connections,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            driver_info=None,
+        )
+        client = redis_asyncio.Redis.from_pool(pool)
+        resources[key] = client
+    return client
+
+
+class RedisUser(AsyncUser):
+    """One operation after another: SET with expiry, GET, compare; the pair counts as one request `set+get`.
+
+    The two commands' own times are kept beside it as `redis_set` and `redis_get`. Raises StopTest without `redis.url`.
+    """
+
+    abstract = True
+    scenario = "redis"
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        if not self.target.redis_url:
+            raise StopTest("no Redis: set `redis.url`, or configure nothing to use the embedded target")
+        options = self.settings.redis
+        self._redis = redis_manager(
+            self, self.target.redis_url, max_connections=options.max_connections, timeout_s=options.timeout
+        )
+
+    @task
+    async def set_and_get(self) -> None:
+        await self.operation()
+
+    async def operation(self, intended_ns: int | None = None) -> None:
+        """SET a value of its own under a key of its own with expiry, GET it, and compare."""
+        options = self.settings.redis
+        key = f"{options.key_prefix}{os.getpid()}:{next(_numbers)}"
+        value = secrets.token_hex(max(options.value_bytes // 2, 1)).encode()
+        async with self.measure("REDIS", "set+get", intended_ns=intended_ns) as operation:
+            begun_ns = time.perf_counter_ns()
+            await self._redis.set(key, value, px=max(int(options.ttl * 1000), 1))
+            set_ns = time.perf_counter_ns()
+            found = await self._redis.get(key)
+            operation.metric("redis_set", [(set_ns - begun_ns) / 1e3])
+            operation.metric("redis_get", [(time.perf_counter_ns() - set_ns) / 1e3])
+            operation.response_length = 0 if found is None else len(found)
+            if found != value:
+                operation.failure("the value read is not the value written")

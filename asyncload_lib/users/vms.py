@@ -1,0 +1,58 @@
+"""Users that check the health of all machines at the same instant."""
+
+import asyncio
+import time
+from typing import Any
+
+import redis.asyncio as redis_asyncio
+from locust import between, task
+from locust.exception import StopTest
+
+from asyncload_lib.users.base import AsyncUser
+from asyncload_lib.users.http import HttpStatusError, shared_client
+from asyncload_lib.users.redis import redis_manager
+from asyncload_lib.vm_list import Vm
+
+__all__ = ["VmHealthUser"]
+
+
+class VmHealthUser(AsyncUser):
+    """One round of health checks after another; in a round all machines are asked at the same instant.
+
+    Each check is a request of type `VM` named after its machine. Raises StopTest when no machine is configured.
+    """
+
+    abstract = True
+    scenario = "vm_health"
+    wait_time = between(1, 2)
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self.vms: tuple[Vm, ...] = self.target.vms
+        if not self.vms:
+            raise StopTest("no machines: list them under [[vms]], or configure nothing to use the embedded target")
+        timeout_s = self.settings.vm_health.timeout
+        self._client = shared_client(self.loop_thread, timeout_s, timeout_s, insecure=True)
+
+    @task
+    async def check_all(self) -> None:
+        now_ns = time.perf_counter_ns()
+        await asyncio.gather(*(self.check(vm, now_ns) for vm in self.vms))
+
+    async def check(self, vm: Vm, intended_ns: int | None = None) -> None:
+        """Ask one machine; it is up when it answers HTTP below 400, or PONG, within `vm_health.timeout`."""
+        timeout_s = self.settings.vm_health.timeout
+        async with self.measure("VM", vm.name, intended_ns=intended_ns), asyncio.timeout(timeout_s):
+            if vm.kind == "redis":
+                await self._ping(vm, timeout_s)
+            else:
+                await self._get(vm)
+
+    async def _ping(self, vm: Vm, timeout_s: float) -> None:
+        client: redis_asyncio.Redis = redis_manager(self, vm.url, max_connections=100, timeout_s=timeout_s)
+        await client.ping()
+
+    async def _get(self, vm: Vm) -> None:
+        answer = await self._client.get(vm.url).build().send()
+        if answer.status >= 400:
+            raise HttpStatusError(f"HTTP {answer.status}")
