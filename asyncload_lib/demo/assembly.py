@@ -1,0 +1,125 @@
+"""How the demo is put together: which processes, on which sockets, and when they are ready."""
+
+import argparse
+import http.client
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from asyncload_lib.demo.children import Children
+from asyncload_lib.demo.ledger import Ledger
+from asyncload_lib.demo.ledger_server import LedgerBook, serve_ledger
+from asyncload_lib.demo.redis_server import is_answering, redis_command, reserve_port
+from asyncload_lib.demo.serve import BACKLOG
+from asyncload_lib.demo.vms import HTTP_VMS, VM_ORDER
+from asyncload_lib.errors import TargetError
+
+__all__ = ["assemble"]
+
+START_TIMEOUT_S = 30.0
+
+Pause = Callable[[float], None]
+
+
+def assemble(children: Children, options: argparse.Namespace, pause: Pause) -> dict[str, Any]:
+    """Start all processes, wait until every one of them answers, and return what a caller needs to know.
+
+    `pause(seconds)` is called while waiting; it raises when a child has died. Listening sockets are made here and
+    handed over: a request that comes before its server is up waits in the kernel's queue, and no port is guessed.
+    """
+    hosts = {"backend": _listen(options.port), "blocking": _listen()}
+    proxy = _listen()
+    vms = {name: _listen() for name in HTTP_VMS}
+    ledgers = {role: Ledger.create(children.directory / f"ledger-{role}") for role in hosts}
+    host_urls = {role: _url(sock) for role, sock in hosts.items()}
+    vm_urls = {name: _url(sock) + HTTP_VMS[name][0] for name, sock in vms.items()}
+    redis_url = f"redis://127.0.0.1:{_port(proxy)}/0"
+    token = secrets.token_urlsafe(16)
+
+    redis_port = _start_redis(children, pause)
+    children.start_python("proxy", "proxy", [proxy], {"upstream_port": redis_port, "delay_s": options.network_delay})
+    for role, sock in hosts.items():
+        backend = {
+            "role": role,
+            "mode": options.mode if role == "backend" else "blocking",
+            "redis_url": redis_url,
+            "directory": str(children.directory),
+            "probe_token": token,
+            "model_time_s": options.model_time,
+            "faults": options.faults,
+        }
+        children.start_python(role, "backend", [sock], backend)
+    children.start_python("vms", "vms", list(vms.values()), {"names": list(vms), "vm_delay_s": options.vm_delay})
+    for url in (*vm_urls.values(), *(f"{url}/api/chat/health" for url in host_urls.values())):
+        _wait_until(lambda url=url: _is_healthy(url), url, pause)  # type: ignore[misc]
+
+    book = LedgerBook(ledgers, redis_port)
+    book.reset()
+    return {
+        "ready": True,
+        "host": host_urls["backend"],
+        "blocking_host": host_urls["blocking"],
+        "redis_url": redis_url,
+        "redis_direct_url": f"redis://127.0.0.1:{redis_port}/0",
+        "vms": [
+            {"name": name, "kind": "http" if name in vm_urls else "redis", "url": vm_urls.get(name, redis_url)}
+            for name in VM_ORDER
+        ],
+        "ledger_url": serve_ledger(book),
+        "probe_token": token,
+        "pids": children.pids,
+        "directory": str(children.directory),
+        "simulated": {name: getattr(options, name) for name in ("model_time", "network_delay", "vm_delay")},
+    }
+
+
+def _start_redis(children: Children, pause: Pause) -> int:
+    with reserve_port() as reserved:
+        port = _port(reserved)
+        children.start("redis", redis_command(port))
+        _wait_until(lambda: is_answering(port), "redis-server", pause)
+    return port
+
+
+def _wait_until(condition: Callable[[], bool], what: str, pause: Pause) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TargetError(f"{what} did not answer within {START_TIMEOUT_S:g} s")
+        pause(0.01)
+
+
+def _is_healthy(url: str) -> bool:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=1.0)
+    try:
+        connection.request("GET", parts.path)
+        return connection.getresponse().status == 200
+    except OSError:  # reset by a child that died, or not up yet: the caller looks which
+        return False
+    finally:
+        connection.close()
+
+
+def _listen(port: int = 0) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(("127.0.0.1", port))
+    except OSError as error:
+        sock.close()
+        raise TargetError(f"port {port} cannot be had: {error.strerror}") from error
+    sock.listen(BACKLOG)
+    return sock
+
+
+def _port(sock: socket.socket) -> int:
+    port: int = sock.getsockname()[1]
+    return port
+
+
+def _url(sock: socket.socket) -> str:
+    return f"http://127.0.0.1:{_port(sock)}"

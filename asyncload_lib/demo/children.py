@@ -1,0 +1,131 @@
+"""The processes of the demo and their private directory, and the promise that nothing of them stays behind.
+
+Whatever ends the supervisor, `kill -9` included: the kernel kills every child (PR_SET_PDEATHSIG, Linux), and a reaper,
+a shell that reads a pipe whose other end the supervisor and all children hold, removes the directory when the last of
+them is gone.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from asyncload_lib.errors import TargetError
+
+__all__ = ["Children"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PR_SET_PDEATHSIG = 1
+_REAPER = 'trap "" HUP INT TERM; read -r _; rm -rf -- "$1"'
+GRACE_S = 2.0
+"""How long a child may take to end after SIGTERM before SIGKILL."""
+
+
+class Children:
+    """Context manager: makes the directory, ends all children and removes the directory at exit."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="asyncload-demo-"))
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._set_death_signal = _death_signal_setter()
+        reading, self._held = os.pipe()
+        try:
+            self._reaper = subprocess.Popen(
+                ["/bin/sh", "-c", _REAPER, "asyncload-demo-reaper", str(self.directory)],
+                stdin=reading,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+        finally:
+            os.close(reading)
+
+    def __enter__(self) -> "Children":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process id of each role, with the supervisor and the reaper."""
+        own = {"supervisor": os.getpid(), "reaper": self._reaper.pid}
+        return own | {role: process.pid for role, process in self._processes.items()}
+
+    def start_python(self, role: str, kind: str, sockets: Sequence[socket.socket], options: dict[str, Any]) -> None:
+        """Start a child of `serve.py` and hand the listening sockets over: they are closed here."""
+        order = json.dumps({"kind": kind, "fds": [sock.fileno() for sock in sockets], "options": options})
+        self.start(role, [sys.executable, "-P", "-m", "asyncload_lib.demo.serve", order], sockets)
+        for sock in sockets:
+            sock.close()
+
+    def start(self, role: str, command: list[str], sockets: Sequence[socket.socket] = ()) -> None:
+        """Start a process whose output goes to `<role>.log` in the directory."""
+        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+        with (self.directory / f"{role}.log").open("wb") as log:
+            self._processes[role] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.directory,
+                env=os.environ | {"PYTHONPATH": path},
+                start_new_session=True,
+                pass_fds=[self._held, *(sock.fileno() for sock in sockets)],
+                preexec_fn=self._set_death_signal,  # safe: no thread is running yet
+            )
+
+    def dead(self) -> list[str]:
+        """Return the roles whose process has ended."""
+        return [role for role, process in self._processes.items() if process.poll() is not None]
+
+    def describe_death(self, role: str) -> str:
+        """Return one line: role, process, how it ended, and the last line of its log."""
+        process = self._processes[role]
+        code = process.returncode
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        log = (self.directory / f"{role}.log").read_text(errors="replace").strip().splitlines()
+        return f"{role} (process {process.pid}) {how}" + (f": {log[-1].strip()}" if log else "")
+
+    def check(self) -> None:
+        """Raise TargetError when a child has ended."""
+        for role in self.dead():
+            raise TargetError(self.describe_death(role))
+
+    def end(self) -> None:
+        """End all children, by force after `GRACE_S`, and wait until the directory is gone."""
+        for process in self._processes.values():
+            process.terminate()
+        deadline = time.monotonic() + GRACE_S
+        for process in self._processes.values():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        os.close(self._held)
+        self._reaper.wait()
+
+
+def _death_signal_setter() -> Any:
+    """Return what a child runs before its program starts: the kernel shall kill it when the supervisor ends."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def set_death_signal() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # ended before the line above
+            os._exit(1)
+
+    return set_death_signal

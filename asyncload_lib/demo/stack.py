@@ -1,0 +1,153 @@
+"""The embedded target for a caller: a context manager around the demo's supervisor process.
+
+Works in a plain process and in one that gevent has patched: no thread, no asyncio, only a child process and blocking
+reads. The supervisor holds the other end of a pipe: when the caller ends, however it ends, so does the demo.
+"""
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from asyncload_lib.demo.supervisor import main
+from asyncload_lib.errors import TargetError
+
+__all__ = ["DemoStack", "main"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+_STOP_TIMEOUT_S = 8.0
+
+
+class DemoStack:
+    """The demo, running between `start` and `stop`, or inside a `with` block; raises TargetError.
+
+    Times in seconds. After the start: `host`, `blocking_host`, `redis_url` (through the delay proxy),
+    `redis_direct_url`, `vms` (name, kind, url), `ledger_url`, `probe_token`, `pids` (by role: supervisor, reaper,
+    redis, proxy, backend, blocking, vms), `directory`, `simulated`. `faults` lets requests ask for faults;
+    `keep_going` keeps the rest alive when one process dies.
+    """
+
+    host: str
+    blocking_host: str
+    redis_url: str
+    redis_direct_url: str
+    vms: list[dict[str, str]]
+    ledger_url: str
+    probe_token: str
+    pids: dict[str, int]
+    directory: str
+    simulated: dict[str, float]
+
+    def __init__(
+        self,
+        mode: Literal["async", "blocking"] = "async",
+        model_time_s: float = 0.2,
+        network_delay_s: float = 0.005,
+        vm_delay_s: float = 0.02,
+        port: int = 0,
+        faults: bool = False,
+        keep_going: bool = False,
+    ) -> None:
+        self._arguments = [
+            *("--mode", mode, "--model-time", str(model_time_s), "--network-delay", str(network_delay_s)),
+            *("--vm-delay", str(vm_delay_s), "--port", str(port), "--lifeline"),
+            *(["--faults"] if faults else []),
+            *(["--keep-going"] if keep_going else []),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+        self._failure: str | None = None
+
+    def __enter__(self) -> "DemoStack":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start everything and wait until it answers; about a second."""
+        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+        self._owner = os.getpid()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "asyncload_lib.demo.supervisor", *self._arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C in a terminal is the caller's: it ends the demo when its report is done
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()  # the supervisor bounds its own start: a line or the end comes
+        if not line:
+            self._process.wait()
+            problem = self.failure()
+            self.stop()
+            raise TargetError(problem)
+        for name, value in json.loads(line).items():
+            setattr(self, name, value)
+
+    def stop(self) -> None:
+        """End everything; does nothing in a process forked from the one that started it, or when called twice."""
+        process, self._process = self._process, None
+        if process is None or self._owner != os.getpid():
+            return
+        process.terminate()  # closing the lifeline is not enough: a forked process may hold it too
+        try:
+            process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        self._await_reaper()
+
+    def failure(self) -> str | None:
+        """Return what the supervisor complained of when it has ended by itself, else None."""
+        if self._process is None or self._process.poll() is None:
+            return None
+        if not self._failure:
+            assert self._process.stderr is not None
+            words = self._process.stderr.read().decode(errors="replace").strip()
+            self._failure = words or f"the demo's supervisor ended with code {self._process.returncode}"
+        return self._failure
+
+    def ledger(self) -> dict[str, Any]:
+        """Return what was really received: `chat` and `backends` (counts, `by_path`), `redis` (`commands`)."""
+        return self._ask("GET", "")
+
+    def ledger_ids(self) -> dict[str, Any]:
+        """Return `ids` (role -> request id -> last state) and `complete`: False when older ids had to go."""
+        return self._ask("GET", "/ids")
+
+    def reset_ledger(self) -> None:
+        """Empty the ledgers and the command counts of Redis; call it while nothing is in flight."""
+        self._ask("POST", "/reset")
+
+    def _ask(self, method: str, path: str) -> dict[str, Any]:
+        parts = urlsplit(self.ledger_url + path)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+        try:
+            connection.request(method, parts.path)
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+            return answer
+        except OSError as error:
+            raise TargetError(self.failure() or f"the ledger does not answer: {error}") from error
+        finally:
+            connection.close()
+
+    def _await_reaper(self) -> None:
+        """Wait until the directory is gone: after a killed supervisor its reaper removes it, when nothing else did."""
+        directory = Path(getattr(self, "directory", os.devnull))
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        while directory.is_dir() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if directory.is_dir():
+            shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,105 @@
+"""The parent of all processes of the demo: starts them, says where they are, and ends them together."""
+
+import argparse
+import json
+import os
+import select
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+from asyncload_lib.demo.assembly import assemble
+from asyncload_lib.demo.children import Children
+from asyncload_lib.errors import ExitCode, TargetError
+
+__all__ = ["main"]
+
+_POLL_S = 0.2
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class _EndedError(BaseException):
+    """A signal, or the end of the parent, ends the demo in order."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the demo until a signal comes or the parent is gone (0), or until a process fails (1)."""
+    options = _parse(argv)
+    for number in _SIGNALS:
+        signal.signal(number, _end_on_signal)
+    try:
+        with Children() as children:
+            watch = _Watch(children, options.lifeline)
+            ready = assemble(children, options, watch.pause)
+            print(json.dumps(ready), flush=True)
+            watch.keep_going = options.keep_going
+            while True:
+                watch.pause(_POLL_S)
+    except (_EndedError, BrokenPipeError):
+        return 0
+    except (TargetError, OSError) as error:
+        _complain(str(error))
+        return 1
+
+
+class _Watch:
+    """Looks after the parent (when there is a lifeline) and the children, whenever the supervisor waits."""
+
+    def __init__(self, children: Children, lifeline: bool) -> None:
+        self.keep_going = False
+        self._children = children
+        self._lifeline = [sys.stdin.fileno()] if lifeline else []
+        self._parent = os.getppid()
+        self._known_dead: set[str] = set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises TargetError when a child has died, _EndedError when the parent has."""
+        ended, _, _ = select.select(self._lifeline, [], [], seconds)
+        # A process that the parent has forked holds the lifeline too: its own end shows in the parent's id alone.
+        if (ended and not os.read(self._lifeline[0], 4096)) or (self._lifeline and os.getppid() != self._parent):
+            raise _EndedError
+        for role in set(self._children.dead()) - self._known_dead:
+            if not self.keep_going:
+                raise TargetError(self._children.describe_death(role))
+            self._known_dead.add(role)
+            _complain(self._children.describe_death(role))
+
+
+def _complain(problem: str) -> None:
+    print(f"asyncload demo: {problem}", file=sys.stderr, flush=True)
+
+
+def _end_on_signal(number: int, frame: FrameType | None) -> None:
+    for other in _SIGNALS:
+        signal.signal(other, signal.SIG_IGN)  # a second one must not interrupt the tidying up
+    raise _EndedError
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = _Parser(prog="python -m asyncload_lib demo", description="The embedded target, on loopback.")
+    parser.add_argument("--mode", choices=("async", "blocking"), default="async", help="how the backend waits")
+    parser.add_argument("--model-time", type=_seconds, default=0.2, help="seconds per answer (simulated)")
+    parser.add_argument("--network-delay", type=_seconds, default=0.005, help="seconds each way to Redis (simulated)")
+    parser.add_argument("--vm-delay", type=_seconds, default=0.02, help="seconds of a VM's health check (simulated)")
+    parser.add_argument("--port", type=int, default=0, help="port of the backend; 0: any free one")
+    parser.add_argument("--lifeline", action="store_true", help="end when standard input or the parent process ends")
+    parser.add_argument("--faults", action="store_true", help="let requests ask for faults: ?fault=status:503 ...")
+    parser.add_argument("--keep-going", action="store_true", help="report a process that dies, and keep the others")
+    return parser.parse_args(argv)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(ExitCode.BAD_CONFIGURATION, f"asyncload demo: {message}\n")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 60 seconds")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
