@@ -1,0 +1,83 @@
+"""Criteria: parsed and bound before a run (`grammar`), chosen for it (`defaults`), evaluated here on its results.
+
+A criterion passes or fails on a value. Without one it has "no data", which is as bad as a failure; "not evaluated" is
+what nobody asked for in this run, and says why.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from asyncload_lib.errors import ExitCode
+from asyncload_lib.verdict.defaults import DEFAULTS, FREE_DEFAULTS, not_asked, selected
+from asyncload_lib.verdict.grammar import KNOWN, OPERATORS, Criterion, bind, parse, problems, with_unit
+from asyncload_lib.verdict.metrics import DIMENSIONS, metric_of, observe
+
+__all__ = [
+    "DEFAULTS",
+    "FREE_DEFAULTS",
+    "KNOWN",
+    "Criterion",
+    "bind",
+    "evaluate",
+    "parse",
+    "problems",
+    "selected",
+    "verdict",
+]
+
+
+def evaluate(criteria: Iterable[Criterion], results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row for each criterion on the JSON of a run.
+
+    Keys: name, scenario, limit, observed (text), observed_value (number in the unit of the limit), verdict ("pass",
+    "fail", "no data", "not evaluated"), why. No data, and NaN, is never a pass.
+    """
+    return [_row(criterion, results) for criterion in criteria]
+
+
+def verdict(rows: Sequence[Mapping[str, Any]], run_status: str) -> tuple[str, ExitCode]:
+    """Return the verdict of a run and its exit code; an interrupted run is the caller's to tell.
+
+    A run that is invalid says nothing, an incomplete one certifies nothing; only then do criteria count.
+    """
+    if run_status == "invalid":
+        return "invalid", ExitCode.INVALID
+    if run_status != "complete":
+        return "incomplete", ExitCode.INCOMPLETE
+    verdicts = {row["verdict"] for row in rows}
+    if verdicts - {"pass", "not evaluated"} or verdicts == {"not evaluated"}:
+        return "fail", ExitCode.CRITERIA_FAILED
+    return "pass", ExitCode.PASS
+
+
+def _row(criterion: Criterion, results: Mapping[str, Any]) -> dict[str, Any]:
+    row = {"name": criterion.name, "scenario": criterion.subject.scenario, "limit": criterion.limit}
+    if reason := not_asked(criterion, results):
+        return {**row, "observed": None, "observed_value": None, "verdict": "not evaluated", "why": reason}
+    worst: Callable[[Sequence[float]], float] = min if criterion.operator.startswith(">") else max
+    seen = observe(criterion.subject, criterion.metric, results, worst)
+    metric = metric_of(criterion.metric)
+    if seen.value is None or metric is None:
+        return {**row, "observed": None, "observed_value": None, "verdict": "no data", "why": seen.remark}
+    # Rounded to 15 digits: 0.07 / 0.01 is not 7, and the limit "= 7 %" must mean it.
+    value = float(f"{seen.value / DIMENSIONS[metric.dimension][criterion.unit]:.15g}")
+    passed = OPERATORS[criterion.operator](value, criterion.value)
+    observed = with_unit(_figure(value, criterion), criterion.unit)
+    return {
+        **row,
+        "observed": observed,
+        "observed_value": value,
+        "verdict": "pass" if passed else "fail",
+        "why": seen.remark,
+    }
+
+
+def _figure(value: float, criterion: Criterion) -> str:
+    """Return `value` with three digits, or as many more as it takes not to look like the other side of the limit."""
+    passes = OPERATORS[criterion.operator]
+    whole_digits = len(str(int(abs(value))))
+    for digits in (3, 4, 5, 6, 9, 12, 15):
+        figure = f"{value:.{max(digits, whole_digits)}g}"
+        if passes(float(figure), criterion.value) == passes(value, criterion.value):
+            return figure
+    return repr(value)

@@ -1,0 +1,77 @@
+"""The default criteria, and which of them a run was not asked for."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from asyncload_lib.verdict.grammar import Criterion, parse
+
+__all__ = ["DEFAULTS", "FREE_DEFAULTS", "not_asked", "selected"]
+
+DEFAULTS: Mapping[str, Sequence[str]] = {
+    "chat": (
+        "chat total_time < 5 s", "chat p95 < 2 s", "chat error_rate < 1 %", "chat.sustained p95 < 2 s",
+        "chat.sustained error_rate < 1 %", "chat degradation <= 1.5x", "chat speedup >= 10x",
+    ),
+    "redis": ("redis total_time < 2 s", "redis p95 < 2 s", "redis error_rate < 1 %", "redis speedup >= 10x"),
+    "mixed": (
+        "mixed total_time < 5 s", "mixed error_rate < 1 %", "mixed redis_interference <= 3x",
+        "mixed file_interference <= 3x",
+    ),
+    "vm_health": ("vm_health reachable >= 50 %", "vm_health start_skew <= 50 ms", "vm_health beyond_slowest <= 50 ms"),
+}  # fmt: skip
+"""What a scenario of the suite must meet; `max_stall` within the limit of the loops comes to each."""
+
+FREE_DEFAULTS: Mapping[str, Sequence[str]] = {
+    "vm_health": ("vm_health error_rate <= 50 %",),
+    "files": ("files p95 < 2 s", "files error_rate < 1 %"),
+    "run": ("run p95 < 2 s", "run error_rate < 1 %"),
+}
+"""What a free run must meet besides those of DEFAULTS that it can show."""
+
+FREE_METRICS = frozenset({"p95", "error_rate", "max_stall"})
+
+
+def selected(
+    texts: Iterable[str],
+    scenarios: Iterable[str],
+    kind: str = "suite",
+    loop_limit_s: float = 0.010,
+    defaults: bool = True,
+) -> list[Criterion]:
+    """Return the criteria of a run: those written and, with `defaults`, the default ones that none of them replaces."""
+    written = [parse(text) for text in texts]
+    replaced = {(criterion.subject, criterion.metric) for criterion in written}
+    standard = [
+        parse(text, is_default=True)
+        for scenario in scenarios
+        for text in (
+            *DEFAULTS.get(scenario, ()),
+            *(FREE_DEFAULTS.get(scenario, ()) if kind == "free" else ()),
+            f"{scenario} max_stall < {loop_limit_s * 1e3:.12g} ms",
+        )
+    ] if defaults else []  # fmt: skip
+    return [*(row for row in standard if (row.subject, row.metric) not in replaced), *written]
+
+
+def not_asked(criterion: Criterion, results: Mapping[str, Any]) -> str:
+    """Return why nobody asked for this in the run at hand, or ""; what a user wrote for a scenario of it is asked for."""
+    run = results.get("run") or {}
+    settings, subject = run.get("settings") or {}, criterion.subject
+    entries = {entry["scenario"]: entry for entry in results.get("metrics") or []}
+    if subject.level not in ("target", "generator") and subject.scenario not in entries:
+        chosen = entries if run.get("kind") == "free" else settings.get("scenarios")
+        if chosen and subject.scenario not in chosen:
+            return f"{subject.scenario} is no part of this run"
+    if not criterion.is_default:
+        return ""
+    if run.get("kind") == "free" and (subject.phase or criterion.metric not in FREE_METRICS):
+        return "only the suite measures this"
+    if subject.phase == "sustained" and settings.get("chat.sustain") == 0:
+        return "the sustained phase is switched off (chat.sustain)"
+    if criterion.metric == "speedup" and not (entries.get(subject.scenario) or {}).get("baseline"):
+        if settings.get("baseline.enabled") is False:
+            return "the baseline is switched off (baseline.enabled)"
+        embedded = (run.get("target") or {}).get("embedded")
+        if subject.scenario == "chat" and embedded is False and not settings.get("baseline.host"):
+            return "no blocking service is configured (baseline.host)"
+    return ""

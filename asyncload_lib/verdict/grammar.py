@@ -1,0 +1,126 @@
+"""The grammar of criteria: one-line expressions, parsed and bound before a run.
+
+    criterion = subject metric operator number [unit]            chat p95 < 2 s
+    subject   = scenario [ "." phase ] [ "[" endpoint "]" ]      chat.sustained   chat[POST /api/chat]
+              | "target" | "generator"                           target max_stall < 10 ms
+    metric    = a name of `metrics.METRICS`                      error_rate
+              | request metric "." statistic                     time_to_first_token.p95
+    operator  = "<=" | "<" | ">=" | ">" | "="
+    unit      = "us" | "ms" | "s" | "%" | "x"                    none for counts
+
+A scenario alone means its headline phase. `target` means every loop of the target in every scenario. An endpoint is
+named as in the report, with its type in front where a name alone is not unique. Of several values the worst counts.
+"""
+
+import difflib
+import math
+import operator
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from asyncload_lib.errors import ConfigurationError
+from asyncload_lib.verdict.metrics import DIMENSIONS, METRICS, Metric, Subject, metric_of
+
+__all__ = ["KNOWN", "OPERATORS", "Criterion", "bind", "parse", "problems", "with_unit"]
+
+OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    "<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt, "=": operator.eq,
+}  # fmt: skip
+
+KNOWN: Mapping[str, Collection[str] | None] = {
+    "chat": ("few", "burst", "sustained", "baseline", "run"), "redis": None, "mixed": None, "vm_health": None,
+    "files": None, "run": None,
+}  # fmt: skip
+"""Scenario -> its phases; None where any name is taken. `files` and `run` exist in free runs."""
+
+_SHAPE = re.compile(
+    r"\s*(?P<scenario>[a-z]\w*)(?:\.(?P<phase>\w+))?(?:\[(?P<endpoint>.+)\])?"
+    r"\s+(?P<metric>[a-z][\w.]*)"
+    r"\s*(?P<operator><=|>=|<|>|=)"
+    r"\s*(?P<value>\d+\.?\d*|\.\d+)\s*(?P<unit>us|ms|s|%|x|)\s*",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One expression; `value` is in `unit`, `is_default` tells those that nobody wrote."""
+
+    subject: Subject
+    metric: str
+    operator: str
+    value: float
+    unit: str
+    is_default: bool = False
+
+    @property
+    def limit(self) -> str:
+        """The right-hand side, as every output writes it."""
+        return f"{self.operator} {with_unit(f'{self.value:.15g}', self.unit)}"
+
+    @property
+    def name(self) -> str:
+        """The whole expression, as every output writes it."""
+        return f"{self.subject} {self.metric} {self.limit}"
+
+
+def parse(text: str, *, is_default: bool = False) -> Criterion:
+    """Return the criterion that `text` writes; raises ConfigurationError when it has not the shape of one."""
+    match = _SHAPE.fullmatch(text)
+    value = float(match["value"]) if match else math.inf
+    if match is None or not math.isfinite(value):
+        raise ConfigurationError(
+            f"{text!r} is not a criterion; allowed is SUBJECT METRIC OPERATOR NUMBER UNIT, such as "
+            '"chat p95 < 2 s" (operators < <= > >= =, units us ms s % x)'
+        )
+    subject = Subject(match["scenario"], match["phase"], match["endpoint"])
+    return Criterion(subject, match["metric"], match["operator"], value, match["unit"], is_default)
+
+
+def bind(criteria: Iterable[Criterion], known: Mapping[str, Collection[str] | None] = KNOWN) -> None:
+    """Check that everything `criteria` name exists; raises ConfigurationError with all problems.
+
+    `known`: scenario -> names of its phases, or None where any is taken.
+    """
+    wrong = [problem for criterion in criteria for problem in _unbound(criterion, known)]
+    if wrong:
+        raise ConfigurationError(wrong)
+
+
+def problems(text: str) -> Sequence[str]:
+    """Return what is wrong with one criterion as written, for `settings.from_sources`."""
+    try:
+        bind([parse(text)])
+    except ConfigurationError as error:
+        return error.problems
+    return ()
+
+
+def with_unit(figure: str, unit: str) -> str:
+    """Return a number with its unit, as every output writes it: `2 s`, `10x`."""
+    return figure + (unit if unit in ("", "x") else f" {unit}")
+
+
+def _unbound(criterion: Criterion, known: Mapping[str, Collection[str] | None]) -> Iterable[str]:
+    subject, metric = criterion.subject, metric_of(criterion.metric)
+    if subject.level not in ("target", "generator") and subject.scenario not in known:
+        yield f"{criterion.name}: unknown subject {subject.scenario}; there are {', '.join(known)}, target, generator"
+        return
+    phases = known.get(subject.scenario)
+    if subject.level in ("target", "generator") and (subject.phase or subject.endpoint):
+        yield f"{criterion.name}: {subject.scenario} has neither phases nor endpoints"
+    elif subject.phase and phases is not None and subject.phase not in phases:
+        yield f"{criterion.name}: {subject.scenario} has no phase {subject.phase}; there are {', '.join(phases)}"
+    if metric is None or not metric.exists(subject):
+        there_are = [name for name, candidate in METRICS.items() if candidate.exists(subject)]
+        close = difflib.get_close_matches(criterion.metric, there_are, n=1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        yield f"{criterion.name}: {subject} has no metric {criterion.metric}{meant}; there are {', '.join(there_are)}"
+    elif criterion.unit not in DIMENSIONS[metric.dimension]:
+        yield f"{criterion.name}: the limit needs {_units(metric)}"
+
+
+def _units(metric: Metric) -> str:
+    units = [unit for unit in DIMENSIONS[metric.dimension] if unit]
+    return f"a unit of {', '.join(units)}" if units else "no unit"

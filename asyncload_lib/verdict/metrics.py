@@ -1,0 +1,218 @@
+"""What a criterion can be about: every metric, its dimension, where it exists, and how it is read from results.
+
+Values are in base units: seconds, shares of 1, factors, counts. Nothing is ever 0 for "not there": that is None and a
+reason. Latencies are those of successful requests, and where no request has ended nothing is known of any of them.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from asyncload_lib.verdict.stalls import STALL_METRICS, observe_loops
+
+__all__ = ["DIMENSIONS", "METRICS", "Metric", "Observation", "Subject", "metric_of", "observe"]
+
+DIMENSIONS: Mapping[str, Mapping[str, float]] = {
+    "time": {"us": 1e-6, "ms": 1e-3, "s": 1.0},
+    "share": {"%": 0.01},
+    "factor": {"x": 1.0, "": 1.0},
+    "count": {"": 1.0},
+}
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a criterion looks at; `scenario` may also be `target` or `generator`."""
+
+    scenario: str
+    phase: str | None = None
+    endpoint: str | None = None
+
+    @property
+    def level(self) -> str:
+        """Return which metrics exist here: target, generator, endpoint, phase or scenario."""
+        if self.scenario in ("target", "generator"):
+            return self.scenario
+        return "endpoint" if self.endpoint else "phase" if self.phase else "scenario"
+
+    def __str__(self) -> str:
+        phase = f".{self.phase}" if self.phase else ""
+        return self.scenario + phase + (f"[{self.endpoint}]" if self.endpoint else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A value in base units and a remark; without a value, the remark says why there is none."""
+
+    value: float | None
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A dimension, the levels of subjects that have the metric, how it is read from one entry, and its one scenario."""
+
+    dimension: str
+    levels: frozenset[str]
+    read: Callable[[Entry], Any]
+    only: str | None = None
+
+    def exists(self, subject: Subject) -> bool:
+        """Tell whether `subject` can have this metric at all."""
+        return subject.level in self.levels and self.only in (None, subject.scenario)
+
+
+REQUESTS = frozenset({"scenario", "phase", "endpoint"})
+PHASES = frozenset({"scenario", "phase"})
+SCENARIO = frozenset({"scenario"})
+GENERATOR = frozenset({"generator"})
+LOOPS = frozenset({"scenario", "target", "generator"})
+
+_STATISTICS = ("p50", "p90", "p95", "p99", "p99.9", "avg", "min", "max")
+
+
+def _key(name: str) -> Callable[[Entry], Any]:
+    return lambda entry: entry.get(name)
+
+
+def _extra(name: str) -> Callable[[Entry], Any]:
+    return lambda entry: (entry.get("extra") or {}).get(name)
+
+
+def _quantile(name: str) -> Callable[[Entry], Any]:
+    def read(entry: Entry) -> Any:
+        detailed = (entry.get("latency") or {}).get(name) or {}
+        return detailed.get("value") if detailed else entry.get(f"{name}_latency")
+
+    return read
+
+
+def _error_rate(entry: Entry) -> Any:
+    rate, failed, total = entry.get("error_rate"), entry.get("failed_requests"), entry.get("total_requests")
+    return failed / total if rate is None and failed is not None and total else rate
+
+
+METRICS: Mapping[str, Metric] = {
+    **{name: Metric("time", REQUESTS, _quantile(name)) for name in _STATISTICS if name.startswith("p")},
+    **{name: Metric("time", REQUESTS, _key(f"{name}_response_time")) for name in ("avg", "min", "max")},
+    "error_rate": Metric("share", REQUESTS, _error_rate),
+    "throughput": Metric("count", REQUESTS, _key("requests_per_second")),
+    "total_requests": Metric("count", REQUESTS, _key("total_requests")),
+    "failed_requests": Metric("count", REQUESTS, _key("failed_requests")),
+    "abandoned_requests": Metric("count", PHASES, _key("abandoned_requests")),
+    "total_time": Metric("time", PHASES, _key("total_time")),
+    "start_skew": Metric("time", PHASES, _key("start_skew")),
+    "speedup": Metric("factor", SCENARIO, lambda entry: (entry.get("baseline") or {}).get("speedup")),
+    "degradation": Metric("factor", SCENARIO, _extra("degradation"), only="chat"),
+    "redis_interference": Metric("factor", SCENARIO, _extra("redis_interference"), only="mixed"),
+    "file_interference": Metric("factor", SCENARIO, _extra("file_interference"), only="mixed"),
+    "reachable": Metric("share", SCENARIO, _extra("reachable"), only="vm_health"),
+    "beyond_slowest": Metric("time", SCENARIO, _extra("beyond_slowest"), only="vm_health"),
+    **{name: Metric(dimension, LOOPS, _key(name)) for name, dimension in STALL_METRICS.items()},
+    "cpu": Metric("share", GENERATOR, lambda process: _scaled(process.get("cpu_percent_max"), 0.01)),
+    "hub_lag": Metric("time", GENERATOR, _key("hub_lag_p99")),
+    "loop_lag": Metric("time", GENERATOR, _key("loop_lag_p99")),
+    "send_delay": Metric("time", GENERATOR, _key("send_delay_p99")),
+}  # fmt: skip
+
+
+def metric_of(name: str) -> Metric | None:
+    """Return the metric of that name, a metric of a request such as `time_to_first_token.p95` too, else None."""
+    if name in METRICS:
+        return METRICS[name]
+    request_metric, _, statistic = name.partition(".")
+    if request_metric and statistic in _STATISTICS:
+        return Metric("time", REQUESTS, _key(statistic))
+    return Metric("count", REQUESTS, _key(statistic)) if request_metric and statistic == "count" else None
+
+
+def observe(
+    subject: Subject, name: str, results: Entry, worst: Callable[[Sequence[float]], float] = max
+) -> Observation:
+    """Return the metric `name` of `subject` in the JSON of a run; of several values, the `worst`."""
+    metric = metric_of(name)
+    if metric is None or not metric.exists(subject):
+        return Observation(None, f"{subject} has no metric {name}")
+    scenarios = [
+        entry
+        for entry in results.get("metrics") or []
+        if subject.scenario in ("target", "generator", entry["scenario"])
+    ]
+    if name in STALL_METRICS:
+        loops = [loop for entry in scenarios for loop in entry.get("event_loops") or []]
+        value, remark = observe_loops(loops, name, subject.scenario)
+        return Observation(_number(value), remark)
+    if subject.level == "generator":
+        return _all_of((results.get("generator") or {}).get("processes") or [], metric, worst, "a generator process")
+    if not scenarios:
+        return Observation(None, f"{subject.scenario} has no results")
+    return _of_requests(scenarios[0], subject, name, metric, worst)
+
+
+def _of_requests(
+    entry: Entry, subject: Subject, name: str, metric: Metric, worst: Callable[[Sequence[float]], float]
+) -> Observation:
+    phase = _phase(entry, subject.phase)
+    if phase is None:
+        return Observation(None, f"{subject.scenario} has no phase {subject.phase}")
+    if name not in METRICS:
+        request_metric = name.partition(".")[0]
+        measured = [
+            row for row in phase.get("request_metrics") or []
+            if row.get("name") == request_metric and subject.endpoint in (None, row.get("request"))
+        ]  # fmt: skip
+        return _all_of([row for row in measured if row.get("count")], metric, worst, request_metric)
+    if subject.endpoint is not None:
+        named = [row for row in phase.get("endpoints") or [] if _is_named(row, subject.endpoint)]
+        if len(named) != 1:
+            return Observation(None, f"{len(named)} endpoints are named {subject.endpoint}")
+        phase = named[0]
+    if metric.levels != SCENARIO and not phase.get("total_requests"):
+        return Observation(None, "no request has ended")
+    value = _number(metric.read(phase))
+    return Observation(value, _remark(phase, name) if value is not None else f"{name} was not measured")
+
+
+def _phase(entry: Entry, name: str | None) -> Entry | None:
+    if name in (None, entry.get("phase")):
+        return entry
+    if name == "baseline":
+        return entry.get("baseline")
+    return next((phase for phase in entry.get("phases") or [] if phase.get("phase") == name), None)
+
+
+def _is_named(row: Entry, endpoint: str) -> bool:
+    return endpoint in (row.get("name"), f"{row.get('type')} {row.get('name')}")
+
+
+def _all_of(rows: Sequence[Entry], metric: Metric, worst: Callable[[Sequence[float]], float], what: str) -> Observation:
+    """Return the worst over `rows`; one row without a value leaves the whole unknown."""
+    values = [_number(metric.read(row)) for row in rows]
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return Observation(None, f"{what} was not measured")
+    return Observation(worst(known), f"the worst of {len(known)}" if len(known) > 1 else "")
+
+
+def _remark(phase: Entry, name: str) -> str:
+    """Return what the sample says about its own percentile: an interval, or that it cannot resolve it."""
+    detailed = (phase.get("latency") or {}).get(name) or {}
+    low, high = detailed.get("ci_low"), detailed.get("ci_high")
+    if low is not None and high is not None:
+        return f"95 % interval {low:.4g} s to {high:.4g} s"
+    return str(detailed.get("note") or "")
+
+
+def _number(value: object) -> float | None:
+    """Return a finite number as float; NaN, infinity, booleans and everything else are no data."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _scaled(value: object, factor: float) -> float | None:
+    scaled = _number(value)
+    return None if scaled is None else scaled * factor

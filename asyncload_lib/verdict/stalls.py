@@ -1,0 +1,74 @@
+"""How long event loops were stalled by code of their own process, over several loops and witnesses.
+
+Only what the code can be blamed for counts: stalls with the cause "loop", and those with the cause "gil" for which the
+frame that held the interpreter lock is known. Garbage collection and a busy machine are shown in the report, not here.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["STALL_METRICS", "observe_loops"]
+
+STALL_METRICS: Mapping[str, str] = {"max_stall": "time", "stalls": "count", "blocked_time": "time", "lag_p99": "time"}
+
+Loop = Mapping[str, Any]
+
+
+def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[float | None, str]:
+    """Return the metric over the watched loops of `subject`, and a remark: the culprit, or why there is no value.
+
+    `target` and `generator` mean their own loops. A scenario means the target's, and all others where no loop of the
+    target was watched. Stall lengths and lags are the worst of all witnesses, for counts and sums too: witnesses of one
+    loop see the same stalls.
+    """
+    watched = [loop for loop in loops if _is_watched(loop)]
+    of_target = [loop for loop in watched if str(loop.get("name")).startswith("target")]
+    if subject == "generator":
+        chosen = [loop for loop in watched if str(loop.get("name")).startswith("generator")]
+    else:
+        chosen = of_target if of_target or subject == "target" else watched
+    values = [_value(loop, metric) for loop in chosen]
+    if not values or any(value is None for value in values):
+        return None, f"no event loop of {subject} was watched" if not chosen else f"{metric} was not measured"
+    worst = max(range(len(values)), key=lambda index: values[index] or 0.0)
+    return values[worst], _remark(chosen[worst])
+
+
+def _is_watched(loop: Loop) -> bool:
+    watched_s = loop.get("watched_s")
+    return isinstance(watched_s, int | float) and watched_s > 0 and loop.get("blocked") is not None
+
+
+def _value(loop: Loop, metric: str) -> float | None:
+    if metric == "lag_p99":
+        value = (loop.get("lag") or {}).get("p99")
+    else:
+        value = _charged(loop)[metric] if loop.get("by_cause") else loop.get(_FLAT[metric])
+        if value is None and loop.get("stalls") == 0:
+            value = 0.0
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+_FLAT = {"max_stall": "max_stall", "stalls": "stalls", "blocked_time": "blocked_s"}
+
+
+def _charged(loop: Loop) -> Mapping[str, float]:
+    """Return longest, number and sum of the stalls that code is to blame for."""
+    by_loop = loop["by_cause"].get("loop") or {}
+    holders = [row for row in loop.get("culprits") or [] if row.get("cause") == "gil" and row.get("function")]
+    return {
+        "max_stall": max([by_loop.get("max_stall") or 0.0, *(row.get("longest_s") or 0.0 for row in holders)]),
+        "stalls": (by_loop.get("stalls") or 0) + sum(row.get("count") or 0 for row in holders),
+        "blocked_time": (by_loop.get("blocked_s") or 0.0) + sum(row.get("total_s") or 0.0 for row in holders),
+    }
+
+
+def _remark(loop: Loop) -> str:
+    culprits = [
+        row for row in loop.get("culprits") or [] if row.get("cause") in ("loop", "gil") and row.get("function")
+    ]
+    if not culprits:
+        return str(loop.get("name"))
+    row = max(culprits, key=lambda row: row.get("longest_s") or 0.0)
+    return f"{loop.get('name')}: {row.get('file')}:{row.get('line')} in {row['function']}"
