@@ -1,0 +1,62 @@
+"""The criteria as a plain table for the end of a run: no colour, no control characters, at most 100 columns."""
+
+import textwrap
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from .table import Table
+from .units import NOTHING
+from .view import build
+
+__all__ = ["WIDTH", "console_table"]
+
+WIDTH = 100
+
+
+def console_table(results: Mapping[str, Any]) -> str:
+    """Give the verdict, then one line per criterion: verdict, criterion, limit, observed; why where it did not pass."""
+    report = build(results)
+    lines = [f"{report.verdict.word.upper()}: {report.sentence}"]
+    if report.criteria is not None:
+        lines += ["", *_rows(report.criteria)]
+    return "\n".join(part for line in lines for part in _folded(line)) + "\n"
+
+
+def _rows(table: Table) -> list[str]:
+    titles = [column.title for column in table.columns if column.title != "Why"]
+    cells = [[str(cell) for cell in row[: len(titles)]] for row in table.rows]
+    limits = [18, 42, 16, 18]
+    widths = [min(limits[at], max(map(_width, [titles[at], *(row[at] for row in cells)]))) for at in range(len(titles))]
+    lines = [_line(titles, widths), _line(["-" * width for width in widths], widths)]
+    for row, plain in zip(table.rows, cells, strict=True):
+        lines.append(_line(plain, widths))
+        why = str(row[-1]) if len(row) > len(titles) else NOTHING
+        if row[0].word != "pass" and why != NOTHING:
+            lines.append(f"  {why}")
+    return lines
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    return "  ".join(_fit(cell, width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _fit(text: str, width: int) -> str:
+    while _width(text) > width:
+        text = text[:-2] + "…"
+    return text + " " * (width - _width(text))
+
+
+def _width(text: str) -> int:
+    """Columns in a terminal: wide characters take two, combining ones none."""
+    return sum(
+        0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text
+    )
+
+
+def _folded(line: str) -> list[str]:
+    if _width(line) <= WIDTH:
+        return [line]
+    indent = "  " if line.startswith("  ") else ""
+    narrow = WIDTH if line.isascii() else WIDTH // 2
+    return textwrap.wrap(line, narrow, initial_indent=indent, subsequent_indent="  ") or [""]

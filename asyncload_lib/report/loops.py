@@ -1,0 +1,118 @@
+"""What was seen of the event loops, prepared for display: witnesses side by side, stalls by cause, culprits."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from .table import Column, Entry, Table, Verdict, mapping, mappings
+from .text import clean, code_line
+from .units import NOTHING, count, duration, number
+
+__all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "loop_section"]
+
+CAUSES = {
+    "loop": "a call that blocked the loop",
+    "gil": "another thread held the GIL",
+    "gc": "garbage collection",
+    "machine": "the machine gave no CPU time",
+}
+"""What a stall is charged to; only `loop` counts against the loop."""
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """A line of code that held a loop; `excerpt`: (line number, text, is it the blocking line)."""
+
+    loop: str
+    place: str
+    call: str
+    detail: str
+    figures: str
+    excerpt: tuple[tuple[str, str, bool], ...]
+
+
+@dataclass(frozen=True)
+class LoopSection:
+    """One column per loop and witness, then the lines that blocked."""
+
+    table: Table | None
+    culprits: tuple[Culprit, ...]
+    notes: tuple[str, ...]
+
+
+def blocked_verdict(blocked: Any) -> Verdict:
+    """Say whether a loop was blocked; not knowing is not the same as not blocked."""
+    if blocked is True:
+        return Verdict("blocked", "✗", "fail")
+    if blocked is False:
+        return Verdict("not blocked", "✓", "pass")
+    return Verdict("not watched", "○", "none")
+
+
+def loop_section(loops: list[Entry]) -> LoopSection:
+    """Prepare the `event_loops` of a scenario."""
+    culprits = [_culprit(loop, entry) for loop in loops for entry in mappings(loop.get("culprits"))]
+    notes = [f"{clean(loop.get('name'))}: {clean(loop.get('note'))}" for loop in loops if loop.get("note")]
+    return LoopSection(_witness_table(loops), tuple(culprits), tuple(notes))
+
+
+def _witness_table(loops: list[Entry]) -> Table | None:
+    """One column per witness, so that inside and outside stand side by side."""
+    if not loops:
+        return None
+    rows: list[tuple[str, list[Any]]] = [
+        ("Verdict", [blocked_verdict(loop.get("blocked")) for loop in loops]),
+        ("Seen from", [clean(loop.get("witness")) for loop in loops]),
+        ("Process", [clean(loop.get("process"), 60) for loop in loops]),
+        ("Longest stall", [duration(loop.get("max_stall")) for loop in loops]),
+        ("Limit of a stall", [duration(loop.get("limit_s")) for loop in loops]),
+        ("Stalls over the limit", [count(loop.get("stalls")) for loop in loops]),
+        ("Time stalled", [duration(loop.get("blocked_s")) for loop in loops]),
+        ("Lag p50", [duration(mapping(loop.get("lag")).get("p50")) for loop in loops]),
+        ("Lag p99", [duration(mapping(loop.get("lag")).get("p99")) for loop in loops]),
+        ("Largest lag", [duration(mapping(loop.get("lag")).get("max")) for loop in loops]),
+        *((f"Stalls: {words}", [_by_cause(loop, cause) for loop in loops]) for cause, words in CAUSES.items()),
+        ("Watched for", [duration(loop.get("watched_s")) for loop in loops]),
+        ("Heartbeat every", [duration(loop.get("period_s")) for loop in loops]),
+    ]
+    shown = tuple((label, *cells) for label, cells in rows if any(cell != NOTHING for cell in cells))
+    columns = (Column(""), *(Column(clean(loop.get("name"), 40), "number") for loop in loops))
+    return Table("Event loops", columns, shown)
+
+
+def _by_cause(loop: Entry, cause: str) -> str:
+    found = mapping(mapping(loop.get("by_cause")).get(cause))
+    stalls = number(found.get("stalls"))
+    if stalls is None:
+        return NOTHING
+    if stalls == 0:
+        return "0"
+    return f"{count(stalls)}, longest {duration(found.get('max_stall'))}, {duration(found.get('blocked_s'))} in all"
+
+
+def _culprit(loop: Entry, entry: Entry) -> Culprit:
+    line = number(entry.get("line"))
+    cause = CAUSES.get(str(entry.get("cause")), clean(entry.get("cause")))
+    times = number(entry.get("count"))
+    detail = [f"in {clean(entry.get('function'), 80)}"]
+    if entry.get("task"):
+        detail.append(f"task {clean(entry.get('task'), 80)}")
+    detail.append(cause)
+    return Culprit(
+        loop=clean(loop.get("name"), 40),
+        place=f"{clean(entry.get('file'), 160)}:{NOTHING if line is None else format(line, '.0f')}",
+        call=clean(entry.get("call"), 120),
+        detail=", ".join(detail),
+        figures=f"{'once' if times == 1 else count(times) + ' times'}, longest {duration(entry.get('longest_s'))}, "
+        f"{duration(entry.get('total_s'))} in all",
+        excerpt=tuple(_excerpt_line(row, line) for row in _rows(entry.get("excerpt"))),
+    )
+
+
+def _rows(excerpt: Any) -> list[tuple[Any, Any]]:
+    rows = excerpt if isinstance(excerpt, list | tuple) else ()
+    return [(row[0], row[1]) for row in rows[:7] if isinstance(row, list | tuple) and len(row) >= 2]
+
+
+def _excerpt_line(row: tuple[Any, Any], blocking_line: float | None) -> tuple[str, str, bool]:
+    at = number(row[0])
+    return (NOTHING if at is None else format(at, ".0f"), code_line(row[1]), at is not None and at == blocking_line)

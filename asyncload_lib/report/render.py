@@ -1,0 +1,120 @@
+"""Results written as HTML, Markdown and JUnit XML: files that stand alone and can be made again at any time."""
+
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ..errors import ReportError
+from .drawings import drawings
+from .junit import render_junit
+from .loops import Culprit
+from .text import clean, markdown_code, markdown_fence, markdown_text
+from .view import build
+
+__all__ = ["TEMPLATES", "render_all", "render_html", "render_junit", "render_markdown"]
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+
+Results = Mapping[str, Any]
+
+
+@cache
+def _html_environment() -> Environment:
+    """Autoescape is on by word: `select_autoescape` does not know the ending `.html.j2`."""
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def _markdown_environment() -> Environment:
+    """Every expression is escaped for Markdown by `finalize`; autoescape makes macros give markup that passes it."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=markdown_text,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["code"] = markdown_code
+    environment.filters["excerpt"] = _excerpt
+    return environment
+
+
+def _excerpt(culprit: Culprit) -> Markup:
+    return markdown_fence([f"{'>' if blocking else ' '} {at:>5}  {text}" for at, text, blocking in culprit.excerpt])
+
+
+def render_html(results: Results) -> str:
+    """Render one offline HTML page with its charts inside."""
+    charts = defaultdict(Markup, {place: Markup(svg) for place, svg in drawings(results).items()})
+    return _html_environment().get_template("report.html.j2").render(report=build(results), charts=charts)
+
+
+def render_markdown(results: Results) -> str:
+    """Render Markdown for a pull request or a step summary."""
+    return _markdown_environment().get_template("report.md.j2").render(report=build(results))
+
+
+_FORMATS: dict[str, Callable[[Results], str]] = {"md": render_markdown, "html": render_html, "xml": render_junit}
+
+
+def render_all(results: Results, directory: Path, timestamp: str) -> dict[str, Path]:
+    """Write every format and its `latest` copy into `directory`; give the path per ending (`md`, `html`, `xml`).
+
+    `timestamp`: YYYYMMDD_HHMMSS, part of the names. Each file appears whole or not at all, and a timestamped file
+    that exists already is never replaced. A format that fails does not prevent the others: ReportError at the end
+    names every one that failed, and carries the paths that were written as `written`.
+    """
+    written: dict[str, Path] = {}
+    problems: list[str] = []
+    for ending, render in _FORMATS.items():
+        path = directory / f"async_load_test_report_{timestamp}.{ending}"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            text = render(results)
+            _publish(path, text, replace=False)
+            written[ending] = path
+            _publish(directory / f"latest.{ending}", text, replace=True)
+        except Exception as problem:  # a report that cannot be written must not cost the others
+            problems.append(f"{path}: {clean(f'{type(problem).__name__}: {problem}', 300)}")
+    if problems:
+        error = ReportError("\n".join(problems))
+        error.add_note(f"written: {', '.join(map(str, written.values())) or 'nothing'}")
+        raise error
+    return written
+
+
+def _publish(path: Path, text: str, *, replace: bool) -> None:
+    """Write beside `path`, then move into place; without `replace` an existing file raises FileExistsError.
+
+    A hard link fails where the name is taken, which a rename would not: that is what makes it safe against two runs
+    of the same second.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    beside = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.chmod(0o644)
+        if replace:
+            beside.replace(path)
+        else:
+            os.link(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

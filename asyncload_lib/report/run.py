@@ -1,0 +1,159 @@
+"""The run itself prepared for display: where, with what, how loaded the generator was, and how it was measured."""
+
+from typing import Any
+
+from .table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
+from .text import clean
+from .units import NOTHING, count, duration, number, quantity, rate
+
+__all__ = ["environment_table", "generator_section", "how_measured", "run_facts", "settings_table", "worker_table"]
+
+
+def run_facts(results: Entry) -> tuple[Fact, ...]:
+    """The line under the verdict: target, load, time, identity, and what was simulated."""
+    run, summary = mapping(results.get("run")), mapping(results.get("summary"))
+    target = mapping(run.get("target"))
+    kind = "embedded demo" if target.get("embedded") is True else ""
+    mode = clean(target.get("mode") or "", 20).replace(NOTHING, "")
+    facts = [
+        Fact("Target", clean(target.get("host"), 120), ", ".join(filter(None, (kind, mode))), code=True),
+        Fact("Started", clean(run.get("started") or results.get("timestamp"), 40)),
+        Fact("Duration", duration(run.get("duration_s"))),
+        Fact("Requests", count(summary.get("total_requests"))),
+        Fact("Status", clean(run.get("status"), 40)),
+        Fact("Seed", clean(run.get("seed"), 40)),
+        Fact("Run", clean(run.get("id"), 60), code=True),
+    ]
+    simulated = mapping(run.get("simulated"))
+    if simulated:
+        told = [f"{clean(key, 40).replace('_', ' ')} {duration(value)}" for key, value in simulated.items()]
+        facts.append(Fact("Simulated", ", ".join(told)))
+    return tuple(fact for fact in facts if fact.value != NOTHING)
+
+
+def generator_section(generator: Entry) -> tuple[Table | None, Verdict, tuple[str, ...]]:
+    """Health of the load generator: its table, whether its figures can be trusted, and the reasons if not."""
+    table = build_table(
+        "Load generator",
+        [
+            ("Process", "code", lambda row: clean(row.get("process"), 60)),
+            ("Most CPU", "number", lambda row: _limited(row, "cpu_percent_max", _cpu)),
+            ("Hub lag p99", "number", lambda row: _limited(row, "hub_lag_p99", duration)),
+            ("Loop lag p99", "number", lambda row: _limited(row, "loop_lag_p99", duration)),
+            ("Send delay p99", "number", lambda row: _limited(row, "send_delay_p99", duration)),
+        ],
+        mappings(generator.get("processes")),
+        "Figures in brackets are the limits beyond which a run says nothing about the target.",
+    )
+    valid = generator.get("valid")
+    state = Verdict("valid", "✓", "pass") if valid is True else Verdict("not watched", "○", "none")
+    state = verdict("invalid") if valid is False else state
+    reasons = generator.get("reasons")
+    return table, state, tuple(clean(reason, 300) for reason in reasons) if isinstance(reasons, list) else ()
+
+
+def _cpu(percent: Any) -> str:
+    return NOTHING if number(percent) is None else f"{quantity(percent)} %"
+
+
+def _limited(row: Entry, key: str, words: Any) -> str:
+    limits = mapping(row.get("limits"))
+    limit = number(limits.get(key, limits.get(_LIMIT_KEYS[key])))
+    observed: str = words(row.get(key))
+    return observed if limit is None or observed == NOTHING else f"{observed} ({words(limit)})"
+
+
+_LIMIT_KEYS = {
+    "cpu_percent_max": "max_cpu",
+    "hub_lag_p99": "max_hub_lag",
+    "loop_lag_p99": "max_loop_lag",
+    "send_delay_p99": "max_send_delay",
+}
+
+
+def worker_table(workers: list[Entry]) -> Table | None:
+    """One row per worker; a lost one is named with the moment it was lost."""
+    return build_table(
+        "Workers",
+        [
+            ("Worker", "code", lambda row: clean(row.get("id"), 60)),
+            ("State", "text", lambda row: clean(row.get("state"), 30)),
+            ("Lost at", "text", lambda row: clean(row.get("lost_at"), 40)),
+            ("Host", "code", lambda row: clean(row.get("host"), 60)),
+            ("Pid", "number", lambda row: clean(row.get("pid"), 12)),
+            ("Operations", "number", lambda row: count(row.get("operations"))),
+            ("Throughput", "number", lambda row: rate(row.get("requests_per_second"))),
+            ("p95 (ok)", "number", lambda row: duration(row.get("p95_latency"))),
+            ("Most CPU", "number", lambda row: _cpu(row.get("cpu_percent_max"))),
+            ("Loop lag p99", "number", lambda row: duration(row.get("loop_lag_p99"))),
+            ("Hub lag p99", "number", lambda row: duration(row.get("hub_lag_p99"))),
+            ("Last report", "number", lambda row: _ago(row.get("last_report_age"))),
+            ("Clock offset", "number", lambda row: duration(row.get("clock_offset_s"))),
+            ("Version", "text", lambda row: clean(row.get("version"), 30)),
+            ("Settings", "code", lambda row: clean(row.get("settings_fingerprint"), 16)),
+            ("Note", "text", lambda row: clean(row.get("note") or None, 200)),
+        ],
+        workers,
+    )
+
+
+def _ago(age: Any) -> str:
+    return NOTHING if number(age) is None else f"{duration(age)} ago"
+
+
+def environment_table(run: Entry) -> Table | None:
+    """Host, interpreter, versions: what a later reader needs to repeat the run."""
+    host = mapping(run.get("host"))
+    load = host.get("load_average")
+    pairs = [
+        ("command", clean(run.get("command"), 300)),
+        ("host", clean(host.get("name"), 80)),
+        ("operating system", clean(host.get("os"), 120)),
+        ("CPUs", count(run.get("cpu_count"))),
+        ("load average", ", ".join(map(quantity, load)) if isinstance(load, list) else quantity(load)),
+        ("Python", clean(run.get("python"), 80)),
+        ("event loop", clean(run.get("loop"), 60)),
+        ("git commit", clean(run.get("git_commit"), 60)),
+        ("started", clean(run.get("started"), 40)),
+        ("ended", clean(run.get("ended"), 40)),
+        *((clean(name, 40), clean(version, 40)) for name, version in mapping(run.get("versions")).items()),
+    ]
+    known = [pair for pair in pairs if pair[1] != NOTHING]
+    return build_table("Environment", _PAIR, known)
+
+
+def settings_table(settings: Entry) -> Table | None:
+    """The settings as they held, secrets redacted at the source."""
+    return build_table(
+        "Settings", _PAIR, [(clean(key, 60), _setting(value)) for key, value in sorted(settings.items(), key=str)]
+    )
+
+
+_PAIR = [("Name", "text", lambda pair: pair[0]), ("Value", "code", lambda pair: pair[1])]
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return "not set"
+    return clean(value, 300)
+
+
+def how_measured(results: Entry) -> tuple[str, ...]:
+    """The rules behind the figures, with the limits of this run."""
+    loops = [loop for m in mappings(results.get("metrics")) for loop in mappings(m.get("event_loops"))]
+    limit = next((duration(loop.get("limit_s")) for loop in loops if number(loop.get("limit_s")) is not None), NOTHING)
+    stall = "" if limit == NOTHING else f" A stall is a lag over {limit}."
+    return (
+        "Latency runs from the intended start of an operation to its last byte, on a monotonic clock inside the "
+        "coroutine; the clock of a phase starts when all users are there.",
+        "Percentiles are of successful requests alone, from a log-linear histogram with a relative error of at most "
+        "0.1 %; failed requests have percentiles of their own. Over time they are coarser (1.6 %).",
+        "The interval beside a percentile covers the true value with 95 % confidence (order statistics, no assumption "
+        "about the distribution); a percentile that the sample cannot bound is marked as not resolved.",
+        "The lag of an event loop is measured by a heartbeat inside it (inside) and by a fixed-rate probe of a trivial "
+        f"endpoint (outside).{stall} Only what an independent thread did not feel at the same moment is charged to "
+        "the loop; GIL, garbage collection and a busy machine are named apart.",
+        "Improvement is the blocking total time divided by the async total time. With C users and a single-threaded "
+        "blocking server it approaches C by construction.",
+        "No data is never a pass: a criterion without samples does not hold.",
+    )

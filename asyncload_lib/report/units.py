@@ -1,0 +1,100 @@
+"""One way to write a number, for every format: three significant digits, the unit chosen by size.
+
+Markdown, HTML, console and charts call these functions and no others, so they show the same digits. Whatever is not
+a finite number is NOTHING, never 0.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["NOTHING", "count", "duration", "number", "percent", "quantity", "rate", "ratio", "span"]
+
+NOTHING = "–"  # noqa: RUF001 the sign a reader takes for "no value"
+
+
+def number(value: Any) -> float | None:
+    """Give a finite float, or None for everything that is none (None, NaN, infinity, text, bool)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _significant(value: float, digits: int = 3) -> str:
+    """Write `value` with `digits` significant digits, without an exponent; whole above 10**digits."""
+    if value == 0:
+        return "0"
+    value = _rounded(value, digits)
+    exponent = math.floor(math.log10(abs(value)))
+    return f"{value:,.{max(0, digits - 1 - exponent)}f}"
+
+
+def _rounded(value: float, digits: int = 3) -> float:
+    return float(f"{value:.{digits - 1}e}") if abs(value) < 10**digits else float(round(value))
+
+
+def count(value: Any) -> str:
+    """Write a whole number with thousands separators."""
+    found = number(value)
+    return NOTHING if found is None else f"{found:,.0f}"
+
+
+def duration(seconds: Any) -> str:
+    """Write seconds as µs, ms or s."""
+    found = number(seconds)
+    if found is None:
+        return NOTHING
+    if found == 0:
+        return "0 s"
+    # Rounded before the unit is chosen: 0.9996 s is 1.00 s, not 1,000 ms.
+    size = abs(_rounded(found * 1e6) / 1e6) if abs(found) < 1e-3 else abs(_rounded(found))
+    if size < 1e-3:
+        return f"{_significant(found * 1e6)} µs"
+    if size < 1:
+        return f"{_significant(found * 1e3)} ms"
+    return f"{_significant(found)} s"
+
+
+def span(low: Any, high: Any) -> str:
+    """Write an interval of two durations, e.g. a confidence interval."""
+    if number(low) is None or number(high) is None:
+        return NOTHING
+    return f"{duration(low)} – {duration(high)}"  # noqa: RUF001
+
+
+def quantity(value: Any) -> str:
+    """Write a plain number with three significant digits."""
+    found = number(value)
+    return NOTHING if found is None else _significant(found)
+
+
+def rate(per_second: Any) -> str:
+    """Write a number per second."""
+    found = number(per_second)
+    return NOTHING if found is None else f"{_significant(found)}/s"
+
+
+def percent(fraction: Any) -> str:
+    """Write a fraction (0..1) as a percentage."""
+    found = number(fraction)
+    if found is None:
+        return NOTHING
+    if 0.9995 <= found < 1:
+        return "> 99.9 %"  # all but everything is not everything
+    return "100 %" if found == 1 else f"{_significant(found * 100)} %"
+
+
+def ratio(value: Any) -> str:
+    """Write a factor, e.g. a speed-up."""
+    found = number(value)
+    return NOTHING if found is None else f"{_significant(found)}x"
+
+
+def listed(words: Sequence[str], limit: int = 3) -> str:
+    """Join the first `limit` words and say how many are left out."""
+    rest = len(words) - limit
+    return ", ".join(words[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,179 @@
+"""Results prepared for display: the one source of every word and digit in HTML, Markdown and on the console.
+
+Templates only place what stands here; they neither compute nor format. Missing keys and values of the wrong kind give
+NOTHING, so that a partial run still has a report.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from .run import environment_table, generator_section, how_measured, run_facts, settings_table, worker_table
+from .scenario import Improvement, Scenario, prepare, prepare_improvement
+from .table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
+from .text import clean
+from .units import NOTHING, count, duration, listed, percent, rate
+
+__all__ = ["Report", "build"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole report; `improvements` of scenarios without a baseline are named in `without_baseline`."""
+
+    title: str
+    verdict: Verdict
+    sentence: str
+    reasons: tuple[str, ...]
+    facts: tuple[Fact, ...]
+    criteria: Table | None
+    not_evaluated: tuple[str, ...]
+    improvements: tuple[Improvement, ...]
+    improvement_table: Table | None
+    without_baseline: tuple[str, ...]
+    overview: Table | None
+    comparison: Table | None
+    comparison_notes: tuple[str, ...]
+    scenarios: tuple[Scenario, ...]
+    generator: Table | None
+    generator_verdict: Verdict
+    generator_reasons: tuple[str, ...]
+    workers: Table | None
+    environment: Table | None
+    settings: Table | None
+    measured: tuple[str, ...]
+
+
+def build(results: Entry) -> Report:
+    """Prepare a results dict (the JSON of a run) for the templates."""
+    metrics, criteria = mappings(results.get("metrics")), mappings(results.get("criteria"))
+    run = mapping(results.get("run"))
+    improvements = tuple(found for found in map(prepare_improvement, metrics) if found is not None)
+    overall = verdict(mapping(results.get("summary")).get("verdict") or "incomplete")
+    reasons = tuple(clean(reason, 300) for reason in _list(run.get("status_reasons")))
+    generator = generator_section(mapping(results.get("generator")))
+    comparison = mapping(results.get("comparison"))
+    return Report(
+        title=clean(results.get("test_suite") or "Load test", 120),
+        verdict=overall,
+        sentence=_sentence(overall, criteria, run, reasons),
+        reasons=reasons,
+        facts=run_facts(results),
+        criteria=_criteria_table(criteria),
+        not_evaluated=tuple(_left_out(entry) for entry in criteria if entry.get("verdict") == "not evaluated"),
+        improvements=improvements,
+        improvement_table=_improvement_table(improvements),
+        without_baseline=tuple(clean(m.get("test_name"), 120) for m in metrics if not mapping(m.get("baseline"))),
+        overview=_overview_table(metrics),
+        comparison=_comparison_table(comparison),
+        comparison_notes=tuple(clean(note, 300) for note in _list(comparison.get("notes"))),
+        scenarios=tuple(prepare(metric, index) for index, metric in enumerate(metrics)),
+        generator=generator[0],
+        generator_verdict=generator[1],
+        generator_reasons=generator[2],
+        workers=worker_table(mappings(results.get("workers"))),
+        environment=environment_table(run),
+        settings=settings_table(mapping(run.get("settings"))),
+        measured=how_measured(results),
+    )
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _sentence(overall: Verdict, criteria: list[Entry], run: Entry, reasons: tuple[str, ...]) -> str:
+    """Why the verdict is what it is, in one sentence."""
+    named = {word: [clean(c.get("name"), 80) for c in criteria if c.get("verdict") == word] for word in _WORDS}
+    asked = len(criteria) - len(named["not evaluated"])
+    missed = named["fail"] + named["no data"]
+    if overall.tone in ("invalid", "nodata"):
+        status = clean(run.get("status") or "incomplete", 40)
+        why = "; ".join(reasons[:2]) or _nothing_measured(asked, named["no data"]) or f"the run ended {status}"
+        return f"{why.rstrip('.')}. Criteria are shown but not certified."
+    if overall.word == "fail" and missed:
+        return f"{len(missed)} of {asked} criteria missed: {listed(missed)}."
+    if overall.word == "pass" and asked and not missed:
+        left_out = len(named["not evaluated"])
+        held = f"All {asked} criteria hold" if asked > 1 else "The one criterion holds"
+        return held + (f"; {left_out} not evaluated." if left_out else ".")
+    return "No criterion was evaluated." if not asked else f"{asked - len(missed)} of {asked} criteria hold."
+
+
+_WORDS = ("pass", "fail", "no data", "not evaluated")
+
+
+def _nothing_measured(asked: int, no_data: list[str]) -> str:
+    return f"No data for {listed(no_data)}" if asked and no_data else ""
+
+
+def _criteria_table(criteria: list[Entry]) -> Table | None:
+    return build_table(
+        "Criteria",
+        [
+            ("Verdict", "verdict", lambda row: verdict(row.get("verdict"))),
+            ("Criterion", "text", _criterion_subject),
+            ("Limit", "number", lambda row: clean(row.get("limit"), 40)),
+            ("Observed", "number", lambda row: clean(row.get("observed"), 60).replace(NOTHING, "no data")),
+            ("Why", "text", lambda row: clean(row.get("why") or None, 240)),
+        ],
+        criteria,
+    )
+
+
+def _criterion_subject(row: Entry) -> str:
+    """The criterion without its limit, which has a column of its own; criteria are one-line expressions."""
+    name, limit = clean(row.get("name"), 100), clean(row.get("limit"), 40)
+    return name.removesuffix(limit).strip() or name
+
+
+def _left_out(row: Entry) -> str:
+    why = clean(row.get("why") or None, 240)
+    return clean(row.get("name"), 100) + ("" if why == NOTHING else f": {why}")
+
+
+def _improvement_table(improvements: tuple[Improvement, ...]) -> Table | None:
+    return build_table(
+        "Before and after",
+        [
+            ("Scenario", "text", lambda row: row.name),
+            ("Before", "number", lambda row: row.before),
+            ("After", "number", lambda row: row.after),
+            ("Improvement", "number", lambda row: row.words),
+            ("C", "number", lambda row: row.facts[0].value),
+            ("D", "number", lambda row: row.facts[1].value),
+            ("Ceiling", "number", lambda row: row.facts[2].value),
+        ],
+        improvements,
+        "C: operations at the same time. D: time of one blocking operation. Ceiling: the most the comparison can show.",
+    )
+
+
+def _overview_table(metrics: list[Entry]) -> Table | None:
+    return build_table(
+        "Scenarios",
+        [
+            ("Scenario", "text", lambda row: clean(row.get("test_name") or row.get("scenario"), 120)),
+            ("Requests", "number", lambda row: count(row.get("total_requests"))),
+            ("Errors", "number", lambda row: percent(row.get("error_rate"))),
+            ("Total time", "number", lambda row: duration(row.get("total_time"))),
+            ("Throughput", "number", lambda row: rate(row.get("requests_per_second"))),
+            ("p50", "number", lambda row: duration(row.get("p50_latency"))),
+            ("p95", "number", lambda row: duration(row.get("p95_latency"))),
+            ("p99", "number", lambda row: duration(row.get("p99_latency"))),
+        ],
+        metrics,
+    )
+
+
+def _comparison_table(comparison: Entry) -> Table | None:
+    return build_table(
+        "Compared with another run",
+        [
+            ("Scenario", "text", lambda row: clean(row.get("scenario"), 60)),
+            ("Metric", "text", lambda row: clean(row.get("metric"), 60)),
+            ("Before", "number", lambda row: clean(row.get("before"), 40)),
+            ("After", "number", lambda row: clean(row.get("after"), 40)),
+            ("Change", "text", lambda row: clean(row.get("words"), 80)),
+        ],
+        mappings(comparison.get("rows")),
+    )
