@@ -22,11 +22,6 @@ _TRANSCRIPT_BYTES = 64 << 20
 _POOL_SIZE = 100
 # RESP2 and no driver information: a new connection costs no round trip before its first command.
 _CONNECTION: dict[str, Any] = {"protocol": 2, "driver_info": None, "socket_timeout": 10, "socket_connect_timeout": 5}
-    "protocol": 2,
-    "driver_info": None,
-    "socket_timeout": 10.0,
-    "socket_connect_timeout": 5.0,
-}
 
 
 class Backend(Protocol):
