@@ -1,0 +1,157 @@
+"""The figures of one phase as JSON: latencies in seconds, null where there is nothing to say."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from asyncload_lib.results.confidence import samples_needed
+from asyncload_lib.results.histogram import Histogram
+from asyncload_lib.results.phase import Endpoint, PhaseResult, Tally
+
+__all__ = ["phase_figures", "ratio", "seconds"]
+
+_PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+_LEVEL = 0.95
+_BARS = 200
+
+
+def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
+    """Return everything the document says of a phase.
+
+    Latencies (avg, min, max, percentiles, intervals) are those of successful requests; failed ones have
+    `failed_latency`. requests_per_second counts both, over total_time: the phase's start to its last answer.
+    """
+    ok, failed = phase.ok, phase.failed
+    return {
+        **_counts(phase.ok_count, phase.failed_count, phase.total_time_s),
+        "total_time": phase.total_time_s,
+        **_latencies(ok),
+        "concurrency": concurrency,
+        "started_requests": phase.started,
+        "abandoned_requests": phase.abandoned_count,
+        "abandoned_max_age": phase.abandoned_max_age_s,
+        "invalid_latencies": phase.invalid_count,
+        "latency": {name: _with_interval(ok, name, q) for name, q in _PERCENTILES.items()},
+        "failed_latency": {name: seconds(failed.quantile(_PERCENTILES[name])) for name in ("p50", "p95", "p99")}
+        if failed.count
+        else None,
+        "endpoints": [_endpoint(phase, key, endpoint) for key, endpoint in sorted(phase.endpoints.items())],
+        "request_metrics": [_metric(*key, tally) for key, tally in sorted(phase.metrics.items())],
+        "errors": [
+            {"type": kind, "name": name, "error": text, "count": count}
+            for (kind, name, text), count in sorted(phase.errors.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        "series": _series(phase),
+        "distribution": _distribution(ok, failed),
+    }
+
+
+def seconds(value_us: float | None) -> float | None:
+    """Return us as seconds, None as None."""
+    return None if value_us is None else value_us / 1e6
+
+
+def ratio(numerator: float | None, denominator: float | None) -> float | None:
+    """Return numerator / denominator, None if either is missing or there is nothing to divide by."""
+    if numerator is None or not denominator or not math.isfinite(numerator / denominator):
+        return None
+    return numerator / denominator
+
+
+def _counts(ok: int, failed: int, total_time_s: float | None) -> dict[str, Any]:
+    total = ok + failed
+    return {
+        "total_requests": total,
+        "successful_requests": ok,
+        "failed_requests": failed,
+        "error_rate": ratio(failed, total),
+        "requests_per_second": ratio(total, total_time_s),
+    }
+
+
+def _latencies(histogram: Histogram) -> dict[str, float | None]:
+    return {
+        "avg_response_time": seconds(histogram.mean),
+        "min_response_time": seconds(histogram.min_us) if histogram.count else None,
+        "max_response_time": seconds(histogram.max_us) if histogram.count else None,
+        "p50_latency": seconds(histogram.quantile(0.50)),
+        "p95_latency": seconds(histogram.quantile(0.95)),
+        "p99_latency": seconds(histogram.quantile(0.99)),
+    }
+
+
+def _with_interval(histogram: Histogram, name: str, q: float) -> dict[str, Any]:
+    interval = histogram.confidence_interval(q, _LEVEL)
+    low_us, high_us = interval or (None, None)
+    note = (
+        ""
+        if interval
+        else f"{name} needs at least {samples_needed(q, _LEVEL)} samples for a 95 % interval; "
+        f"{histogram.count} {'was' if histogram.count == 1 else 'were'} measured"
+    )
+    return {
+        "value": seconds(histogram.quantile(q)),
+        "ci_low": seconds(low_us),
+        "ci_high": seconds(high_us),
+        "resolved": interval is not None,
+        "note": note,
+    }
+
+
+def _endpoint(phase: PhaseResult, key: tuple[str, str], endpoint: Endpoint) -> dict[str, Any]:
+    errors = [(text, count) for (*where, text), count in phase.errors.items() if tuple(where) == key]
+    return {
+        "type": key[0],
+        "name": key[1],
+        **_counts(endpoint.ok.count, endpoint.failed.count, phase.total_time_s),
+        **_latencies(endpoint.ok.histogram),
+        "failed_p95_latency": seconds(endpoint.failed.histogram.quantile(0.95)),
+        "errors": [{"error": text, "count": count} for text, count in sorted(errors, key=lambda error: -error[1])],
+    }
+
+
+def _metric(name: str, request: str, tally: Tally) -> dict[str, Any]:
+    values = tally.histogram
+    return {
+        "name": name,
+        "request": request,
+        "count": tally.count,
+        "invalid": tally.invalid,
+        "avg": seconds(values.mean),
+        "min": seconds(values.min_us) if values.count else None,
+        "max": seconds(values.max_us) if values.count else None,
+        "p50": seconds(values.quantile(0.50)),
+        "p95": seconds(values.quantile(0.95)),
+        "p99": seconds(values.quantile(0.99)),
+    }
+
+
+def _series(phase: PhaseResult) -> list[dict[str, Any]]:
+    intervals = []
+    for t_s, ok, failed, percentiles in phase.series.rows():
+        p50, p95, p99 = percentiles or (None, None, None)
+        interval = {"t": t_s, "width": phase.series.width_s, "ok": ok, "failed": failed}
+        intervals.append({**interval, "p50": seconds(p50), "p95": seconds(p95), "p99": seconds(p99)})
+    return intervals
+
+
+def _distribution(ok: Histogram, failed: Histogram) -> list[dict[str, Any]]:
+    """Return at most 200 adjacent bars over the span of all latencies, each of 2**n neighbouring buckets."""
+    used = np.flatnonzero(ok.counts + failed.counts)
+    if not len(used):
+        return []
+    shift = 0
+    while (used[-1] >> shift) - (used[0] >> shift) >= _BARS:
+        shift += 1
+    first, last = int(used[0] >> shift), int(used[-1] >> shift) + 1
+    starts = np.arange(first, last + 1, dtype=np.int64) << shift
+    edges_s = (ok.layout.lower_edge(starts) / 1e6).tolist()
+    bars = zip(edges_s, edges_s[1:], _summed(ok, starts), _summed(failed, starts), strict=False)
+    return [{"low": low, "high": high, "ok": good, "failed": bad} for low, high, good, bad in bars]
+
+
+def _summed(histogram: Histogram, starts: Any) -> list[int]:
+    cumulated = np.concatenate(([0], np.cumsum(histogram.counts)))
+    sums: list[int] = np.diff(cumulated[np.minimum(starts, histogram.layout.size)]).tolist()
+    return sums

@@ -1,0 +1,125 @@
+"""Latencies of any number of requests in fixed memory, within a known error: at most 0.1 % from 1 us to 1 h."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from asyncload_lib.results.buckets import FINE, HIGHEST_US, Floats, Integers, Layout, pack, unpack
+from asyncload_lib.results.confidence import rank_interval
+
+__all__ = ["Histogram"]
+
+
+class Histogram:
+    """Count of latencies per log-linear bucket, with the exact count, sum (whole ns), minimum and maximum.
+
+    Two histograms merge exactly: what parts give when merged is, bucket for bucket, what the whole would have given.
+    """
+
+    __slots__ = ("count", "counts", "layout", "max_us", "min_us", "sum_ns")
+
+    def __init__(self, layout: Layout = FINE) -> None:
+        self.layout = layout
+        # np.zeros of this size is mapped lazily: only pages that hold latencies cost memory.
+        self.counts: Integers = np.zeros(layout.size, dtype=np.int64)
+        self.count = 0
+        self.sum_ns = 0  # an integer, so that the order of merges cannot change it
+        self.min_us = float("inf")
+        self.max_us = float("-inf")
+
+    def record(self, value_us: float) -> None:
+        """Count one latency in us; raises ValueError outside [0, 3.6e9]."""
+        self.record_many(np.array([value_us], dtype=np.float64))
+
+    def record_many(self, values_us: Floats) -> None:
+        """Count latencies in us, shape (n,), all or none; raises ValueError if one is NaN or outside [0, 3.6e9]."""
+        if not len(values_us):
+            return
+        values_us = np.ascontiguousarray(values_us, dtype=np.float64)
+        low, high = float(values_us.min()), float(values_us.max())
+        if not (low >= 0.0 and high <= HIGHEST_US):
+            raise ValueError(f"latencies must lie within 0 and {HIGHEST_US:g} us; these reach from {low} to {high}")
+        np.add.at(self.counts, self.layout.index(values_us), 1)
+        self.count += len(values_us)
+        self.sum_ns += _sum_ns(values_us)
+        self.min_us = min(self.min_us, low)
+        self.max_us = max(self.max_us, high)
+
+    def merge(self, other: "Histogram") -> None:
+        """Add the latencies of `other`, which stays as it is; raises ValueError if its buckets differ."""
+        if other.layout != self.layout:
+            raise ValueError(f"cannot merge a histogram of {other.layout} into one of {self.layout}")
+        self.counts += other.counts
+        self.count += other.count
+        self.sum_ns += other.sum_ns
+        self.min_us = min(self.min_us, other.min_us)
+        self.max_us = max(self.max_us, other.max_us)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean latency in us, None when empty."""
+        return self.sum_ns / self.count / 1000.0 if self.count else None
+
+    def quantile(self, q: float) -> float | None:
+        """Return the q-quantile (0..1) in us, None when empty; numpy's default rule, within the bucket's error."""
+        if not 0.0 <= q <= 1.0:
+            raise ValueError(f"a quantile lies within 0 and 1, not {q}")
+        if not self.count:
+            return None
+        rank = q * (self.count - 1)
+        below = int(rank)
+        low, high = self._at_rank(below, min(below + 1, self.count - 1))
+        return low + (high - low) * (rank - below)
+
+    def confidence_interval(self, q: float, level: float = 0.95) -> tuple[float, float] | None:
+        """Return bounds in us that cover the q-quantile with probability `level`; None if the sample is too small."""
+        ranks = rank_interval(self.count, q, level)
+        return self._at_rank(*ranks) if ranks else None
+
+    def buckets(self) -> Iterator[tuple[float, float, int]]:
+        """Yield (low_us, high_us, count) of the non-empty buckets, ascending."""
+        used = np.flatnonzero(self.counts)
+        lows, highs = self.layout.lower_edge(used), self.layout.lower_edge(used + 1)
+        yield from zip(lows.tolist(), highs.tolist(), self.counts[used].tolist(), strict=True)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the histogram as plain msgpack types."""
+        return {
+            "bits": self.layout.mantissa_bits,
+            "sum_ns": [self.sum_ns >> 32, self.sum_ns & 0xFFFFFFFF],  # msgpack ends at 64 bits
+            "min_us": self.min_us if self.count else None,
+            "max_us": self.max_us if self.count else None,
+            "counts": pack(self.counts),
+        }
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any], layout: Layout = FINE) -> "Histogram":
+        """Return the histogram that `to_wire` described; raises ValueError, KeyError or TypeError on anything else."""
+        if wire["bits"] != layout.mantissa_bits:
+            raise ValueError(f"a histogram of {wire['bits']} bits does not fit one of {layout.mantissa_bits}")
+        histogram = cls(layout)
+        histogram.counts = unpack(wire["counts"], layout.size)
+        histogram.count = int(histogram.counts.sum())
+        if histogram.count:
+            high, low = wire["sum_ns"]
+            histogram.sum_ns = (int(high) << 32) + int(low)
+            histogram.min_us, histogram.max_us = float(wire["min_us"]), float(wire["max_us"])
+            if not 0.0 <= histogram.min_us <= histogram.max_us <= HIGHEST_US:
+                raise ValueError(f"a histogram cannot reach from {histogram.min_us} to {histogram.max_us} us")
+        return histogram
+
+    def _at_rank(self, *ranks: int) -> tuple[float, float]:
+        """Return the latencies at two ranks (0-based); the first and the last are known exactly."""
+        used = np.flatnonzero(self.counts)
+        places = used[np.searchsorted(np.cumsum(self.counts[used]), ranks, side="right")]
+        values = np.clip(self.layout.middle(places), self.min_us, self.max_us).tolist()
+        exact = {0: self.min_us, self.count - 1: self.max_us}
+        low, high = (exact.get(rank, value) for rank, value in zip(ranks, values, strict=True))
+        return low, high
+
+
+def _sum_ns(values_us: Floats) -> int:
+    """Return the sum in whole ns; in two halves, because 2.6 million latencies of an hour overflow an int64."""
+    values_ns = np.rint(values_us * 1000.0).astype(np.int64)
+    return (int((values_ns >> 20).sum()) << 20) + int((values_ns & 0xFFFFF).sum())

@@ -1,0 +1,170 @@
+"""The results document: what a run measured and what came of it, in one versioned JSON (see `schema.json`)."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from asyncload_lib.results.figures import phase_figures, ratio
+from asyncload_lib.results.files import SCHEMA_VERSION, dump, load, write_atomic
+from asyncload_lib.results.phase import PhaseResult
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "PhaseResult",
+    "build_metric",
+    "build_results",
+    "dump",
+    "load",
+    "write_atomic",
+]
+
+TEST_SUITE = "Async Operations Load Testing"
+
+Json = dict[str, Any]
+
+
+def build_metric(
+    scenario: str,
+    test_name: str,
+    headline: PhaseResult,
+    phases: Sequence[PhaseResult],
+    baseline: PhaseResult | None,
+    *,
+    concurrency: int,
+    extra: Mapping[str, float | None] | None = None,
+    event_loops: Sequence[Json] = (),
+    vms: Sequence[Json] = (),
+    start_skew_s: float | None = None,
+    baseline_kind: str = "one blocking server",
+    baseline_concurrency: int | None = None,
+    blocking_operation_time_s: float | None = None,
+    ceiling: float | None = None,
+    explanation: str | None = None,
+) -> Json:
+    """Return one element of "metrics": the headline phase flat, then all phases, the baseline and what watched them.
+
+    `phases` are all but the baseline, the headline among them; `concurrency` is the headline's, a phase's own is its
+    users. `extra` holds the scenario's own figures that criteria can name. `explanation` says what the speedup depends
+    on; without one it is derived from the concurrency and the time of one blocking operation.
+    """
+    figures = phase_figures(headline, concurrency)
+    blocked = _any_blocked(event_loops)
+    return {
+        "scenario": scenario,
+        "test_name": test_name,
+        "phase": _short(headline),
+        **figures,
+        "event_loop_blocked": blocked,
+        "start_skew": start_skew_s,
+        "phases": [
+            {"phase": _short(phase), **phase_figures(phase, phase.users), "event_loop_blocked": None}
+            for phase in phases
+        ],
+        "baseline": None
+        if baseline is None
+        else _baseline(
+            baseline,
+            figures["total_time"],
+            kind=baseline_kind,
+            concurrency=concurrency if baseline_concurrency is None else baseline_concurrency,
+            operation_time_s=blocking_operation_time_s,
+            ceiling=ceiling,
+            explanation=explanation,
+        ),
+        "vms": list(vms),
+        "extra": dict(extra or {}),
+        "event_loops": list(event_loops),
+        "criteria": [],
+    }
+
+
+def build_results(
+    run: Json,
+    metrics: Sequence[Json],
+    criteria: Sequence[Json],
+    generator: Json,
+    workers: Sequence[Json],
+    comparison: Json | None = None,
+) -> Json:
+    """Return the whole document; each scenario gets its own criteria, and the summary says what it comes to."""
+    own = [{**m, "criteria": [c for c in criteria if c["scenario"] == m["scenario"]]} for m in metrics]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "timestamp": run.get("started") or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "test_suite": TEST_SUITE,
+        "run": run,
+        "metrics": own,
+        "criteria": list(criteria),
+        "comparison": comparison,
+        "generator": generator,
+        "workers": list(workers),
+        "summary": _summary(run, own, criteria, generator),
+    }
+
+
+def _summary(run: Json, metrics: Sequence[Json], criteria: Sequence[Json], generator: Json) -> Json:
+    p95s = [metric["p95_latency"] for metric in metrics if metric["p95_latency"] is not None]
+    verdict = _verdict(run, metrics, criteria, generator)
+    return {
+        "total_tests": len(metrics),
+        "all_passed": verdict == "pass",
+        "avg_p95_latency": sum(p95s) / len(p95s) if p95s else None,
+        "total_requests": sum(metric["total_requests"] for metric in metrics),
+        "verdict": verdict,
+    }
+
+
+def _verdict(run: Json, metrics: Sequence[Json], criteria: Sequence[Json], generator: Json) -> str:
+    """Return the worst that holds: what cannot be trusted is not judged, what was not measured did not pass."""
+    if not generator.get("valid", False) or run.get("status") == "invalid":
+        return "invalid"
+    if run.get("status") != "complete" or not any(metric["total_requests"] for metric in metrics):
+        return "incomplete"
+    verdicts = [criterion["verdict"] for criterion in criteria if criterion["verdict"] != "not evaluated"]
+    if not verdicts:  # nobody asked: then a failed request is what Locust fails on, too
+        return "fail" if any(metric["failed_requests"] for metric in metrics) else "pass"
+    return "pass" if all(verdict == "pass" for verdict in verdicts) else "fail"
+
+
+def _baseline(
+    phase: PhaseResult,
+    headline_time_s: float | None,
+    *,
+    kind: str,
+    concurrency: int,
+    operation_time_s: float | None,
+    ceiling: float | None,
+    explanation: str | None,
+) -> Json:
+    figures = phase_figures(phase, concurrency)
+    return {
+        "phase": _short(phase),
+        **figures,
+        "event_loop_blocked": None,
+        "kind": kind,
+        "blocking_operation_time": operation_time_s,
+        "ceiling": ceiling,
+        "speedup": ratio(figures["total_time"], headline_time_s),
+        "explanation": explanation or _explain(kind, concurrency, operation_time_s),
+    }
+
+
+def _explain(kind: str, concurrency: int, operation_time_s: float | None) -> str:
+    each = "an operation" if operation_time_s is None else f"an operation of {operation_time_s * 1000:.3g} ms"
+    total = "" if operation_time_s is None else f", {concurrency * operation_time_s:.3g} s in all"
+    return (
+        f"{kind}: {concurrency} operations wait for each other, {each} at a time{total}. "
+        f"The ratio depends on both figures and comes near {concurrency} by construction."
+    )
+
+
+def _any_blocked(event_loops: Sequence[Json]) -> bool | None:
+    """Return whether any watched loop was blocked; None if one of them, or none at all, gave no answer."""
+    answers = [loop.get("blocked") for loop in event_loops]
+    if True in answers:
+        return True
+    return False if answers and None not in answers else None
+
+
+def _short(phase: PhaseResult) -> str:
+    return phase.name.rpartition("/")[2]

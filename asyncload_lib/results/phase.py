@@ -1,0 +1,186 @@
+"""What one phase of a scenario measured: the record that recorders fill, stores merge and documents are built from."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from asyncload_lib.results.buckets import HIGHEST_US, Floats
+from asyncload_lib.results.histogram import Histogram
+from asyncload_lib.results.series import Series
+
+__all__ = ["ABANDONED", "Endpoint", "PhaseResult", "Tally"]
+
+ABANDONED = "abandoned_age"
+"""The metric that holds how long each operation had run when it was cut off."""
+
+
+@dataclass
+class Tally:
+    """Latencies of one kind: a histogram, and a count of those that cannot be binned (None, NaN, negative ...)."""
+
+    histogram: Histogram = field(default_factory=Histogram)
+    invalid: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many there were, binned or not."""
+        return self.histogram.count + self.invalid
+
+    def record(self, values_us: Floats) -> Floats:
+        """Count latencies in us, shape (n,), and return the valid ones."""
+        valid = values_us[(values_us >= 0.0) & (values_us <= HIGHEST_US)]
+        self.histogram.record_many(valid)
+        self.invalid += len(values_us) - len(valid)
+        return valid
+
+    def merge(self, other: "Tally") -> None:
+        """Add what `other` counted, which stays as it is."""
+        self.histogram.merge(other.histogram)
+        self.invalid += other.invalid
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain msgpack types."""
+        return {"invalid": self.invalid, **self.histogram.to_wire()}
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> "Tally":
+        """Return what `to_wire` described; raises ValueError, KeyError or TypeError on anything else."""
+        return cls(Histogram.from_wire(wire), int(wire["invalid"]))
+
+
+@dataclass
+class Endpoint:
+    """Requests of one type and name; successful and failed ones never share a histogram."""
+
+    ok: Tally = field(default_factory=Tally)
+    failed: Tally = field(default_factory=Tally)
+
+    def merge(self, other: "Endpoint") -> None:
+        """Add what `other` counted, which stays as it is."""
+        self.ok.merge(other.ok)
+        self.failed.merge(other.failed)
+
+
+@dataclass
+class PhaseResult:
+    """Everything measured in a phase. Totals are sums over the endpoints, so the two cannot disagree.
+
+    Keys: endpoints (type, name); errors (type, name, text); metrics (metric, request name).
+    """
+
+    name: str
+    users: int = 0
+    started: int = 0
+    wall_ns: int = 0
+    """From the phase's start to its last answer; of several workers the longest."""
+    endpoints: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
+    errors: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    metrics: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    series: Series = field(default_factory=Series)
+
+    @property
+    def ok_count(self) -> int:
+        """Requests that succeeded."""
+        return sum(endpoint.ok.count for endpoint in self.endpoints.values())
+
+    @property
+    def failed_count(self) -> int:
+        """Requests that failed."""
+        return sum(endpoint.failed.count for endpoint in self.endpoints.values())
+
+    @property
+    def invalid_count(self) -> int:
+        """Requests, successful or failed, whose latency could not be binned."""
+        return sum(endpoint.ok.invalid + endpoint.failed.invalid for endpoint in self.endpoints.values())
+
+    @property
+    def abandoned_count(self) -> int:
+        """Operations that were cut off in flight."""
+        return sum(tally.count for (metric, _), tally in self.metrics.items() if metric == ABANDONED)
+
+    @property
+    def abandoned_max_age_s(self) -> float | None:
+        """How long the oldest operation cut off in flight had run."""
+        ages = [tally.histogram for (metric, _), tally in self.metrics.items() if metric == ABANDONED]
+        return max((age.max_us / 1e6 for age in ages if age.count), default=None)
+
+    @property
+    def total_time_s(self) -> float | None:
+        """Wall time from the phase's start (its intended start, where given) to the last answer; None without one."""
+        return self.wall_ns / 1e9 if self.wall_ns else None
+
+    @property
+    def ok(self) -> Histogram:
+        """Latencies of all successful requests."""
+        return _merged(endpoint.ok.histogram for endpoint in self.endpoints.values())
+
+    @property
+    def failed(self) -> Histogram:
+        """Latencies of all failed requests."""
+        return _merged(endpoint.failed.histogram for endpoint in self.endpoints.values())
+
+    def metric(self, name: str) -> Histogram:
+        """Return the values of a metric over all requests that have it."""
+        return _merged(tally.histogram for (metric, _), tally in self.metrics.items() if metric == name)
+
+    def merge(self, other: "PhaseResult") -> None:
+        """Add what another process measured in the same phase; `other` stays as it is."""
+        self.users += other.users
+        self.started += other.started
+        self.wall_ns = max(self.wall_ns, other.wall_ns)
+        for key, endpoint in other.endpoints.items():
+            self.endpoints.setdefault(key, Endpoint()).merge(endpoint)
+        for error, count in other.errors.items():
+            self.errors[error] = self.errors.get(error, 0) + count
+        for key, tally in other.metrics.items():
+            self.metrics.setdefault(key, Tally()).merge(tally)
+        self.series.merge(other.series)
+
+    def head(self) -> dict[str, int]:
+        """Return the part of the wire form that is too small to be split."""
+        return {"users": self.users, "started": self.started, "wall_ns": self.wall_ns}
+
+    def entries(self) -> Iterator[tuple[str, list[Any]]]:
+        """Yield (section, entry) in plain msgpack types; each entry is whole, so any subset of them can be sent."""
+        for (kind, name), endpoint in self.endpoints.items():
+            yield "endpoints", [kind, name, endpoint.ok.to_wire(), endpoint.failed.to_wire()]
+        for error, count in self.errors.items():
+            yield "errors", [*error, count]
+        for (metric, request), tally in self.metrics.items():
+            yield "metrics", [metric, request, tally.to_wire()]
+        for block in self.series.to_wire():
+            yield "series", block
+
+    @classmethod
+    def from_entries(
+        cls, name: str, head: Mapping[str, int], entries: Sequence[tuple[str, Sequence[Any]]]
+    ) -> "PhaseResult":
+        """Return the phase that `head` and `entries` describe; raises ValueError, KeyError or TypeError on misfits.
+
+        Blocks of a series are of one width, as a single snapshot has them.
+        """
+        phase = cls(name, int(head["users"]), int(head["started"]), int(head["wall_ns"]))
+        for section, entry in entries:
+            if section == "endpoints":
+                kind, request, ok, failed = entry
+                phase.endpoints[kind, request] = Endpoint(Tally.from_wire(ok), Tally.from_wire(failed))
+            elif section == "errors":
+                kind, request, text, count = entry
+                phase.errors[kind, request, text] = int(count)
+            elif section == "metrics":
+                metric, request, tally = entry
+                phase.metrics[metric, request] = Tally.from_wire(tally)
+            elif section == "series":
+                if not phase.series.used:
+                    phase.series.width_s = int(entry[0])
+                phase.series.add_wire(list(entry))
+            else:
+                raise ValueError(f"unknown section {section!r}")
+        return phase
+
+
+def _merged(histograms: Iterator[Histogram]) -> Histogram:
+    whole = Histogram()
+    for histogram in histograms:
+        whole.merge(histogram)
+    return whole

@@ -1,0 +1,255 @@
+"""Every request of one process, counted where it happens: buffered as it comes, binned in batches."""
+
+import math
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from asyncload_lib.results.phase import ABANDONED, Endpoint, PhaseResult, Tally
+from asyncload_lib.results.text import OTHER, clean, error_text
+
+__all__ = ["WIRE_SCHEMA", "Recorder"]
+
+WIRE_SCHEMA = 1
+
+_FOLD_AT = 4096  # latencies a buffer holds at most; binning costs 0.02 us each from some hundred on
+_NS = 1_000_000_000
+_US_PER_MS = 1000.0
+
+Key = tuple[str, str]
+
+
+class Recorder:
+    """Collects the requests of a run in one process, phase by phase; all calls come from one thread.
+
+    A batch of answers is `tick(moment of the newest)`, then one `add` each: the moment tells the second they belong to.
+    Names and error texts beyond `max_names` and `max_errors` per phase are counted under "other"; no count is lost.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        max_names: int = 200,
+        max_errors: int = 200,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self.run_id = run_id
+        self._max_names = max_names
+        self._max_errors = max_errors
+        self._clock_ns = clock_ns
+        self._seq = 0
+        self._phases: dict[str, PhaseResult] = {}
+        self._starts_ns: dict[str, int] = {}
+        self._frozen: dict[str, list[tuple[str, list[Any]]]] = {}  # wire form of phases that can no longer change
+        self._phase: PhaseResult | None = None
+        self._ended = False
+        self._moment_ns: int | None = None
+        self._next_second_ns = 0
+        self._ok: dict[Key, array[float]] = {}
+        self._failed: dict[Key, array[float]] = {}
+        self._metrics: dict[Key, array[float]] = {}
+
+    # Phases
+
+    def begin(self, phase: str, users: int = 0, t0_ns: int | None = None) -> None:
+        """Start phase `phase` or go on with it; `t0_ns` (perf_counter_ns) is its intended start, else now is."""
+        self.fold()
+        self._phase = self._phases.setdefault(phase, PhaseResult(phase))
+        self._phase.users = max(self._phase.users, users)
+        self._starts_ns.setdefault(phase, self._clock_ns() if t0_ns is None else t0_ns)
+        self._frozen.pop(phase, None)
+        self._ended = False
+        self._moment_ns, self._next_second_ns = None, 0
+        self._ok, self._failed, self._metrics = {}, {}, {}
+
+    def end(self) -> None:
+        """Stop the phase's wall time at its last answer; what still comes before the next `begin` is counted in it."""
+        self.fold()
+        self._ended = True
+
+    def tick(self, now_ns: int | None = None) -> None:
+        """Say when (perf_counter_ns) the answers that are added next came; call it once before each batch."""
+        now_ns = self._clock_ns() if now_ns is None else now_ns
+        if now_ns >= self._next_second_ns:
+            self.fold()
+            start_ns = self._start_ns()
+            self._next_second_ns = now_ns + _NS - (now_ns - start_ns) % _NS
+        self._moment_ns = now_ns
+
+    # Samples
+
+    def add(
+        self,
+        request_type: str,
+        name: str,
+        response_time_ms: float | None,
+        exception: object,
+        response_length: object = 0,
+    ) -> None:
+        """Count a request: ok if `exception` is None. A latency that is no number from 0 to 1 h is counted as invalid.
+
+        `response_length` is taken so that Locust's request event fits; nothing reports it.
+        """
+        try:
+            buffer = (self._ok if exception is None else self._failed)[request_type, name]
+        except (KeyError, TypeError):
+            request_type, name = self._admit(clean(request_type), clean(name))
+            buffer = (self._ok if exception is None else self._failed)[request_type, name]
+        try:
+            buffer.append(response_time_ms)  # type: ignore[arg-type]  # what is no number raises, and is counted below
+        except (TypeError, OverflowError):
+            buffer.append(math.nan)
+        if exception is not None:
+            self._count_error(request_type, name, exception)
+        if len(buffer) >= _FOLD_AT:
+            self.fold()
+
+    def add_metric(self, name: str, value_us: float, request_name: str = "") -> None:
+        """Count a metric of a request, in us: it has its own histogram and is no request."""
+        self._measure((name, request_name), (OTHER, OTHER), value_us)
+
+    def add_started(self, n: int = 1) -> None:
+        """Count operations that were started."""
+        self._current().started += n
+
+    def add_abandoned(self, name: str, age_us: float) -> None:
+        """Count an operation that was cut off in flight, `age_us` after its start."""
+        self._measure((ABANDONED, name), (ABANDONED, OTHER), age_us)
+
+    # Results
+
+    def results(self) -> dict[str, PhaseResult]:
+        """Return the phases so far, in the order of their begin; live objects that later samples change."""
+        self.fold()
+        return dict(self._phases)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return everything so far in plain msgpack types; a later snapshot replaces an earlier one."""
+        return next(self._parts(None))
+
+    def snapshot_parts(self, max_bytes: int = 60_000) -> list[dict[str, Any]]:
+        """Return a snapshot in parts of at most `max_bytes` as msgpack (a single entry is never cut).
+
+        Each part is cumulative for what it carries: it may be lost, doubled or overtaken by a later snapshot's.
+        """
+        return list(self._parts(max_bytes))
+
+    def fold(self) -> None:
+        """Bin what is buffered; `snapshot`, `results`, `end` and full buffers do it by themselves."""
+        phase = self._phase
+        if phase is None:
+            return
+        now_ns = self._clock_ns() if self._moment_ns is None else self._moment_ns
+        t_s = max(0, now_ns - self._start_ns()) / _NS
+        answers = 0
+        for failed, buffers in ((False, self._ok), (True, self._failed)):
+            for key, buffer in buffers.items():
+                if requests := len(buffer):
+                    endpoint = phase.endpoints[key]
+                    valid = _fold(buffer, _US_PER_MS, endpoint.failed if failed else endpoint.ok)
+                    phase.series.record(t_s, requests, valid, failed=failed)
+                    answers += requests
+        for key, buffer in self._metrics.items():
+            if buffer:
+                _fold(buffer, 1.0, phase.metrics[key])
+        if answers and not self._ended:
+            phase.wall_ns = max(phase.wall_ns, now_ns - self._start_ns())
+
+    def _current(self) -> PhaseResult:
+        if self._phase is None:
+            self.begin("run")
+        assert self._phase is not None
+        return self._phase
+
+    def _start_ns(self) -> int:
+        return self._starts_ns[self._current().name]
+
+    def _admit(self, *key: str) -> Key:
+        """Open buffers for an endpoint, or for "other" beyond the cap, and return the key they have."""
+        kind, name = key
+        endpoints = self._current().endpoints
+        if (kind, name) not in endpoints and len(endpoints) >= self._max_names:
+            kind, name = OTHER, OTHER
+        if (kind, name) not in self._ok:
+            endpoints.setdefault((kind, name), Endpoint())
+            self._ok[kind, name] = array("d")
+            self._failed[kind, name] = array("d")
+        return kind, name
+
+    def _measure(self, key: Key, beyond: Key, value_us: float) -> None:
+        try:
+            buffer = self._metrics[key]
+        except (KeyError, TypeError):
+            key = (clean(key[0]), clean(key[1]))
+            metrics = self._current().metrics
+            if key not in metrics and len(metrics) >= self._max_names:
+                key = beyond
+            metrics.setdefault(key, Tally())
+            buffer = self._metrics.setdefault(key, array("d"))
+        try:
+            buffer.append(value_us)
+        except (TypeError, OverflowError):
+            buffer.append(math.nan)
+        if len(buffer) >= _FOLD_AT:
+            self.fold()
+
+    def _count_error(self, request_type: str, name: str, exception: object) -> None:
+        errors = self._current().errors
+        key = (request_type, name, error_text(exception))
+        if key not in errors and len(errors) >= self._max_errors:
+            key = (request_type, name, OTHER)
+        errors[key] = errors.get(key, 0) + 1
+
+    def _parts(self, max_bytes: int | None) -> Iterator[dict[str, Any]]:
+        self.fold()
+        self._seq += 1
+        part, used = self._empty_part()
+        for name, phase in self._phases.items():
+            for section, entry in [("head", []), *self._entries(phase)]:
+                head = {} if name in part["phases"] else {name: phase.head()}
+                size = _packed_bytes([head, section, entry])
+                if max_bytes is not None and used + size > max_bytes and part["phases"]:
+                    yield part
+                    part, used = self._empty_part()
+                    head = {name: phase.head()}
+                    size = _packed_bytes([head, section, entry])
+                part["phases"].update(head)
+                if section != "head":
+                    part["phases"][name].setdefault(section, []).append(entry)
+                used += size
+        yield part
+
+    def _entries(self, phase: PhaseResult) -> list[tuple[str, list[Any]]]:
+        if phase is self._phase:
+            return list(phase.entries())
+        if phase.name not in self._frozen:
+            self._frozen[phase.name] = list(phase.entries())
+        return self._frozen[phase.name]
+
+    def _empty_part(self) -> tuple[dict[str, Any], int]:
+        part: dict[str, Any] = {"schema": WIRE_SCHEMA, "run_id": self.run_id, "seq": self._seq, "phases": {}}
+        return part, _packed_bytes(part)
+
+
+def _fold(buffer: "array[float]", us_per_unit: float, tally: Tally) -> Any:
+    """Empty `buffer` into `tally` and return the valid latencies in us."""
+    with np.errstate(over="ignore"):  # 1e308 ms is infinite in us, and invalid either way
+        values_us = np.frombuffer(buffer) * us_per_unit
+    del buffer[:]
+    return tally.record(values_us)
+
+
+def _packed_bytes(value: Any) -> int:
+    """Return at least as many bytes as msgpack needs for `value`."""
+    if isinstance(value, bytes):
+        return 5 + len(value)
+    if isinstance(value, str):
+        return 5 + len(value.encode())
+    if isinstance(value, dict):
+        return 5 + sum(_packed_bytes(key) + _packed_bytes(item) for key, item in value.items())
+    if isinstance(value, list):
+        return 5 + sum(map(_packed_bytes, value))
+    return 9
