@@ -54,7 +54,7 @@ def selected(
 
 
 def not_asked(criterion: Criterion, results: Mapping[str, Any]) -> str:
-    """Return why nobody asked for this in the run at hand, or ""; what a user wrote for a scenario of it is asked for."""
+    """Return why nobody asked for this in the run at hand, or ""; what a user wrote for it is always asked for."""
     run = results.get("run") or {}
     settings, subject = run.get("settings") or {}, criterion.subject
     entries = {entry["scenario"]: entry for entry in results.get("metrics") or []}

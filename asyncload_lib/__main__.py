@@ -1,0 +1,139 @@
+"""`python -m asyncload_lib demo | report | compare | check`: what needs no load, and no locust."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode, ReportError, ResultError
+
+__all__ = ["main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves with the exit code of asyncload for a wrong command line; argparse's own 2 belongs to Locust."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(ExitCode.BAD_CONFIGURATION, f"{self.prog}: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; every error is told in words on stderr."""
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except AsyncloadError as error:
+        print("\n".join(f"asyncload: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        return _exit_code(error)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough; nothing may be flushed into the pipe at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.PASS
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    parser = _parser()
+    options, others = parser.parse_known_args(argv)
+    if options.command == "demo":
+        from asyncload_lib.demo.stack import main as demo
+
+        return demo(others)
+    if others:
+        parser.error(f"unknown argument {' '.join(others)}")
+    commands = {"report": _report, "compare": _compare, "check": _check}
+    return commands[options.command](options)
+
+
+def _parser() -> _Parser:
+    parser = _Parser("python -m asyncload_lib", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | report | compare | check")
+    commands.add_parser("demo", add_help=False, help="start the embedded target and print where it listens")
+    report = commands.add_parser("report", help="make the reports of a run again from its results")
+    report.add_argument("results", type=Path, metavar="RESULTS.json")
+    report.add_argument("--out", type=Path, metavar="DIR", help="where to (default: beside the results)")
+    compare = commands.add_parser("compare", help="compare two runs; leaves with 3 when the second is worse")
+    compare.add_argument("before", type=Path, metavar="A.json")
+    compare.add_argument("after", type=Path, metavar="B.json")
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
+    compare.add_argument("--force", action="store_true", help="compare what is not comparable")
+    check = commands.add_parser("check", help="show the settings and criteria as they would hold; sends nothing")
+    check.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml")
+    return parser
+
+
+def _exit_code(error: AsyncloadError) -> ExitCode:
+    codes: dict[type[AsyncloadError], ExitCode] = {
+        ConfigurationError: ExitCode.BAD_CONFIGURATION,
+        ResultError: ExitCode.BAD_CONFIGURATION,
+        ReportError: ExitCode.REPORT_FAILED,
+    }
+    return codes.get(type(error), ExitCode.INCOMPLETE)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from asyncload_lib.report.render import render_all
+    from asyncload_lib.results.files import load
+
+    results = load(options.results)
+    directory = options.out or options.results.parent
+    for path in render_all(results, directory, _timestamp(results, directory)).values():
+        print(path)
+    return ExitCode.PASS
+
+
+def _timestamp(results: dict[str, Any], directory: Path) -> str:
+    """Return the time of the run as file names write it, or now where its own reports stand already."""
+    stamp = str(results.get("timestamp")).rstrip("Z").replace("-", "").replace(":", "").replace("T", "_")
+    is_free = stamp.replace("_", "").isdigit() and not any(directory.glob(f"async_load_test_report_{stamp}.*"))
+    return stamp if is_free else time.strftime("%Y%m%d_%H%M%S", time.gmtime())
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from asyncload_lib.results.files import load, write_atomic
+    from asyncload_lib.verdict.comparison import compare, markdown
+
+    before, after = load(options.before), load(options.after)
+    comparison = compare(before, after, force=options.force)
+    print(markdown(comparison), end="")
+    if options.markdown:
+        write_atomic(options.markdown, markdown(comparison), overwrite=True)
+    if not comparison["comparable"] and not options.force:
+        raise ConfigurationError("these runs are not comparable; --force compares them all the same")
+    return ExitCode.CRITERIA_FAILED if comparison["change"] == "worse" else ExitCode.PASS
+
+
+def _check(options: argparse.Namespace) -> int:
+    from asyncload_lib.settings import OPTIONS, from_sources
+    from asyncload_lib.verdict.criteria import problems, selected
+
+    settings = from_sources({}, os.environ, options.config, problems)
+    effective = settings.redacted()
+    width = max(map(len, OPTIONS))
+    for key, option in OPTIONS.items():
+        value = f"{_shown(effective[key])} {option.kind.unit}".rstrip()
+        print(f"{key:{width}}  {value}  ({settings.origin(key)})")
+    print()
+    for criterion in selected(
+        settings.criteria, settings.scenarios, "suite", settings.loop.limit, settings.criteria_defaults
+    ):
+        print(f"{criterion.name}  ({'default' if criterion.is_default else settings.origin('criteria')})")
+    return ExitCode.PASS
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "none"
+    if isinstance(value, dict):
+        return f"{value['name']} = {value['url']}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "not set" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""Two runs beside each other: first whether they may be compared, then ratios, each with what the samples allow to say.
+
+A ratio above 1 means that the second run is better. Its interval comes from `intervals`. One that contains 1 is "not
+significant"; one that lies within 5 % around 1, like a ratio that does, is "no improvement".
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_counts
+
+__all__ = ["PRACTICALLY_EQUAL", "compare", "markdown"]
+
+PRACTICALLY_EQUAL = 1.05
+"""A ratio between 1 / 1.05 and 1.05 is no difference that anybody would pay for."""
+
+Run = Mapping[str, Any]
+Interval = tuple[float, float]
+
+_PERCENTILES = ("p50", "p95", "p99")
+# How a run was watched, judged and stored; and what the comparison is for: the mode of the demo.
+_IMMATERIAL = (
+    "out", "stop_timeout", "criteria", "criteria_defaults", "scenarios", "seed", "host", "files.directory", "demo.mode",
+    "baseline.", "generator.", "loop.",
+)  # fmt: skip
+
+
+def compare(before: Run, after: Run, *, force: bool = False) -> dict[str, Any]:
+    """Compare the results JSON of two runs.
+
+    Returns comparable (bool), reasons (why not), forced, differences (worth knowing, no obstacle), before and after
+    (id, started, git_commit), scenarios ([{scenario, test_name, rows: [{metric, unit, before, after, ratio, low, high,
+    words, change}]}]), and change ("better", "worse" or "none") and words of the whole. low and high are the 95 %
+    interval of the ratio; for error_rate, of the difference. Runs that are not comparable get no ratios, except with
+    `force`.
+    """
+    reasons = list(_obstacles(before, after))
+    scenarios = [] if reasons and not force else list(_scenarios(before, after))
+    changes = {row["change"] for scenario in scenarios for row in scenario["rows"]}
+    change = "worse" if "worse" in changes else "better" if "better" in changes else "none"
+    return {
+        "comparable": not reasons,
+        "reasons": reasons,
+        "forced": force and bool(reasons),
+        "differences": list(_differences(before, after)),
+        "before": _identity(before),
+        "after": _identity(after),
+        "scenarios": scenarios,
+        "change": change,
+        "words": _summary(change) if scenarios else "not comparable",
+    }
+
+
+def markdown(comparison: Mapping[str, Any]) -> str:
+    """Return the comparison as a Markdown text that is readable in a terminal too."""
+    lines = [
+        f"# {_cell(str(comparison['before']['id']))} -> {_cell(str(comparison['after']['id']))}: {comparison['words']}",
+        "",
+    ]
+    lines += [f"- not comparable: {_cell(reason)}" for reason in comparison["reasons"]]
+    lines += [f"- different: {_cell(difference)}" for difference in comparison["differences"]]
+    for scenario in comparison["scenarios"]:
+        lines += ["", f"## {_cell(scenario['test_name'])}", ""]
+        table = [("metric", "before", "after", "change")]
+        table += [
+            (row["metric"], _figure(row["before"], row["unit"]), _figure(row["after"], row["unit"]), row["words"])
+            for row in scenario["rows"]
+        ]
+        widths = [max(len(line[column]) for line in table) for column in range(4)]
+        drawn = [
+            "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+            for line in table
+        ]
+        lines += [drawn[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *drawn[1:]]
+    return "\n".join(lines) + "\n"
+
+
+def _obstacles(before: Run, after: Run) -> Iterator[str]:
+    """Say everything because of which a ratio of these runs would mean nothing."""
+    if before.get("schema_version") != after.get("schema_version"):
+        yield _differs("schema version", before.get("schema_version"), after.get("schema_version"))
+    for which, results in (("before", before), ("after", after)):
+        status = results["run"].get("status")
+        if status != "complete":
+            yield f"the run {which} is {status}: its figures are not certified"
+    for key in ("kind", "seed"):
+        if before["run"].get(key) != after["run"].get(key):
+            yield _differs(key, before["run"].get(key), after["run"].get(key))
+    targets = [_target(results) for results in (before, after)]
+    if targets[0] != targets[1]:
+        yield _differs("target", *targets)
+    first, second = _by_scenario(before), _by_scenario(after)
+    if first.keys() != second.keys():
+        yield _differs("scenarios", ", ".join(first), ", ".join(second))
+    for name in [name for name in first if name in second]:
+        users = first[name].get("concurrency"), second[name].get("concurrency")
+        if users[0] != users[1]:
+            yield _differs(f"concurrency of {name}", *users)
+    settings = [results["run"].get("settings") or {} for results in (before, after)]
+    for key in sorted(settings[0].keys() | settings[1].keys()):
+        if not key.startswith(_IMMATERIAL) and settings[0].get(key) != settings[1].get(key):
+            yield _differs(f"setting {key}", settings[0].get(key), settings[1].get(key))
+
+
+def _differences(before: Run, after: Run) -> Iterator[str]:
+    """Say what else is not the same and may explain a ratio."""
+    for words, read in _SURROUNDINGS.items():
+        values = read(before["run"]), read(after["run"])
+        if values[0] != values[1]:
+            yield _differs(words, *values)
+
+
+_SURROUNDINGS: Mapping[str, Callable[[Run], Any]] = {
+    "mode of the target": lambda run: (run.get("target") or {}).get("mode"),
+    "commit": lambda run: run.get("git_commit"),
+    "machine of the generator": lambda run: (run.get("host") or {}).get("name"),
+    "CPUs": lambda run: run.get("cpu_count"),
+    "Python": lambda run: run.get("python"),
+    "event loop": lambda run: run.get("loop"),
+}
+
+
+def _differs(what: str, before: object, after: object) -> str:
+    return f"{what} was {before!s:.120} and is {after!s:.120}"
+
+
+def _target(results: Run) -> str:
+    """Return whom the load went to; the embedded demo is one target, whatever its port."""
+    target = results["run"].get("target") or {}
+    return "the embedded demo" if target.get("embedded") else str(target.get("host"))
+
+
+def _identity(results: Run) -> dict[str, Any]:
+    return {key: results["run"].get(key) for key in ("id", "started", "git_commit")}
+
+
+def _by_scenario(results: Run) -> dict[str, Run]:
+    return {entry["scenario"]: entry for entry in results["metrics"]}
+
+
+def _scenarios(before: Run, after: Run) -> Iterator[dict[str, Any]]:
+    first, second = _by_scenario(before), _by_scenario(after)
+    timed = before["run"].get("kind") != "free"  # a free run lasts as long as its user told it to
+    for name in [name for name in first if name in second]:
+        rows = [row for row in _rows(first[name], second[name]) if timed or row["metric"] != "total_time"]
+        yield {"scenario": name, "test_name": second[name].get("test_name") or name, "rows": rows}
+
+
+def _rows(before: Run, after: Run) -> Iterator[dict[str, Any]]:
+    n1, n2 = before.get("total_requests"), after.get("total_requests")
+    spread = spread_of_counts(n1, n2) if n1 and n2 else None
+    for metric, unit, key in (("total_time", "s", "total_time"), ("throughput", "/s", "requests_per_second")):
+        old, new = before.get(key), after.get(key)
+        ratio = _ratio(new, old) if unit == "/s" else _ratio(old, new)
+        interval = (ratio * spread[0], ratio * spread[1]) if ratio and spread else None
+        yield _row(metric, unit, old, new, ratio, interval)
+    for name in _PERCENTILES:
+        old, new = ((entry.get("latency") or {}).get(name) or {} for entry in (before, after))
+        ratio = _ratio(old.get("value"), new.get("value"))
+        yield _row(name, "s", old.get("value"), new.get("value"), ratio, ratio_of_percentiles(old, new))
+    yield _error_row(before, after)
+
+
+def _ratio(numerator: float | None, denominator: float | None) -> float | None:
+    return numerator / denominator if numerator and denominator else None
+
+
+def _row(
+    metric: str, unit: str, before: float | None, after: float | None, ratio: float | None, interval: Interval | None
+) -> dict[str, Any]:
+    low, high = interval or (None, None)
+    words, change = _words(ratio, interval)
+    if before and not after:
+        change = "worse"  # what was measured before is not there any more
+    return {
+        "metric": metric, "unit": unit, "before": before, "after": after, "ratio": ratio, "low": low, "high": high,
+        "words": words, "change": change,
+    }  # fmt: skip
+
+
+def _words(ratio: float | None, interval: Interval | None) -> tuple[str, str]:
+    if ratio is None:
+        return "no data", "none"
+    if interval is None:
+        return "not significant (too few samples)", "none"
+    low, high = interval
+    if low <= 1 <= high and not (low >= 1 / PRACTICALLY_EQUAL and high <= PRACTICALLY_EQUAL):
+        return "not significant", "none"
+    if 1 / PRACTICALLY_EQUAL <= ratio <= PRACTICALLY_EQUAL:
+        return "no improvement", "none"
+    if ratio > 1:
+        return f"{ratio:.1f}x faster ({low:.1f}x to {high:.1f}x)", "better"
+    return f"{1 / ratio:.1f}x slower ({1 / high:.1f}x to {1 / low:.1f}x)", "worse"
+
+
+def _error_row(before: Run, after: Run) -> dict[str, Any]:
+    p1, p2 = before.get("error_rate"), after.get("error_rate")
+    n1, n2 = before.get("total_requests"), after.get("total_requests")
+    row = {"metric": "error_rate", "unit": "%", "before": p1, "after": p2, "ratio": None}
+    if p1 is None or p2 is None or not n1 or not n2:
+        return {**row, "low": None, "high": None, "words": "no data", "change": "none"}
+    low, high = difference_of_proportions(p1, n1, p2, n2)
+    change = "worse" if low > 0 else "better" if high < 0 else "none"
+    words = {"worse": "more errors", "better": "fewer errors", "none": "no change" if p1 == p2 else "not significant"}
+    return {**row, "low": low, "high": high, "words": words[change], "change": change}
+
+
+def _summary(change: str) -> str:
+    return {"better": "improved", "worse": "worse", "none": "no improvement"}[change]
+
+
+def _figure(value: Any, unit: str) -> str:
+    if value is None:
+        return "no data"
+    if unit == "%":
+        return f"{value * 100:.3g} %"
+    return f"{value:.4g}{'' if unit.startswith('/') else ' '}{unit}"
+
+
+def _cell(text: str) -> str:
+    """Return `text` on one line, harmless in a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
