@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Literal
@@ -24,7 +25,8 @@ class Question(BaseModel):
     session_id: str = Field(default_factory=lambda: uuid4().hex, min_length=1, max_length=128)
 
 
-class Pace(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Pace:
     """How a stream is cut: `chunks`, and `gap_s` before each of them."""
 
     chunks: int

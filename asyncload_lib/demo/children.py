@@ -8,6 +8,7 @@ them is gone.
 import ctypes
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -33,11 +34,11 @@ class Children:
     """Context manager: makes the directory, ends all children and removes the directory at exit."""
 
     def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="asyncload-demo-"))
+        self.directory = Path(tempfile.gettempdir(), f"asyncload-demo-{secrets.token_hex(8)}")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._set_death_signal = _death_signal_setter()
         reading, self._held = os.pipe()
-        try:
+        try:  # first the reaper, then the directory: there is no moment at which nobody would remove it
             self._reaper = subprocess.Popen(
                 ["/bin/sh", "-c", _REAPER, "asyncload-demo-reaper", str(self.directory)],
                 stdin=reading,
@@ -46,6 +47,10 @@ class Children:
                 cwd="/",
                 start_new_session=True,
             )
+            self.directory.mkdir(mode=0o700)
+        except BaseException:
+            os.close(self._held)
+            raise
         finally:
             os.close(reading)
 

@@ -83,15 +83,11 @@ class DemoStack:
             env=os.environ | {"PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C in a terminal is the caller's: it ends the demo when its report is done
         )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()  # the supervisor bounds its own start: a line or the end comes
-        if not line:
-            self._process.wait()
-            problem = self.failure()
+        try:
+            self._read_ready_line(self._process)
+        except BaseException:
             self.stop()
-            raise TargetError(problem)
-        for name, value in json.loads(line).items():
-            setattr(self, name, value)
+            raise
 
     def stop(self) -> None:
         """End everything; does nothing in a process forked from the one that started it, or when called twice."""
@@ -130,6 +126,15 @@ class DemoStack:
     def reset_ledger(self) -> None:
         """Empty the ledgers and the command counts of Redis; call it while nothing is in flight."""
         self._ask("POST", "/reset")
+
+    def _read_ready_line(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        line = process.stdout.readline()  # the supervisor bounds its own start: a line or the end comes
+        if not line:
+            process.wait()
+            raise TargetError(self.failure())
+        for name, value in json.loads(line).items():
+            setattr(self, name, value)
 
     def _ask(self, method: str, path: str) -> dict[str, Any]:
         parts = urlsplit(self.ledger_url + path)

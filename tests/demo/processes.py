@@ -1,0 +1,27 @@
+"""Helpers that look at processes from outside, by condition and with a deadline."""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+
+def is_gone(pid: int) -> bool:
+    """Say whether a process has ended; a zombie that nobody has collected yet has."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state == "Z"
+
+
+def still_there(pids: Iterable[int]) -> list[int]:
+    return [pid for pid in pids if not is_gone(pid)]
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
