@@ -5,6 +5,7 @@ significant"; one that lies within 5 % around 1, like a ratio that does, is "no 
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_counts
@@ -18,6 +19,7 @@ Run = Mapping[str, Any]
 Interval = tuple[float, float]
 
 _PERCENTILES = ("p50", "p95", "p99")
+_WHOLE = {"better": "improved", "worse": "worse", "none": "no improvement"}
 # How a run was watched, judged and stored; and what the comparison is for: the mode of the demo.
 _IMMATERIAL = (
     "out", "stop_timeout", "criteria", "criteria_defaults", "scenarios", "seed", "host", "files.directory", "demo.mode",
@@ -28,26 +30,26 @@ _IMMATERIAL = (
 def compare(before: Run, after: Run, *, force: bool = False) -> dict[str, Any]:
     """Compare the results JSON of two runs.
 
-    Returns comparable (bool), reasons (why not), forced, differences (worth knowing, no obstacle), before and after
-    (id, started, git_commit), scenarios ([{scenario, test_name, rows: [{metric, unit, before, after, ratio, low, high,
-    words, change}]}]), and change ("better", "worse" or "none") and words of the whole. low and high are the 95 %
-    interval of the ratio; for error_rate, of the difference. Runs that are not comparable get no ratios, except with
-    `force`.
+    Returns comparable (bool), reasons (why not), forced, notes (reasons and what else may explain a ratio), before and
+    after (id, started, git_commit), rows ([{scenario, test_name, metric, before, after (text), before_value,
+    after_value, ratio, low, high, words, change}]), and change ("better", "worse" or "none") and words of the whole.
+    low and high are the 95 % interval of the ratio; for error_rate, of the difference. Runs that are not comparable get
+    no rows, except with `force`.
     """
     reasons = list(_obstacles(before, after))
-    scenarios = [] if reasons and not force else list(_scenarios(before, after))
-    changes = {row["change"] for scenario in scenarios for row in scenario["rows"]}
+    rows = [] if reasons and not force else list(_rows(before, after))
+    changes = {row["change"] for row in rows}
     change = "worse" if "worse" in changes else "better" if "better" in changes else "none"
     return {
         "comparable": not reasons,
         "reasons": reasons,
         "forced": force and bool(reasons),
-        "differences": list(_differences(before, after)),
+        "notes": [*(f"not comparable: {reason}" for reason in reasons), *_differences(before, after)],
         "before": _identity(before),
         "after": _identity(after),
-        "scenarios": scenarios,
+        "rows": rows,
         "change": change,
-        "words": _summary(change) if scenarios else "not comparable",
+        "words": _WHOLE[change] if rows else "not comparable",
     }
 
 
@@ -57,21 +59,14 @@ def markdown(comparison: Mapping[str, Any]) -> str:
         f"# {_cell(str(comparison['before']['id']))} -> {_cell(str(comparison['after']['id']))}: {comparison['words']}",
         "",
     ]
-    lines += [f"- not comparable: {_cell(reason)}" for reason in comparison["reasons"]]
-    lines += [f"- different: {_cell(difference)}" for difference in comparison["differences"]]
-    for scenario in comparison["scenarios"]:
-        lines += ["", f"## {_cell(scenario['test_name'])}", ""]
+    lines += [f"- {_cell(note)}" for note in comparison["notes"]]
+    for name, rows in groupby(comparison["rows"], lambda row: str(row["test_name"])):
         table = [("metric", "before", "after", "change")]
-        table += [
-            (row["metric"], _figure(row["before"], row["unit"]), _figure(row["after"], row["unit"]), row["words"])
-            for row in scenario["rows"]
-        ]
+        table += [(row["metric"], row["before"], row["after"], row["words"]) for row in rows]
         widths = [max(len(line[column]) for line in table) for column in range(4)]
-        drawn = [
-            "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-            for line in table
-        ]
-        lines += [drawn[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *drawn[1:]]
+        drawn = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table]
+        rule = "-|-".join("-" * width for width in widths)
+        lines += ["", f"## {_cell(name)}", "", *(f"| {line} |" for line in (drawn[0], rule, *drawn[1:]))]
     return "\n".join(lines) + "\n"
 
 
@@ -138,26 +133,28 @@ def _by_scenario(results: Run) -> dict[str, Run]:
     return {entry["scenario"]: entry for entry in results["metrics"]}
 
 
-def _scenarios(before: Run, after: Run) -> Iterator[dict[str, Any]]:
-    first, second = _by_scenario(before), _by_scenario(after)
-    timed = before["run"].get("kind") != "free"  # a free run lasts as long as its user told it to
-    for name in [name for name in first if name in second]:
-        rows = [row for row in _rows(first[name], second[name]) if timed or row["metric"] != "total_time"]
-        yield {"scenario": name, "test_name": second[name].get("test_name") or name, "rows": rows}
-
-
 def _rows(before: Run, after: Run) -> Iterator[dict[str, Any]]:
+    first, second = _by_scenario(before), _by_scenario(after)
+    is_timed = before["run"].get("kind") != "free"  # a free run lasts as long as its user told it to
+    for scenario in [name for name in first if name in second]:
+        name = second[scenario].get("test_name") or scenario
+        for row in _rows_of(first[scenario], second[scenario]):
+            if is_timed or row["metric"] != "total_time":
+                yield {"scenario": scenario, "test_name": name, **row}
+
+
+def _rows_of(before: Run, after: Run) -> Iterator[dict[str, Any]]:
     n1, n2 = before.get("total_requests"), after.get("total_requests")
     spread = spread_of_counts(n1, n2) if n1 and n2 else None
-    for metric, unit, key in (("total_time", "s", "total_time"), ("throughput", "/s", "requests_per_second")):
+    for metric, unit, key in (("total_time", " s", "total_time"), ("throughput", "/s", "requests_per_second")):
         old, new = before.get(key), after.get(key)
-        ratio = _ratio(new, old) if unit == "/s" else _ratio(old, new)
+        ratio = _ratio(new, old) if metric == "throughput" else _ratio(old, new)
         interval = (ratio * spread[0], ratio * spread[1]) if ratio and spread else None
         yield _row(metric, unit, old, new, ratio, interval)
     for name in _PERCENTILES:
         old, new = ((entry.get("latency") or {}).get(name) or {} for entry in (before, after))
         ratio = _ratio(old.get("value"), new.get("value"))
-        yield _row(name, "s", old.get("value"), new.get("value"), ratio, ratio_of_percentiles(old, new))
+        yield _row(name, " s", old.get("value"), new.get("value"), ratio, ratio_of_percentiles(old, new))
     yield _error_row(before, after)
 
 
@@ -173,8 +170,8 @@ def _row(
     if before and not after:
         change = "worse"  # what was measured before is not there any more
     return {
-        "metric": metric, "unit": unit, "before": before, "after": after, "ratio": ratio, "low": low, "high": high,
-        "words": words, "change": change,
+        "metric": metric, "before": _figure(before, unit), "after": _figure(after, unit), "before_value": before,
+        "after_value": after, "ratio": ratio, "low": low, "high": high, "words": words, "change": change,
     }  # fmt: skip
 
 
@@ -196,25 +193,20 @@ def _words(ratio: float | None, interval: Interval | None) -> tuple[str, str]:
 def _error_row(before: Run, after: Run) -> dict[str, Any]:
     p1, p2 = before.get("error_rate"), after.get("error_rate")
     n1, n2 = before.get("total_requests"), after.get("total_requests")
-    row = {"metric": "error_rate", "unit": "%", "before": p1, "after": p2, "ratio": None}
-    if p1 is None or p2 is None or not n1 or not n2:
-        return {**row, "low": None, "high": None, "words": "no data", "change": "none"}
-    low, high = difference_of_proportions(p1, n1, p2, n2)
-    change = "worse" if low > 0 else "better" if high < 0 else "none"
-    words = {"worse": "more errors", "better": "fewer errors", "none": "no change" if p1 == p2 else "not significant"}
-    return {**row, "low": low, "high": high, "words": words[change], "change": change}
+    low, high, words, change = None, None, "no data", "none"
+    if p1 is not None and p2 is not None and n1 and n2:
+        low, high = difference_of_proportions(p1, n1, p2, n2)
+        change = "worse" if low > 0 else "better" if high < 0 else "none"
+        neither = "no change" if p1 == p2 else "not significant"
+        words = {"worse": "more errors", "better": "fewer errors", "none": neither}[change]
+    return {
+        "metric": "error_rate", "before": _figure(p1, " %", 100), "after": _figure(p2, " %", 100), "before_value": p1,
+        "after_value": p2, "ratio": None, "low": low, "high": high, "words": words, "change": change,
+    }  # fmt: skip
 
 
-def _summary(change: str) -> str:
-    return {"better": "improved", "worse": "worse", "none": "no improvement"}[change]
-
-
-def _figure(value: Any, unit: str) -> str:
-    if value is None:
-        return "no data"
-    if unit == "%":
-        return f"{value * 100:.3g} %"
-    return f"{value:.4g}{'' if unit.startswith('/') else ' '}{unit}"
+def _figure(value: float | None, unit: str, factor: float = 1) -> str:
+    return "no data" if value is None else f"{value * factor:.4g}{unit}"
 
 
 def _cell(text: str) -> str:

@@ -53,12 +53,12 @@ def verdict(rows: Sequence[Mapping[str, Any]], run_status: str) -> tuple[str, Ex
 def _row(criterion: Criterion, results: Mapping[str, Any]) -> dict[str, Any]:
     row = {"name": criterion.name, "scenario": criterion.subject.scenario, "limit": criterion.limit}
     if reason := not_asked(criterion, results):
-        return {**row, "observed": None, "observed_value": None, "verdict": "not evaluated", "why": reason}
+        return {**row, "observed": "not evaluated", "observed_value": None, "verdict": "not evaluated", "why": reason}
     worst: Callable[[Sequence[float]], float] = min if criterion.operator.startswith(">") else max
     seen = observe(criterion.subject, criterion.metric, results, worst)
     metric = metric_of(criterion.metric)
     if seen.value is None or metric is None:
-        return {**row, "observed": None, "observed_value": None, "verdict": "no data", "why": seen.remark}
+        return {**row, "observed": "no data", "observed_value": None, "verdict": "no data", "why": seen.remark}
     # Rounded to 15 digits: 0.07 / 0.01 is not 7, and the limit "= 7 %" must mean it.
     value = float(f"{seen.value / DIMENSIONS[metric.dimension][criterion.unit]:.15g}")
     passed = OPERATORS[criterion.operator](value, criterion.value)

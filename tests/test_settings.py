@@ -1,0 +1,419 @@
+"""The table of options, the order of its sources, and what every mistake is answered with."""
+
+import argparse
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncload_lib.errors import ConfigurationError
+from asyncload_lib.settings import CONFIG, OPTIONS, Settings, Vm, add_arguments, from_sources
+
+EXAMPLE = Path(__file__).parents[1] / "asyncload.example.toml"
+
+
+def load(
+    tmp_path: Path, toml: str = "", env: dict[str, str] | None = None, cli: dict[str, str] | None = None
+) -> Settings:
+    config = tmp_path / "given.toml"
+    config.write_text(toml, "utf-8")
+    flags = {OPTIONS[key].dest: value for key, value in (cli or {}).items()}
+    variables = {OPTIONS[key].variable: value for key, value in (env or {}).items()}
+    return from_sources(flags, variables, config)
+
+
+def problems(tmp_path: Path, toml: str = "", **sources: Any) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, toml, **sources)
+    return caught.value.problems
+
+
+# --- layering: command line beats environment beats file beats default -----------------------------------------------
+
+FILE_USERS = "[chat]\nusers = 20"
+LAYERS = [
+    # toml            environment             command line           effective, or what the refusal names   origin
+    ("", {}, {}, 50, "default"),
+    (FILE_USERS, {}, {}, 20, "file"),
+    ("chat.users = 20", {}, {}, 20, "file"),
+    ("", {"chat.users": "30"}, {}, 30, "environment"),
+    (FILE_USERS, {"chat.users": "30"}, {}, 30, "environment"),
+    ("", {}, {"chat.users": "40"}, 40, "command line"),
+    (FILE_USERS, {}, {"chat.users": "40"}, 40, "command line"),
+    ("", {"chat.users": "30"}, {"chat.users": "40"}, 40, "command line"),
+    (FILE_USERS, {"chat.users": "30"}, {"chat.users": "40"}, 40, "command line"),
+    # an empty variable and an empty flag are what a shell makes of nothing
+    (FILE_USERS, {"chat.users": ""}, {"chat.users": " "}, 20, "file"),
+    (FILE_USERS, {"chat.users": ""}, {}, 20, "file"),
+    # a mistake is a mistake, even where a stronger source would hide it
+    ("[chat]\nusers = 'x'", {"chat.users": "30"}, {}, "given.toml is 'x'", None),
+    (FILE_USERS, {"chat.users": "thirty"}, {"chat.users": "40"}, "(ASYNCLOAD_CHAT_USERS) is 'thirty'", None),
+    (FILE_USERS, {}, {"chat.users": "-1"}, "(--asyncload-chat-users) is '-1'", None),
+]
+
+
+@pytest.mark.parametrize(("toml", "env", "cli", "effective", "origin"), LAYERS)
+def test_stronger_source_wins(
+    tmp_path: Path, toml: str, env: dict[str, str], cli: dict[str, str], effective: int | str, origin: str | None
+) -> None:
+    if origin is None:
+        (problem,) = problems(tmp_path, toml, env=env, cli=cli)
+        assert problem.startswith("chat.users ")
+        assert str(effective) in problem
+        assert "a whole number from 1 to 1000000" in problem
+    else:
+        settings = load(tmp_path, toml, env, cli)
+        assert settings.chat.users == settings["chat.users"] == effective
+        assert settings.origin("chat.users") == origin
+
+
+def test_config_file_is_named_by_flag_then_variable(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 2), ("c", 3)):
+        (tmp_path / name).write_text(f"seed = {seed}")
+    flag, variable = {CONFIG.dest: str(tmp_path / "b")}, {CONFIG.variable: str(tmp_path / "a")}
+    assert from_sources({}, variable).seed == 1
+    assert from_sources(flag, variable).seed == 2
+    assert from_sources(flag, variable, tmp_path / "c").seed == 3
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+VALUES = [
+    ("chat.sustain", "1m", 60.0),
+    ("chat.sustain", "0", 0.0),
+    ("chat.sustain", "1.5 h", 5400.0),
+    ("loop.limit", "200 ms", 0.2),
+    ("loop.limit", "20000us", 0.02),
+    ("files.bytes", "64KiB", 65536),
+    ("files.bytes", "2 kB", 2000),
+    ("files.bytes", "1", 1),
+    ("generator.max_cpu", "75 %", 75.0),
+    ("generator.max_cpu", "75", 75.0),
+    ("baseline.enabled", "False", False),
+    ("baseline.enabled", "true", True),
+    ("scenarios", "redis, chat", ("redis", "chat")),
+    ("criteria", "chat p95 < 1 s; redis p95 < 2 s", ("chat p95 < 1 s", "redis p95 < 2 s")),
+    ("out", "elsewhere/reports", Path("elsewhere/reports")),
+    ("redis.url", "rediss://user:pw@cache.internal:6380/1", "rediss://user:pw@cache.internal:6380/1"),
+    ("redis.url", "unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ("host", "http://[::1]:8001", "http://[::1]:8001"),
+    ("chat.turns_mean", "2.5", 2.5),
+    ("vms", "Main=http://10.0.0.1/health,Cache=redis://10.0.0.2:6379",
+     (Vm("Main", "http", "http://10.0.0.1/health"), Vm("Cache", "redis", "redis://10.0.0.2:6379"))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "text", "value"), VALUES)
+def test_text_is_read(tmp_path: Path, key: str, text: str, value: object) -> None:
+    for source in ("env", "cli"):
+        read = load(tmp_path, **{source: {key: text}})[key]
+        assert read == value
+        assert type(read) is type(value)
+
+
+def test_toml_values_are_read(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        """
+        scenarios = ["redis"]
+        [chat]
+        sustain = 5
+        turns_mean = 3
+        [files]
+        bytes = 1000
+        [[vms]]
+        name = "Cache"
+        url = "rediss://10.0.0.2"
+        """,
+    )
+    assert settings.scenarios == ("redis",)
+    assert settings.chat.sustain == 5.0
+    assert settings.chat.turns_mean == 3.0
+    assert settings.files.bytes == 1000
+    assert settings.vms == (Vm("Cache", "redis", "rediss://10.0.0.2"),)
+
+
+REFUSED = [
+    # toml                                                  what the one sentence must name
+    ("chat.users = 'fifty'", ["chat.users", "given.toml", "'fifty'", "a whole number"]),
+    ("chat.users = '50'", ["chat.users", "'50'", "a whole number"]),
+    ("chat.users = 5.0", ["chat.users", "5.0"]),
+    ("chat.users = true", ["chat.users", "True"]),
+    ("chat.users = 0", ["chat.users", "from 1"]),
+    ("chat.users = 10000000", ["chat.users", "to 1000000"]),
+    ("chat.timeout = nan", ["chat.timeout", "nan"]),
+    ("chat.timeout = inf", ["chat.timeout", "inf"]),
+    ("chat.timeout = -1", ["chat.timeout", "-1"]),
+    ("chat.timeout = '10 parsecs'", ["chat.timeout", "parsecs", '"200 ms"']),
+    ("chat.timeout = false", ["chat.timeout", "False"]),
+    ("chat.timeout = [1]", ["chat.timeout", "[1]"]),
+    ("chat.timeout = 1979-05-27", ["chat.timeout", "1979"]),
+    ("files.bytes = '64KB/s'", ["files.bytes", "64KB/s"]),
+    ("files.bytes = 0.5", ["files.bytes", "0.5"]),
+    ("generator.max_cpu = 101", ["generator.max_cpu", "101", "100"]),
+    ("generator.max_cpu = '90 ms'", ["generator.max_cpu", "90 ms"]),
+    ("baseline.enabled = 'yes'", ["baseline.enabled", "true or false"]),
+    ("host = 'ftp://x'", ["host", "ftp://x", "http://"]),
+    ("host = 'x:8001'", ["host", "x:8001"]),
+    ("host = 'http://'", ["host", "http://"]),
+    ("host = 'http://h:99999'", ["host", "99999"]),
+    ("host = 'http://a b'", ["host", "a b"]),
+    ("host = \"http://a\\nb\"", ["host", "http://a\\nb"]),
+    ("host = 'http://[::1'", ["host", "http://[::1"]),
+    ("redis.url = 'http://h'", ["redis.url", "redis://"]),
+    ("chat.path = 'api'", ["chat.path", "api"]),
+    ("chat.path = '//elsewhere/api'", ["chat.path", "//elsewhere"]),
+    ("chat.message_field = 'text'", ["chat.message_field", "message, content"]),
+    ("redis.key_prefix = 'a*'", ["redis.key_prefix", "a*"]),
+    ("redis.key_prefix = ''", ["redis.key_prefix", "''"]),
+    ("scenarios = ['chat', 'foo']", ["scenarios", "'foo'", "chat, redis, mixed, vm_health"]),
+    ("scenarios = []", ["scenarios", "at least one"]),
+    ("scenarios = ['chat', 'chat']", ["scenarios", "twice"]),
+    ("scenarios = 'chat'", ["scenarios", "a list"]),
+    ("criteria = 'chat p95 < 1 s'", ["criteria", "a list"]),
+    ("criteria = [1]", ["criteria", "[1]"]),
+    ("out = ''", ["out", "a path"]),
+    ("chat = 3", ["chat ", "a table [chat]"]),
+    ("chat.user = 3", ["chat.user", "did you mean chat.users?"]),
+    ("chatt.users = 3", ["chatt", "did you mean chat"]),
+    ("sed = 3", ["'sed'", "did you mean seed?"]),
+    ("vms = 'x'", ["vms", "an array of tables"]),
+    ("vms = [{name = 'A', url = 'http://a'}, {name = 'A', url = 'http://b'}]", ["vms", "'A'", "twice"]),
+    ("vms = [{name = 'A'}]", ["vms", "machine 1", "url is missing"]),
+    ("vms = [{url = 'http://a'}]", ["vms", "machine 1", "name is missing"]),
+    ("vms = [{name = 'A', url = 'http://a', port = 1}]", ["vms", "machine 1", "'port'"]),
+    ("vms = [{name = 'A', url = 'http://a', kind = 'redis'}]", ["vms", "machine 1", "url", "redis://"]),
+    ("loop.limit = '2ms'", ["loop.period", "loop.limit", "0.002"]),
+    ("chat = {users = 5, few_users = 6}", ["chat.few_users", "6", "5"]),
+    ("files.operations = 100000", ["files.operations", "files.max_bytes"]),
+    ("seed = 0x" + "f" * 5000, ["seed", "thousands of digits"]),
+    ("seed = 1\nout = x\n", ["given.toml", "not valid TOML", "line 2"]),
+    ("seed = 1\nseed = 2", ["given.toml", "not valid TOML"]),
+    ("seed = " + "[" * 20_000, ["given.toml", "not valid TOML"]),
+    ("seed = " + "1" * 5000, ["given.toml", "not valid TOML"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("toml", "named"), REFUSED, ids=[row[0][:40] for row in REFUSED])
+def test_one_mistake_is_one_sentence(tmp_path: Path, toml: str, named: list[str]) -> None:
+    (problem,) = problems(tmp_path, toml)
+    assert [word for word in named if word not in problem] == []
+    assert "\n" not in problem
+    assert len(problem) < 400
+
+
+def test_every_problem_of_every_source_comes_together(tmp_path: Path) -> None:
+    config = tmp_path / "given.toml"
+    config.write_text("seed = -1\nfoo = 1\n[redis]\nttl = 'x'\n")
+    flags = {OPTIONS["host"].dest: "nowhere", "asyncload_nonsense": "1", "users": "7"}
+    with pytest.raises(ConfigurationError) as caught:
+        from_sources(flags, {"ASYNCLOAD_CHAT_USER": "5", "ASYNCLOAD_OUT": "x", "PATH": "/bin"}, config)
+    text = str(caught.value)
+    assert len(caught.value.problems) == 6
+    for word in ("seed", "'foo'", "redis.ttl", "host", "ASYNCLOAD_CHAT_USERS?", "asyncload_nonsense"):
+        assert word in text
+
+
+@pytest.mark.parametrize("path", ["missing.toml", ".", "latin.toml"])
+def test_unreadable_file_is_named(tmp_path: Path, path: str) -> None:
+    (tmp_path / "latin.toml").write_bytes(b'out = "\xe4"')
+    with pytest.raises(ConfigurationError, match=re.escape(str(tmp_path / path))) as caught:
+        from_sources({CONFIG.dest: str(tmp_path / path)}, {})
+    assert len(caught.value.problems) == 1
+
+
+def test_criteria_are_checked_by_whom_the_caller_names() -> None:
+    asked: list[str] = []
+
+    def check(line: str) -> list[str]:
+        asked.append(line)
+        return [f"{line!r} means nothing"] if "bad" in line else []
+
+    with pytest.raises(ConfigurationError) as caught:
+        from_sources({OPTIONS["criteria"].dest: "good; bad 1; bad 2"}, {}, None, check)
+    assert asked == ["good", "bad 1", "bad 2"]
+    assert [problem.rpartition(": ")[2] for problem in caught.value.problems] == [
+        "'bad 1' means nothing",
+        "'bad 2' means nothing",
+    ]
+    assert "--asyncload-criteria" in caught.value.problems[0]
+
+
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
+)  # fmt: skip
+
+
+@given(st.sampled_from(sorted(OPTIONS)), JUNK, st.sampled_from(["file", "text"]))
+def test_junk_is_either_read_or_refused_in_one_line(key: str, junk: object, how: str) -> None:
+    """Whatever comes: a typed value of the kind that the table promises, or ValueError; nothing else gets out."""
+    kind = OPTIONS[key].kind
+    try:
+        value = kind.check(kind.from_text(str(junk)) if how == "text" else junk)
+    except (ValueError, TypeError, OverflowError):
+        return
+    assert isinstance(value, int | float | str | tuple | Path)
+    assert kind.check(junk if how == "file" else kind.from_text(str(junk))) == value
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("loop.probe_token", SECRET),
+        ("redis.url", f"redis://user:{SECRET}@h:6379/0"),
+        ("redis.url", f"redis://:{SECRET}@h:6379/0"),
+        ("redis.url", f"redis://h:6379/0?password={SECRET}&db=1"),
+        ("host", f"https://{SECRET}@h"),
+        ("host", f"http://u:a@{SECRET}@h"),
+        ("chat.path", f"/api?access_token={SECRET}"),
+        ("vms", f"A=redis://:{SECRET}@h"),
+    ],
+)
+def test_secret_is_used_but_never_shown(tmp_path: Path, key: str, value: str) -> None:
+    settings = load(tmp_path, env={key: value})
+    assert SECRET in str(settings[key])
+    shown = str(settings.redacted())
+    assert SECRET not in shown
+    assert "***" in shown
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("loop.probe_token", f"{SECRET} with spaces"),
+        ("redis.url", f"redis://:pa#{SECRET}@h:6379/0"),
+        ("redis.url", f"redis://:pa/{SECRET}@h:port/0"),
+        ("host", f"ftp://u:{SECRET}@h"),
+        ("vms", f"A=ftp://u:{SECRET}@h"),
+    ],
+)
+def test_secret_is_not_in_the_refusal(tmp_path: Path, key: str, value: str) -> None:
+    (problem,) = problems(tmp_path, cli={key: value})
+    assert SECRET not in problem
+    assert "***" in problem
+
+
+# --- fingerprint -----------------------------------------------------------------------------------------------------
+
+
+def test_fingerprint_is_of_values_not_of_spellings(tmp_path: Path) -> None:
+    reference = Settings().fingerprint()
+    assert re.fullmatch("[0-9a-f]{64}", reference)
+    assert load(tmp_path, "[chat]\nsustain = '15 s'", {"chat.users": "50"}).fingerprint() == reference
+    assert load(tmp_path, cli={"out": "elsewhere"}).fingerprint() == reference
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("seed", "2"), ("loop.probe_token", "secret"), ("redis.url", "redis://:a@h"), ("scenarios", "redis"),
+    ("vms", "A=http://a"), ("chat.users", "51"), ("criteria", "chat p95 < 1 s"),
+])  # fmt: skip
+def test_fingerprint_changes_with_what_changes_the_run(tmp_path: Path, key: str, value: str) -> None:
+    assert load(tmp_path, env={key: value}).fingerprint() != Settings().fingerprint()
+
+
+def test_fingerprint_tells_two_secrets_apart(tmp_path: Path) -> None:
+    one, other = (load(tmp_path, env={"redis.url": f"redis://:{password}@h"}) for password in ("a", "b"))
+    assert one.redacted() == other.redacted()
+    assert one.fingerprint() != other.fingerprint()
+
+
+# --- the table and its spellings -------------------------------------------------------------------------------------
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().chat.users = 1  # type: ignore[misc]
+    with pytest.raises(KeyError, match=r"did you mean chat\.users"):
+        Settings()["chat.user"]
+
+
+def test_every_option_has_its_own_spellings() -> None:
+    for spelling in ("variable", "flag", "dest"):
+        assert len({getattr(option, spelling) for option in (CONFIG, *OPTIONS.values())}) == len(OPTIONS) + 1
+    assert OPTIONS["redis.url"].variable == "ASYNCLOAD_REDIS_URL"
+    assert OPTIONS["redis.url"].flag == "--asyncload-redis-url"
+    assert OPTIONS["vm_health.timeout"].flag == "--asyncload-vm-health-timeout"
+
+
+def test_redacted_has_every_key() -> None:
+    assert list(Settings().redacted()) == list(OPTIONS)
+
+
+def test_flags_of_a_plain_parser_reach_the_settings() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert set(vars(parser.parse_args([])).values()) == {None}
+    help_text = parser.format_help()
+    assert [option.flag for option in OPTIONS.values() if option.flag not in help_text] == []
+    settings = from_sources(vars(parser.parse_args(["--asyncload-chat-users=7", "--asyncload-seed", "3"])), {})
+    assert (settings.chat.users, settings.seed) == (7, 3)
+    assert settings.origin("seed") == "command line"
+
+
+IN_LOCUST = """
+import json, locust
+from locust.argument_parser import get_parser, ui_extra_args_dict
+from asyncload_lib.settings import add_arguments
+locust.events.init_command_line_parser.add_listener(lambda parser, **_: add_arguments(parser))
+options = get_parser().parse_args(["--asyncload-loop-probe-token", "hunter2", "--asyncload-seed", "3", "-H", "http://h"])
+shown = ui_extra_args_dict(["--asyncload-loop-probe-token", "hunter2"])
+print(json.dumps([options.asyncload_loop_probe_token, options.asyncload_seed, options.asyncload_out, list(shown)]))
+"""
+
+
+def test_flags_of_locust_reach_the_options_and_not_its_web_page() -> None:
+    """In its own process: importing locust patches the one it is imported in."""
+    ran = subprocess.run([sys.executable, "-c", IN_LOCUST], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    token, seed, out, shown = json.loads(ran.stdout)
+    assert (token, seed, out) == ("hunter2", "3", None)
+    assert [name for name in shown if "asyncload" in name] == []
+
+
+# --- the example file ------------------------------------------------------------------------------------------------
+
+COMMENTED = re.compile(r"^# (\w+ = .*)$", re.MULTILINE)
+
+
+def test_example_names_the_six_machines() -> None:
+    settings = from_sources({}, {}, EXAMPLE)
+    assert [(vm.name, vm.kind, vm.url) for vm in settings.vms] == [
+        ("Main", "http", "http://172.16.168.20:8001/api/health"),
+        ("Frontend", "http", "http://172.16.168.21:5173"),
+        ("NPU", "http", "http://172.16.168.22:8081"),
+        ("Redis", "redis", "redis://172.16.168.23:6379"),
+        ("AI-Stack", "http", "http://172.16.168.24:8080"),
+        ("Browser", "http", "http://172.16.168.25:3000"),
+    ]
+    assert {key for key in OPTIONS if settings.origin(key) == "file"} == {"host", "redis.url", "vms"}
+
+
+def test_example_shows_every_setting_with_its_default(tmp_path: Path) -> None:
+    uncommented = COMMENTED.sub(r"\1", EXAMPLE.read_text("utf-8"))
+    settings, defaults = load(tmp_path, uncommented), Settings()
+    shown = {key for key in OPTIONS if settings.origin(key) == "file"}
+    unset = {key for key in OPTIONS if defaults[key] is None}
+    assert set(OPTIONS) - shown == unset - {"host", "redis.url"}
+    for key in shown - {"host", "redis.url", "vms"}:
+        assert settings[key] == defaults[key], key
+
+
+def test_example_shows_settings_without_a_default_too(tmp_path: Path) -> None:
+    """What is indented in a comment is an example value, and must be allowed."""
+    uncommented = re.sub(r"^#     (\w+ = .*)$", r"\1", EXAMPLE.read_text("utf-8"), flags=re.MULTILINE)
+    settings = load(tmp_path, uncommented)
+    shown = {key for key in OPTIONS if settings.origin(key) == "file"}
+    assert shown >= {key for key in OPTIONS if Settings()[key] is None}
