@@ -171,8 +171,6 @@ class PhaseResult:
                 metric, request, tally = entry
                 phase.metrics[metric, request] = Tally.from_wire(tally)
             elif section == "series":
-                if not phase.series.used:
-                    phase.series.width_s = int(entry[0])
                 phase.series.add_wire(list(entry))
             else:
                 raise ValueError(f"unknown section {section!r}")

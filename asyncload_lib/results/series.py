@@ -68,6 +68,8 @@ class Series:
     def add_wire(self, block: list[Any]) -> None:
         """Put a block of `to_wire` into its place; raises ValueError or TypeError on anything else."""
         width_s, first, ok, failed, data = block
+        if not self.used and width_s > 0 and width_s & (width_s - 1) == 0:
+            self.width_s = width_s
         rows = slice(first, first + len(ok))
         if width_s != self.width_s or not 0 <= first < rows.stop <= ROWS or len(failed) != len(ok):
             raise ValueError(f"rows {first} to {rows.stop} of {width_s} s do not fit a series of {self.width_s} s")

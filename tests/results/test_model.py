@@ -1,0 +1,180 @@
+"""The document says what the recorder counted, in seconds, and nothing where there was nothing."""
+
+import json
+import math
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from asyncload_lib.results.model import build_metric, build_results
+from asyncload_lib.results.phase import PhaseResult
+from asyncload_lib.results.recorder import Recorder
+from tests.results.sample import sample_results
+
+SECOND = 1_000_000_000
+COMPLETE = {"status": "complete", "started": "2026-01-31T12:00:00Z"}
+VALID = {"valid": True, "reasons": [], "processes": []}
+
+
+def phase_of(name: str, ok_ms: list[float], failed_ms: list[float] | None = None, wall_s: float = 2.0) -> PhaseResult:
+    recorder = Recorder("run", clock_ns=lambda: 0)
+    recorder.begin(name, users=7, t0_ns=0)
+    recorder.tick(int(wall_s * SECOND))
+    for latency_ms in ok_ms:
+        recorder.add("POST", "/api/chat", latency_ms, None)
+    for latency_ms in failed_ms or []:
+        recorder.add("POST", "/api/chat", latency_ms, "HTTP 503")
+    return recorder.results()[name]
+
+
+def metric_of(headline: PhaseResult, baseline: PhaseResult | None = None, **facts: Any) -> dict[str, Any]:
+    return build_metric(
+        "chat", "50 Concurrent Chat Requests (HTTP)", headline, [headline], baseline, concurrency=50, **facts
+    )
+
+
+def criterion(verdict: str, scenario: str = "chat") -> dict[str, Any]:
+    return {
+        "name": "chat p95 < 2 s",
+        "scenario": scenario,
+        "limit": "< 2 s",
+        "observed": "1 s",
+        "verdict": verdict,
+        "why": "",
+    }
+
+
+def test_flat_figures_are_those_of_successful_requests() -> None:
+    metric = metric_of(phase_of("chat/burst", [100.0, 200.0, 300.0], [9_000.0]))
+    assert metric["phase"] == "burst"
+    assert (metric["total_requests"], metric["successful_requests"], metric["failed_requests"]) == (4, 3, 1)
+    assert (metric["error_rate"], metric["requests_per_second"], metric["total_time"]) == (0.25, 2.0, 2.0)
+    assert (metric["min_response_time"], metric["max_response_time"]) == (0.1, 0.3)
+    assert metric["avg_response_time"] == pytest.approx(0.2)
+    assert metric["p50_latency"] == pytest.approx(0.2, rel=0.001)
+    assert metric["failed_latency"]["p95"] == pytest.approx(9.0)
+    assert metric["endpoints"][0]["failed_p95_latency"] == pytest.approx(9.0)
+    assert metric["endpoints"][0]["errors"] == [{"error": "HTTP 503", "count": 1}]
+    assert metric["phases"][0]["concurrency"] == 7
+    assert metric["concurrency"] == 50
+
+
+def test_a_percentile_that_the_sample_cannot_resolve_says_so() -> None:
+    latency = metric_of(phase_of("chat/burst", [float(i) for i in range(1, 51)]))["latency"]
+    assert latency["p50"]["resolved"] is True
+    assert latency["p50"]["ci_low"] < latency["p50"]["value"] < latency["p50"]["ci_high"]
+    assert latency["p50"]["note"] == ""
+    assert latency["p99"]["resolved"] is False
+    assert (latency["p99"]["ci_low"], latency["p99"]["ci_high"]) == (None, None)
+    assert latency["p99"]["note"] == "p99 needs at least 299 samples for a 95 % interval; 50 were measured"
+
+
+def test_nothing_is_null_and_never_zero() -> None:
+    metric = metric_of(PhaseResult("chat/burst"))
+    silent = ("total_time", "avg_response_time", "min_response_time", "max_response_time", "p50_latency", "p95_latency")
+    for key in (*silent, "p99_latency", "requests_per_second", "error_rate", "failed_latency", "event_loop_blocked"):
+        assert metric[key] is None, key
+    assert metric["latency"]["p50"]["value"] is None
+    assert (metric["series"], metric["distribution"], metric["baseline"]) == ([], [], None)
+
+
+def test_only_failures_have_no_latency_but_a_failed_one() -> None:
+    metric = metric_of(phase_of("chat/burst", [], [50.0]))
+    assert metric["p95_latency"] is None
+    assert metric["error_rate"] == 1.0
+    assert metric["failed_latency"]["p50"] == 0.05
+
+
+def test_speedup_is_baseline_time_over_headline_time() -> None:
+    headline, baseline = phase_of("chat/burst", [100.0], wall_s=0.25), phase_of("chat/baseline", [100.0], wall_s=10.0)
+    measured = metric_of(headline, baseline, blocking_operation_time_s=0.2, ceiling=50.0)["baseline"]
+    assert (measured["speedup"], measured["ceiling"], measured["total_time"]) == (40.0, 50.0, 10.0)
+    assert "50 operations" in measured["explanation"]
+    assert "200 ms" in measured["explanation"]
+    assert metric_of(headline, PhaseResult("chat/baseline"))["baseline"]["speedup"] is None
+    assert metric_of(PhaseResult("chat/burst"), baseline)["baseline"]["speedup"] is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "blocked"),
+    [([], None), ([False], False), ([False, None], None), ([None, True], True), ([True, False], True)],
+)
+def test_event_loop_blocked(answers: list[bool | None], blocked: bool | None) -> None:
+    loops = [{"name": "target", "blocked": answer} for answer in answers]
+    assert metric_of(phase_of("chat/burst", [1.0]), event_loops=loops)["event_loop_blocked"] is blocked
+
+
+@pytest.mark.parametrize(("low_ms", "high_ms"), [(1e-3, 3.6e6), (10.0, 11.0), (200.0, 200.0), (1.0, 1000.0)])
+def test_distribution_has_few_adjacent_bars_and_every_latency(low_ms: float, high_ms: float) -> None:
+    step = (high_ms / low_ms) ** (1 / 999)
+    ok_ms = [min(low_ms * step**i, high_ms) for i in range(1000)]
+    bars = metric_of(phase_of("chat/burst", ok_ms, [low_ms] * 3))["distribution"]
+    assert 0 < len(bars) <= 200
+    assert all(math.isclose(left["high"], right["low"]) for left, right in pairwise(bars))
+    assert sum(bar["ok"] for bar in bars) == 1000
+    assert bars[0]["failed"] == 3 == sum(bar["failed"] for bar in bars)
+    for bar in bars:
+        inside = sum(bar["low"] <= latency / 1e3 < bar["high"] for latency in ok_ms)
+        assert bar["ok"] == pytest.approx(inside, abs=1)  # a latency on an edge may round to either side of it
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status", "valid", "failed_ms", "verdict"),
+    [
+        (["pass", "pass"], "complete", True, [], "pass"),
+        (["pass", "not evaluated"], "complete", True, [], "pass"),
+        (["pass", "fail"], "complete", True, [], "fail"),
+        (["pass", "no data"], "complete", True, [], "fail"),
+        (["fail"], "incomplete", True, [], "incomplete"),
+        (["pass"], "interrupted", True, [], "incomplete"),
+        (["pass"], "partial", True, [], "incomplete"),
+        (["pass"], "complete", False, [], "invalid"),
+        (["pass"], "invalid", True, [], "invalid"),
+        ([], "complete", True, [], "pass"),
+        ([], "complete", True, [5.0], "fail"),
+        (["not evaluated"], "complete", True, [5.0], "fail"),
+        (["pass"], "complete", True, [5.0], "pass"),
+    ],
+)
+def test_summary_verdict(verdicts: list[str], status: str, valid: bool, failed_ms: list[float], verdict: str) -> None:
+    metric = metric_of(phase_of("chat/burst", [1.0], failed_ms))
+    generator = {**VALID, "valid": valid}
+    results = build_results({**COMPLETE, "status": status}, [metric], [criterion(v) for v in verdicts], generator, [])
+    assert results["summary"]["verdict"] == verdict
+    assert results["summary"]["all_passed"] is (verdict == "pass")
+
+
+def test_a_run_without_requests_is_incomplete() -> None:
+    for metrics in ([], [metric_of(PhaseResult("chat/burst"))]):
+        summary = build_results(COMPLETE, metrics, [criterion("pass")], VALID, [])["summary"]
+        assert summary["verdict"] == "incomplete"
+        assert summary["avg_p95_latency"] is None
+
+
+def test_scenarios_get_their_own_criteria() -> None:
+    criteria = [criterion("pass"), criterion("fail", "redis"), criterion("pass", "target")]
+    results = build_results(COMPLETE, [metric_of(phase_of("chat/burst", [1.0]))], criteria, VALID, [])
+    assert results["metrics"][0]["criteria"] == criteria[:1]
+    assert results["criteria"] == criteria
+
+
+def test_totals_of_the_document_agree() -> None:
+    results = sample_results()
+    assert results["summary"]["total_requests"] == sum(metric["total_requests"] for metric in results["metrics"])
+    for metric in results["metrics"]:
+        for figures in (metric, *metric["phases"], metric["baseline"]):
+            total = figures["total_requests"]
+            assert total == sum(endpoint["total_requests"] for endpoint in figures["endpoints"])
+            assert total == sum(interval["ok"] + interval["failed"] for interval in figures["series"])
+            assert total == figures["successful_requests"] + figures["failed_requests"]
+            assert total - figures["invalid_latencies"] == sum(
+                bar["ok"] + bar["failed"] for bar in figures["distribution"]
+            )
+            assert figures["failed_requests"] == sum(error["count"] for error in figures["errors"])
+            assert figures["started_requests"] == total + figures["abandoned_requests"]
+
+
+def test_the_same_seed_gives_the_same_document() -> None:
+    assert json.dumps(sample_results(3)) == json.dumps(sample_results(3))
+    assert sample_results(3) != sample_results(4)
