@@ -1,0 +1,72 @@
+"""Which of four causes a stall is charged to.
+
+The wall time of a stall, seen from the loop's thread, is split into what others took and what is left:
+
+  machine   runnable but without a CPU (run delay), or the hypervisor's steal;
+  gc        a garbage collection, in whichever thread;
+  gil       neither on a CPU nor waiting for one, but asleep on the GIL;
+  own       the rest.
+
+`own` over the limit is charged to the loop, if one callback held it so long. Many short callbacks in a row are load:
+they show in the lag, and are no stall. When `own` is under the limit the loop alone would not have been late: the
+largest of the others takes the stall.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["CAUSES", "QUEUE", "Evidence", "cause_of", "shares"]
+
+CAUSES = ("loop", "gil", "gc", "machine")
+QUEUE = "queue"
+"""The loop was late because of many short callbacks: lag, but no stall."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was measured of one stall; all times in seconds.
+
+    callback_s    longest time that one single callback is known to have run inside the stall
+    gil_share     share of the stack samples in which the loop's thread slept on the GIL; None: not known
+    witness_s     how much the watchdog, an independent thread, was late itself, beyond its own wait for a CPU
+    witness_delay_s  the watchdog's own wait for a CPU
+    samples       stacks taken during the stall
+    idle          none of them showed a callback: the loop had nothing to do, and was not woken
+    """
+
+    length_s: float
+    limit_s: float
+    cpu_s: float = 0.0
+    run_delay_s: float = 0.0
+    steal_s: float = 0.0
+    gc_s: float = 0.0
+    gc_elsewhere_s: float = 0.0
+    gil_share: float | None = None
+    witness_s: float = 0.0
+    witness_delay_s: float = 0.0
+    callback_s: float = 0.0
+    samples: int = 0
+    idle: bool = False
+
+
+def shares(evidence: Evidence) -> dict[str, float]:
+    """Seconds of the stall by cause; they add up to its length unless the others overlap."""
+    length = evidence.length_s
+    machine = min(length, evidence.run_delay_s + evidence.steal_s)
+    gc = min(length, evidence.gc_s)
+    off_cpu = max(0.0, length - evidence.cpu_s - evidence.run_delay_s)
+    share = evidence.gil_share
+    gil = min(off_cpu, evidence.witness_s) if share is None else off_cpu * share
+    gil = max(0.0, gil - evidence.gc_elsewhere_s)
+    return {"loop": max(0.0, length - machine - gc - gil), "gil": gil, "gc": gc, "machine": machine}
+
+
+def cause_of(evidence: Evidence) -> str:
+    """One of CAUSES, or QUEUE."""
+    parts = shares(evidence)
+    own = parts.pop("loop")
+    if own >= evidence.limit_s:
+        if evidence.callback_s >= evidence.limit_s:
+            return "loop"
+        starved = evidence.samples == 0 and evidence.witness_delay_s + evidence.witness_s >= evidence.length_s / 2
+        return "machine" if evidence.idle or starved else QUEUE
+    return max(parts, key=lambda cause: parts[cause])

@@ -1,0 +1,112 @@
+"""From what the watchdog saw of a stall to its cause and its culprit."""
+
+from collections import Counter
+from dataclasses import replace
+
+from .attribution import QUEUE, Evidence, cause_of, shares
+from .findings import Findings
+from .gcpause import GcPause
+from .stacks import Place, Position, describe, innermost_own
+from .watchdog import Segment, Stall
+
+__all__ = ["charge"]
+
+NS = 1e9
+PROOF_SHARE = 0.15
+"""A callback counts as one only if samples of this share of the limit, or more, apart show the same frame."""
+
+
+def charge(stall: Stall, pauses: list[GcPause], loop_ident: int, findings: Findings) -> None:
+    """Enter one late beat into the findings: as a stall with cause and culprit, or as load."""
+    callback_s, segment = _longest_callback(stall, findings.limit_s)
+    evidence = _evidence(stall, pauses, loop_ident, findings.limit_s, callback_s)
+    if evidence.length_s < findings.limit_s:
+        return
+    cause = cause_of(evidence)
+    if cause == QUEUE:
+        findings.queue(evidence.length_s)
+        return
+    place, task = None, ""
+    if cause == "loop" and segment is not None:
+        place, task = _culprit(segment)
+    elif cause == "gil":
+        place, task = _holder(stall, shares(evidence)["gil"])
+    elif cause == "gc":
+        place, task = _collection(pauses, segment)
+    findings.stall(stall.late.now_ns, evidence.length_s, cause, place, task)
+
+
+def _evidence(stall: Stall, pauses: list[GcPause], loop_ident: int, limit_s: float, callback_s: float) -> Evidence:
+    late = stall.late
+    overlaps = [(pause.ident, min(pause.end_ns, late.now_ns) - max(pause.start_ns, late.before_ns)) for pause in pauses]
+    # Steal is counted in ticks of 10 ms over all CPUs: one tick proves nothing about this thread.
+    steal = stall.steal_ns if stall.steal_ns >= max(20_000_000, late.length_ns // 2) else 0
+    return Evidence(
+        length_s=late.length_ns / NS,
+        limit_s=limit_s,
+        cpu_s=late.cpu_ns / NS,
+        run_delay_s=late.run_delay_ns / NS,
+        steal_s=steal / NS,
+        gc_s=sum(length for _, length in overlaps) / NS,
+        gc_elsewhere_s=sum(length for ident, length in overlaps if ident != loop_ident) / NS,
+        gil_share=stall.gil_share,
+        witness_s=stall.witness_ns / NS,
+        witness_delay_s=stall.witness_delay_ns / NS,
+        callback_s=callback_s,
+        samples=stall.samples,
+        idle=bool(stall.segments) and not any(segment.held for segment in stall.segments),
+    )
+
+
+def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | None]:
+    """Seconds that one callback ran inside the stall, and its samples.
+
+    It reaches to the stall's edges or to the next sample without a callback, and half way to a sample of another one.
+    """
+    late, best, longest = stall.late, None, 0.0
+    for index, segment in enumerate(stall.segments):
+        if not segment.held:
+            continue
+        first, last = segment.samples[0].since_ns, segment.samples[-1].at_ns
+        length = (last - first) / NS
+        if length >= PROOF_SHARE * limit_s:
+            head, tail = first - (late.now_ns - late.length_ns), late.now_ns - last
+            if index and stall.segments[index - 1].held:
+                head = (first - stall.segments[index - 1].samples[-1].at_ns) // 2
+            if index + 1 < len(stall.segments) and stall.segments[index + 1].held:
+                tail = (stall.segments[index + 1].samples[0].since_ns - last) // 2
+            length += (max(0, head) + max(0, tail)) / NS
+        if length > longest or best is None:
+            best, longest = segment, length
+    return min(longest, late.length_ns / NS), best
+
+
+def _culprit(segment: Segment) -> tuple[Place | None, str]:
+    """The innermost frame of the user's own code that all samples share, at the line where it was seen most."""
+    stacks = [sample.stack for sample in segment.samples]
+    index = innermost_own(stacks[0][: segment.depth])
+    if index is None:
+        return None, segment.task or ""
+    stays: Counter[tuple[Position, ...]] = Counter(stack[: index + 1] for stack in stacks)
+    ((usual, _),) = stays.most_common(1)
+    whole = next(stack for stack in stacks if stack[: index + 1] == usual)
+    return describe(whole, index), segment.task or whole[0][0].co_qualname
+
+
+def _holder(stall: Stall, gil_s: float) -> tuple[Place | None, str]:
+    """The thread that kept the GIL: named only if it used the CPU for at least half of the wait."""
+    if stall.holder is None:
+        return None, ""
+    name, stack, cpu_ns = stall.holder
+    place = describe(stack) if cpu_ns / NS >= gil_s / 2 else None
+    return place, name
+
+
+def _collection(pauses: list[GcPause], segment: Segment | None) -> tuple[Place | None, str]:
+    longest = max(pauses, key=lambda pause: pause.end_ns - pause.start_ns)
+    place = describe(longest.stack)
+    if place is not None:
+        what = f"garbage collection (generation {longest.generation})"
+        call = place.call if "gc.collect" in place.call else f"{what} during {place.call}"
+        place = replace(place, call=call)
+    return place, (segment.task if segment is not None else None) or ""

@@ -1,0 +1,111 @@
+"""What the kernel knows of one thread: its CPU time, how long it waited for a CPU, and whether it waits for the GIL.
+
+Three questions tell a blocked loop from a busy machine, and Linux answers each exactly:
+  CPU time       the thread's own CPU clock (POSIX `pthread_getcpuclockid`);
+  run delay      `/proc/self/task/<tid>/schedstat`, second field: nanoseconds runnable without getting a CPU
+                 (Documentation/scheduler/sched-stats.rst);
+  wait for what  `/proc/self/task/<tid>/syscall`: a futex inside CPython's `_PyRuntime` is the GIL, another is a lock.
+Elsewhere the last two are unknown (0 and None), and attribution falls back on what the watchdog itself felt.
+"""
+
+import ctypes
+import os
+import time
+from typing import Any
+
+from .native import native
+
+__all__ = ["ThreadMeter", "steal_ns", "thread_cpu_ns"]
+
+FUTEX_SYSCALL = {"x86_64": b"202", "aarch64": b"98"}
+"""Number of the futex system call by machine; on others the wait for the GIL is told from the watchdog's own."""
+BUFFER_BYTES = 192
+RUNTIME_SPAN_BYTES = 1 << 20
+"""`_PyRuntime` holds the GIL's mutex and condition; locks of Python objects live on the heap, far from it."""
+
+
+class ThreadMeter:
+    """Clocks of the thread that creates it; the readings may then be taken from any thread.
+
+    Times in nanoseconds. `close()` gives the files back; readings after it, or after the thread's end, are 0 or None.
+    """
+
+    def __init__(self) -> None:
+        self.ident: int = native("_thread", "get_ident")()
+        self.tid: int = native("_thread", "get_native_id")()
+        self._schedstat: int | None = None
+        self._syscall: int | None = None
+        self._futex = FUTEX_SYSCALL.get(os.uname().machine) if hasattr(os, "uname") else None
+        self._buffer = ctypes.create_string_buffer(BUFFER_BYTES)
+        if (calls := _c_calls()) is not None:
+            self._pread, self._runtime = calls
+            self._schedstat = _open(f"/proc/self/task/{self.tid}/schedstat")
+            self._syscall = _open(f"/proc/self/task/{self.tid}/syscall") if self._futex else None
+
+    def run_delay_ns(self) -> int:
+        """Total time this thread was runnable and had no CPU."""
+        if self._schedstat is None:
+            return 0
+        fields = self._fields(self._schedstat)
+        return int(fields[1]) if len(fields) > 1 else 0
+
+    def waits_for_gil(self) -> bool | None:
+        """Whether the thread sleeps on the GIL right now; None when the kernel does not tell."""
+        if self._syscall is None:
+            return None
+        fields = self._fields(self._syscall)
+        if len(fields) < 2 or fields[0] != self._futex:
+            return False if fields else None
+        return 0 <= int(fields[1], 16) - self._runtime < RUNTIME_SPAN_BYTES
+
+    def _fields(self, file: int) -> list[bytes]:
+        # The GIL stays held: os.pread would let it go, and what is asked about (who waits for it) would change.
+        length = self._pread(file, self._buffer, BUFFER_BYTES, 0)
+        return self._buffer.raw[:length].split() if length > 0 else []
+
+    def close(self) -> None:
+        """Give the open files back."""
+        files = (self._schedstat, self._syscall)
+        self._schedstat = self._syscall = None
+        for file in files:
+            if file is not None:
+                os.close(file)
+
+
+def thread_cpu_ns(ident: int) -> int:
+    """CPU time of a living Python thread; 0 where the system has no such clock.
+
+    Only for identifiers just read from `sys._current_frames()`: such a thread cannot end while the caller has the GIL.
+    """
+    try:
+        return time.clock_gettime_ns(time.pthread_getcpuclockid(ident))
+    except (AttributeError, OSError):
+        return 0
+
+
+def steal_ns() -> int:
+    """Time the hypervisor gave to others while this machine's CPUs had work, in steps of one tick (10 ms)."""
+    try:
+        with open("/proc/stat", "rb", buffering=0) as file:
+            ticks = int(file.read(256).split()[8])
+        return ticks * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _open(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except OSError:
+        return None
+
+
+def _c_calls() -> tuple[Any, int] | None:
+    """`pread` that keeps the GIL, and the address of `_PyRuntime`; None where there is no such thing."""
+    try:
+        pread = ctypes.PyDLL(None).pread
+        pread.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long]
+        pread.restype = ctypes.c_ssize_t
+        return pread, ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime"))
+    except (AttributeError, OSError, TypeError, ValueError):
+        return None

@@ -1,0 +1,199 @@
+"""What a monitor found: the lag's distribution, its course over time, the stalls and their culprits.
+
+Standard library only, for it runs inside the target too. Times in; seconds out, as the results file has them.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from .attribution import CAUSES
+from .stacks import Place, excerpt
+
+__all__ = ["Findings"]
+
+MAX_BUCKETS = 300
+MAX_STALL_TIMES = 200
+MAX_CULPRITS = 50
+MAX_MISSED_BEATS = 1000
+NS = 1e9
+
+
+@dataclass(slots=True)
+class Culprit:
+    """Stalls with one culprit, summed; seconds."""
+
+    place: Place
+    task: str
+    cause: str
+    count: int = 0
+    total_s: float = 0.0
+    longest_s: float = 0.0
+
+
+class Findings:
+    """Findings of one loop from `started_ns` on (perf_counter_ns)."""
+
+    def __init__(self, started_ns: int, limit_s: float, period_s: float) -> None:
+        self.started_ns = started_ns
+        self.limit_s = limit_s
+        self.period_s = period_s
+        self._period_us = int(period_s * 1e6)
+        self._lags: dict[int, int] = {}
+        self._beats = 0
+        self._max_lag_ns = 0
+        self._series = [0]
+        self._width_ns = 1_000_000_000
+        self._recent: deque[tuple[int, int]] = deque(maxlen=8192)
+        self._causes = {cause: [0, 0.0, 0.0] for cause in CAUSES}
+        self._blocked = [0, 0.0, 0.0]
+        self._queue = [0, 0.0, 0.0]
+        self._culprits: dict[tuple[str, int, str, str, str], Culprit] = {}
+        self._times: list[dict[str, Any]] = []
+        self._unnamed = 0
+
+    def lag(self, lag_ns: int, now_ns: int) -> None:
+        """One beat that came `lag_ns` late; the beats that it displaced were late as well, and count."""
+        self._beats += 1
+        lag_us = lag_ns // 1000
+        key = _key(lag_us)
+        self._lags[key] = self._lags.get(key, 0) + 1
+        if lag_ns > 1_000_000:
+            self._recent.append((now_ns - lag_ns, now_ns))
+            for step in range(1, min(lag_us // self._period_us, MAX_MISSED_BEATS) + 1):
+                key = _key(lag_us - step * self._period_us)
+                self._lags[key] = self._lags.get(key, 0) + 1
+        if lag_ns > self._max_lag_ns:
+            self._max_lag_ns = lag_ns
+        bucket = (now_ns - self.started_ns) // self._width_ns
+        if bucket >= len(self._series):
+            bucket = self._grow(bucket)
+        if lag_ns > self._series[bucket]:
+            self._series[bucket] = lag_ns
+
+    def stall(self, end_ns: int, length_s: float, cause: str, place: Place | None, task: str) -> None:
+        """One stall over the limit, charged to `cause`; a GIL holder that is not named does not block."""
+        _add(self._causes[cause], length_s)
+        if cause == "loop" or (cause == "gil" and place is not None):
+            _add(self._blocked, length_s)
+        if len(self._times) < MAX_STALL_TIMES:
+            start_s = max(0.0, (end_ns - self.started_ns) / NS - length_s)
+            self._times.append({"t": round(start_s, 4), "length": round(length_s, 5), "cause": cause})
+        if place is None:
+            self._unnamed += 1
+            return
+        key = (place.file, place.line, place.function, task, cause)
+        if key not in self._culprits and len(self._culprits) >= MAX_CULPRITS:
+            self._unnamed += 1
+            return
+        culprit = self._culprits.setdefault(key, Culprit(place, task, cause))
+        culprit.count += 1
+        culprit.total_s += length_s
+        culprit.longest_s = max(culprit.longest_s, length_s)
+
+    def queue(self, length_s: float) -> None:
+        """The loop was late over the limit, but by many short callbacks: lag, not a stall."""
+        _add(self._queue, length_s)
+
+    def late_between(self, start_ns: int, end_ns: int) -> int:
+        """For how many ns of an interval a timer on this loop would have been late (the last 8192 late beats)."""
+        total = 0
+        for due, came in reversed(self._recent):
+            if came <= start_ns:
+                break
+            total += max(0, min(came, end_ns) - max(due, start_ns))
+        return total
+
+    def report(self, name: str, now_ns: int) -> dict[str, Any]:
+        """The findings as one element of `event_loops` in the results file; seconds."""
+        watched_s = max(0.0, (now_ns - self.started_ns) / NS)
+        stalls, blocked_s, max_stall = self._blocked
+        culprits = sorted(self._culprits.values(), key=lambda culprit: culprit.total_s, reverse=True)
+        return {
+            "name": name,
+            "witness": "inside",
+            "watched_s": watched_s,
+            "period_s": self.period_s,
+            "limit_s": self.limit_s,
+            "max_stall": max_stall,
+            "stalls": stalls,
+            "blocked_s": blocked_s,
+            "blocked": bool(stalls) if self._beats else None,
+            "lag": {"p50": self._quantile(0.5), "p99": self._quantile(0.99), "max": self._max_lag_ns / NS},
+            "by_cause": {
+                cause: {"stalls": count, "blocked_s": total, "max_stall": longest}
+                for cause, (count, total, longest) in self._causes.items()
+            },
+            "culprits": [_culprit_json(culprit) for culprit in culprits],
+            "series": [
+                {"t": index * self._width_ns / NS, "max_lag": lag / NS} for index, lag in enumerate(self._series)
+            ],
+            "stall_times": list(self._times),
+            "note": self._note(),
+        }
+
+    def _note(self) -> str:
+        notes = []
+        if not self._beats:
+            notes.append("The heartbeat never ran: nothing is known of this loop.")
+        count, _, longest = self._queue
+        if count:
+            notes.append(
+                f"{count} times many short callbacks in a row kept the loop longer than the limit"
+                f" (longest {longest * 1e3:.1f} ms): load, not a blocking call."
+            )
+        if self._unnamed:
+            notes.append(f"{self._unnamed} stalls have no culprit in the table.")
+        return " ".join(notes)
+
+    def _grow(self, bucket: int) -> int:
+        while bucket >= MAX_BUCKETS:
+            pairs = [self._series[i : i + 2] for i in range(0, len(self._series), 2)]
+            self._series = [max(pair) for pair in pairs]
+            self._width_ns *= 2
+            bucket //= 2
+        self._series.extend([0] * (bucket + 1 - len(self._series)))
+        return bucket
+
+    def _quantile(self, q: float) -> float | None:
+        lags = sorted(self._lags.items())
+        wanted = q * sum(count for _, count in lags)
+        for key, count in lags:
+            wanted -= count
+            if wanted <= 0:
+                return min(_middle_us(key) / 1e6, self._max_lag_ns / NS)
+        return None
+
+
+def _key(lag_us: int) -> int:
+    """Log-linear bucket: 32 per power of two above 64 us, one per microsecond below; ordered like the values."""
+    if lag_us < 64:
+        return max(lag_us, 0)
+    shift = lag_us.bit_length() - 6
+    return (shift << 6) + (lag_us >> shift)
+
+
+def _middle_us(key: int) -> float:
+    shift = key >> 6
+    return float(key) if shift == 0 else ((key & 63) + 0.5) * (1 << shift)
+
+
+def _add(sums: list[Any], length_s: float) -> None:
+    sums[0] += 1
+    sums[1] += length_s
+    sums[2] = max(sums[2], length_s)
+
+
+def _culprit_json(culprit: Culprit) -> dict[str, Any]:
+    return {
+        "file": culprit.place.file,
+        "line": culprit.place.line,
+        "function": culprit.place.function,
+        "call": culprit.place.call,
+        "task": culprit.task,
+        "cause": culprit.cause,
+        "count": culprit.count,
+        "total_s": culprit.total_s,
+        "longest_s": culprit.longest_s,
+        "excerpt": [[number, text] for number, text in excerpt(culprit.place)],
+    }

@@ -1,0 +1,56 @@
+"""Pauses of the garbage collector, with the line that set each off."""
+
+import gc
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from .native import native
+from .stacks import Position, callback_frames, positions
+
+__all__ = ["GcPause", "GcPauses"]
+
+SHORTEST_NS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class GcPause:
+    """One collection of a millisecond or more. `stack` is that of the thread that collected."""
+
+    start_ns: int
+    end_ns: int
+    ident: int
+    generation: int
+    stack: tuple[Position, ...]
+
+
+class GcPauses:
+    """Listens to `gc.callbacks` between `start()` and `stop()`; short collections cost two clock readings."""
+
+    def __init__(self) -> None:
+        self._started_ns = 0
+        self._pauses: deque[GcPause] = deque(maxlen=256)
+        self._ident = native("_thread", "get_ident")
+
+    def start(self) -> None:
+        """Begin to listen."""
+        gc.callbacks.append(self._heard)
+
+    def stop(self) -> None:
+        """Stop listening; what was heard stays."""
+        if self._heard in gc.callbacks:
+            gc.callbacks.remove(self._heard)
+
+    def within(self, start_ns: int, end_ns: int) -> list[GcPause]:
+        """Pauses that overlap an interval."""
+        return [pause for pause in list(self._pauses) if pause.end_ns > start_ns and pause.start_ns < end_ns]
+
+    def _heard(self, phase: str, info: dict[str, Any]) -> None:
+        now = time.perf_counter_ns()
+        if phase == "start":
+            self._started_ns = now
+        elif now - self._started_ns >= SHORTEST_NS and self._started_ns:
+            stack = positions(callback_frames(sys._getframe(1), None))
+            self._pauses.append(GcPause(self._started_ns, now, self._ident(), info["generation"], stack))

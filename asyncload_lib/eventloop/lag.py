@@ -1,0 +1,225 @@
+"""Monitors that prove that a loop never blocked, or name the line that blocked it.
+
+A heartbeat on the loop gives the lag; a watchdog in a native thread takes the loop's stack while a beat is overdue; a
+stall over the limit is charged to the loop, to the GIL, to garbage collection or to the machine (`attribution`).
+
+A stall begins somewhere between two beats, so its length is known to half a period: with the period of 2 ms, to 1 ms
+(1.5 ms on uvloop, whose timers count whole milliseconds). Every stall of at least the limit plus that is found.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from .charge import charge
+from .clocks import ThreadMeter
+from .findings import Findings
+from .gcpause import GcPauses
+from .native import native
+from .stacks import loop_base
+from .watchdog import Late, Pulse, Stall, Watchdog
+
+__all__ = ["HubMonitor", "LoopMonitor"]
+
+LIMIT_S = 0.010
+PERIOD_S = 0.002
+PATIENCE_SHARE = 0.35
+"""Share of the limit after which an overdue beat is looked at: a C call that keeps the GIL must be asked for it 5 ms
+(CPython's switch interval) before its end, to be seen."""
+SETTLE_S = 0.5
+
+
+class _Monitor:
+    """The heartbeat's arithmetic, its watchdog and its findings; a subclass brings the timer. Not for use by itself."""
+
+    def __init__(self, name: str, limit_s: float = LIMIT_S, period_s: float = PERIOD_S) -> None:
+        if not 0 < period_s <= limit_s:
+            raise ValueError(f"period_s is {period_s}: it must be over 0 and at most limit_s ({limit_s})")
+        self.name = name
+        self._limit_s = limit_s
+        self._period_s = period_s
+        self._period_ns = int(period_s * 1e9)
+        self._patience_ns = max(int(limit_s * PATIENCE_SHARE * 1e9), int(1.5 * self._period_ns))
+        self._gc = GcPauses()
+        self._running = False
+        self._ended_ns: int | None = None
+        now = time.perf_counter_ns()
+        self._pulse = Pulse(now)
+        self._findings = Findings(now, limit_s, period_s)
+        self._usual_gap_ns = self._period_ns
+
+    @property
+    def running(self) -> bool:
+        """Whether the heartbeat runs."""
+        return self._running
+
+    def reset(self) -> None:
+        """Begin anew, as if just started; a stall that has not ended yet counts from now on."""
+        self._settle()
+        self._findings = Findings(time.perf_counter_ns(), self._limit_s, self._period_s)
+
+    def report(self) -> dict[str, Any]:
+        """What was found since the start or the last reset: one element of `event_loops` in the results file.
+
+        May be called from any thread, during the run or after `stop()`. Waits some milliseconds at most for a stall
+        that has just ended to be settled.
+        """
+        if self._running and native("_thread", "get_ident")() == self._meter.ident:
+            self._measure()
+        self._settle()
+        return self._findings.report(self.name, self._ended_ns or time.perf_counter_ns())
+
+    def late_between(self, start_ns: int, end_ns: int) -> int:
+        """For how many ns of an interval (perf_counter_ns) a timer on this loop would have come late."""
+        late = self._findings.late_between(start_ns, end_ns)
+        overdue = self._pulse.beat_ns + 2 * self._period_ns
+        return late + max(0, end_ns - max(start_ns, overdue)) if self._running else late
+
+    def _begin(self) -> None:
+        if self._running:
+            raise RuntimeError(f"the monitor {self.name!r} is running already")
+        self._meter = ThreadMeter()
+        now = time.perf_counter_ns()
+        self._pulse = Pulse(now)
+        self._findings = Findings(now, self._limit_s, self._period_s)
+        self._ended_ns = None
+        self._cpu_ns, self._delay_ns = time.thread_time_ns(), self._meter.run_delay_ns()
+        self._watchdog = Watchdog(self._meter, self._pulse, self._patience_ns, self._task_name, self._on_stall)
+        self._gc.start()
+        self._watchdog.start()
+        self._running = True
+
+    def _end(self) -> None:
+        if not self._running:
+            return
+        if native("_thread", "get_ident")() == self._meter.ident:
+            self._measure()
+        self._settle()
+        self._running = False
+        self._ended_ns = time.perf_counter_ns()
+        self._gc.stop()
+        self._watchdog.stop()
+        self._pulse.discard.clear()
+
+    def _measure(self) -> None:
+        """One beat: on the loop's own thread."""
+        now = time.perf_counter_ns()
+        cpu, delay = time.thread_time_ns(), self._meter.run_delay_ns()
+        pulse = self._pulse
+        gap = now - pulse.beat_ns
+        if gap < 2 * self._period_ns:
+            self._usual_gap_ns += (gap - self._usual_gap_ns) // 64
+        else:
+            late = Late(pulse.beat_ns, now, self._usual_gap_ns, cpu - self._cpu_ns, delay - self._delay_ns)
+            if late.length_ns >= self._limit_s * 1e9:
+                pulse.late.append(late)
+                self._watchdog.ring()
+        pulse.beat_ns = now
+        self._cpu_ns, self._delay_ns = cpu, delay
+        if pulse.discard:
+            pulse.discard.clear()
+        self._findings.lag(max(0, gap - self._period_ns), now)
+
+    def _settle(self) -> None:
+        """Wait until the watchdog has judged the late beats; in native sleep, for this may be any thread."""
+        deadline = time.perf_counter_ns() + int(SETTLE_S * 1e9)
+        while self._running and self._pulse.late and time.perf_counter_ns() < deadline:
+            native("time", "sleep")(0.0005)
+
+    def _on_stall(self, stall: Stall) -> None:
+        pauses = self._gc.within(stall.late.before_ns, stall.late.now_ns)
+        charge(stall, pauses, self._meter.ident, self._findings)
+
+    def _task_name(self) -> str | None:
+        return None
+
+
+class LoopMonitor(_Monitor):
+    """Watches the asyncio or uvloop loop that runs where `start()` is called.
+
+    `async with LoopMonitor() as monitor: ...; monitor.report()`. `name` is the report's; `limit_s`: a stall over it is
+    "blocked"; `period_s`: of the heartbeat. Raises ValueError for a period over the limit, RuntimeError if started
+    twice or outside a running loop.
+    """
+
+    def __init__(self, name: str = "loop", limit_s: float = LIMIT_S, period_s: float = PERIOD_S) -> None:
+        super().__init__(name, limit_s, period_s)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Start the heartbeat on the running loop and the watchdog beside it."""
+        self._loop = asyncio.get_running_loop()
+        self._begin()
+        self._pulse.resting = True  # until the first beat has found the frame that runs the loop
+        self._timer = self._loop.call_later(self._period_s, self._beat)
+
+    def stop(self) -> None:
+        """Stop both; the report stays. Called on the loop; a second call does nothing."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._end()
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _beat(self) -> None:
+        if self._timer is None or self._loop is None:
+            return
+        if self._pulse.base is None:
+            self._pulse.base = loop_base(sys._getframe(1))
+            self._pulse.resting = False
+        self._measure()
+        self._timer = self._loop.call_later(self._period_s, self._beat)
+
+    def _task_name(self) -> str | None:
+        task = asyncio.current_task(self._loop)
+        if task is None:
+            return None
+        coroutine = task.get_coro()
+        return getattr(coroutine, "__qualname__", None) or task.get_name()
+
+
+class HubMonitor(_Monitor):
+    """Watches a hub of greenlets (gevent) through two injected callables; imports nothing of it.
+
+    `spawn(function)` starts a greenlet, `sleep(seconds)` lets the hub run. `start()` and `stop()` belong to the hub's
+    thread.
+    """
+
+    def __init__(
+        self,
+        spawn: Callable[[Callable[[], None]], Any],
+        sleep: Callable[[float], Any],
+        name: str = "generator hub",
+        limit_s: float = LIMIT_S,
+        period_s: float = PERIOD_S,
+    ) -> None:
+        super().__init__(name, limit_s, period_s)
+        self._spawn = spawn
+        self._sleep = sleep
+
+    def start(self) -> None:
+        """Start the heartbeat greenlet and the watchdog."""
+        self._begin()
+        self._spawn(self._run)
+
+    def stop(self) -> None:
+        """Stop both; the report stays."""
+        self._end()
+
+    def _run(self) -> None:
+        while self._running:
+            self._sleep(self._period_s)
+            if self._running:
+                self._measure()

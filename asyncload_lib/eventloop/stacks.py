@@ -1,0 +1,136 @@
+"""From a thread's frames to the line that blocked it.
+
+A stack is read from the loop's side inwards: everything inside the loop's own machinery belongs to one callback or task
+step. Of those frames the innermost one of the user's own code is the culprit: it made the call that did not return.
+"""
+
+import asyncio.base_events
+import asyncio.events
+import functools
+import linecache
+import os
+import sysconfig
+from dataclasses import dataclass
+from itertools import islice
+from types import CodeType, FrameType
+
+__all__ = ["Place", "Position", "callback_frames", "describe", "excerpt", "innermost_own", "loop_base", "positions"]
+
+Position = tuple[CodeType, int]
+"""Code object and `f_lasti`: cheap to take while the stall lasts, resolved to a line afterwards."""
+
+USER, LIBRARY, STDLIB = 2, 1, 0
+MAX_CALL_CHARS = 120
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_STDLIB = tuple({os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("stdlib", "platstdlib")})
+_RUN_ONCE: CodeType = asyncio.base_events.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
+_HANDLE_RUN: CodeType = asyncio.events.Handle._run.__code__
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One line of source: path, line number, qualified name of the function, and the call made there."""
+
+    file: str
+    line: int
+    function: str
+    call: str
+
+
+def callback_frames(innermost: FrameType | None, base: CodeType | None) -> list[FrameType]:
+    """The frames of the running callback, outermost first; empty when the loop runs none.
+
+    `base`: code of the frame that runs the loop, see `loop_base`. Without one (a greenlet) the whole stack counts.
+    """
+    frames: list[FrameType] = []
+    frame = innermost
+    while frame is not None and frame.f_code is not base:
+        if frame.f_code is _HANDLE_RUN:
+            break
+        if frame.f_code is _RUN_ONCE:
+            return []
+        frames.append(frame)
+        frame = frame.f_back
+    frames.reverse()
+    return frames
+
+
+def loop_base(frame: FrameType | None) -> CodeType | None:
+    """Code of the frame that runs the loop, found from inside a callback (`frame` called the callback)."""
+    while frame is not None and frame.f_code in (_HANDLE_RUN, _RUN_ONCE):
+        frame = frame.f_back
+    return frame.f_code if frame is not None else None
+
+
+def positions(frames: list[FrameType]) -> tuple[Position, ...]:
+    """Where each frame stands now."""
+    return tuple((frame.f_code, frame.f_lasti) for frame in frames)
+
+
+@functools.lru_cache(maxsize=4096)
+def rank(filename: str) -> int:
+    """USER for the user's own file, LIBRARY for an installed package, STDLIB for Python itself and this package."""
+    path = os.path.realpath(filename)
+    if filename.startswith("<frozen") or path.startswith(_HERE):
+        return STDLIB
+    if "site-packages" in path or "dist-packages" in path:
+        return LIBRARY
+    return STDLIB if path.startswith(_STDLIB) else USER
+
+
+def innermost_own(stack: tuple[Position, ...]) -> int | None:
+    """Index of the innermost frame of the best rank; None when only this package's frames are there."""
+    best: int | None = None
+    for index, (code, _) in enumerate(stack):
+        if code.co_filename.startswith(_HERE):
+            continue
+        if best is None or rank(code.co_filename) >= rank(stack[best][0].co_filename):
+            best = index
+    return best
+
+
+def describe(stack: tuple[Position, ...], index: int | None = None) -> Place | None:
+    """The place of the culprit in a stack, or of the frame `index`; reads the source file, so not for a hot path."""
+    index = innermost_own(stack) if index is None else index
+    if index is None:
+        return None
+    code, lasti = stack[index]
+    line, call = _line_and_call(code, lasti)
+    inner = next((position for position in reversed(stack) if not position[0].co_filename.startswith(_HERE)), None)
+    if inner is not None and inner[0] is not code and rank(inner[0].co_filename) < USER:
+        call = f"{call} -> {_line_and_call(*inner)[1]}"
+    return Place(_shown(code.co_filename), line, code.co_qualname, call)
+
+
+def excerpt(place: Place) -> list[tuple[int, str]]:
+    """Three lines of source around the place, fewer at a file's edge or when the source cannot be read."""
+    path = place.file if os.path.isabs(place.file) else os.path.join(os.getcwd(), place.file)
+    lines = linecache.getlines(path)
+    first, last = max(1, place.line - 1), min(len(lines), place.line + 1)
+    return [(number, lines[number - 1].rstrip()) for number in range(first, last + 1)]
+
+
+def _line_and_call(code: CodeType, lasti: int) -> tuple[int, str]:
+    """Line number and source text of the instruction; an expression over several lines is folded into one."""
+    span = next(islice(code.co_positions(), max(lasti, 0) // 2, None), (None, None, None, None))
+    first, last, start, end = span
+    line = first or code.co_firstlineno
+    source = linecache.getlines(code.co_filename)
+    if not source or line > len(source):
+        return line, code.co_qualname
+    text = source[line - 1].strip()
+    if last is not None and start is not None and end is not None and last <= len(source):
+        raw = [row.encode() for row in source[line - 1 : last]]
+        raw[-1] = raw[-1][:end]
+        raw[0] = raw[0][start:]
+        piece = " ".join(b"".join(raw).decode(errors="replace").split())
+        if "(" in piece:
+            text = piece
+    return line, text if len(text) <= MAX_CALL_CHARS else text[: MAX_CALL_CHARS - 3] + "..."
+
+
+def _shown(filename: str) -> str:
+    """Path as a person reads it: relative inside the working directory, else as Python has it."""
+    here = os.getcwd() + os.sep
+    return filename[len(here) :] if filename.startswith(here) else filename

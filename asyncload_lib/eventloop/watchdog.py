@@ -1,0 +1,271 @@
+"""A native thread that looks at the loop's thread while the loop is late.
+
+The heartbeat writes its time into a `Pulse`. The watchdog sleeps until the next beat is overdue by `patience`; only
+then it takes the stack of the loop's thread, again and again until the loop beats. It needs the GIL for that, for some
+microseconds. A C call that keeps the GIL keeps the watchdog out too; CPython then hands the GIL over at the end of that
+very call (the eval breaker is read after each call), so the one stack there is still shows the right line.
+"""
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import CodeType, FrameType
+
+from .clocks import ThreadMeter, steal_ns, thread_cpu_ns
+from .native import native, start_native_thread
+from .stacks import Position, callback_frames, positions
+
+__all__ = ["Late", "Pulse", "Sample", "Segment", "Stall", "Watchdog"]
+
+MS = 1_000_000
+CLOSE_WATCH_NS = MS
+BASELINE_NS = 50 * MS
+HURRY_S = 0.0005
+MAX_OTHER_THREADS = 16
+
+
+@dataclass(slots=True)
+class Late:
+    """A beat that came late, as the loop's thread measured it: the beat before, this one, and what it used between."""
+
+    before_ns: int
+    now_ns: int
+    usual_gap_ns: int
+    cpu_ns: int
+    run_delay_ns: int
+
+    @property
+    def length_ns(self) -> int:
+        """Length of the stall: it began somewhere between two beats, half a usual gap after the last on average."""
+        return max(0, self.now_ns - self.before_ns - self.usual_gap_ns // 2)
+
+
+@dataclass(slots=True)
+class Pulse:
+    """What the heartbeat and the watchdog share; each field has one writer, and the GIL orders them."""
+
+    beat_ns: int
+    base: CodeType | None = None
+    resting: bool = False
+    """No stack is taken: it is not known yet where the loop begins in it."""
+    late: deque[Late] = field(default_factory=deque)
+    discard: list[list[FrameType]] = field(default_factory=list)
+    """Frames that the watchdog held. Only the loop's thread lets them go: their locals may have finalizers."""
+
+
+@dataclass(slots=True)
+class Sample:
+    """One look at the loop's thread. `since_ns`: from when on the same call is known to have been running."""
+
+    at_ns: int
+    since_ns: int
+    stack: tuple[Position, ...]
+    waits_for_gil: bool | None
+    others: dict[int, tuple[Position, ...]]
+
+
+@dataclass(slots=True)
+class Segment:
+    """Consecutive samples of one callback; `held` are the frames that all of them share, outermost first."""
+
+    held: list[FrameType]
+    task: str | None
+    samples: list[Sample]
+    depth: int
+
+
+@dataclass(slots=True)
+class Stall:
+    """All that was seen of one late beat."""
+
+    late: Late
+    segments: list[Segment]
+    samples: int
+    gil_share: float | None
+    witness_ns: int
+    witness_delay_ns: int
+    steal_ns: int
+    holder: tuple[str, tuple[Position, ...], int] | None
+    """Name, stack and CPU time (ns) of the other thread that used the CPU most."""
+
+
+class Watchdog:
+    """Watches one thread; `on_stall` is called in the watchdog's own thread, once for each late beat."""
+
+    def __init__(
+        self,
+        meter: ThreadMeter,
+        pulse: Pulse,
+        patience_ns: int,
+        task_name: Callable[[], str | None],
+        on_stall: Callable[[Stall], None],
+    ) -> None:
+        self._meter = meter
+        self._pulse = pulse
+        self._patience_ns = patience_ns
+        self._task_name = task_name
+        self._on_stall = on_stall
+        self._bell = native("_thread", "allocate_lock")()
+        self._bell.acquire()
+        self._ended = False
+        self._segments: list[Segment] = []
+        self._waits: deque[tuple[int, int, int]] = deque(maxlen=256)
+        self._threads: dict[int, int] = {}
+        self._threads_at_ns = 0
+        self._steal_ns = 0
+        self._ident = 0
+        self._switch_s: float | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        start_native_thread(self._run)
+
+    def ring(self) -> None:
+        """Wake the watchdog now: a late beat is there to be settled."""
+        try:
+            self._bell.release()
+        except RuntimeError:
+            pass  # it was rung and has not come yet
+
+    def stop(self) -> None:
+        """Let the thread end by itself, at once."""
+        self._ended = True
+        self.ring()
+
+    def _run(self) -> None:
+        me = ThreadMeter()
+        self._ident = me.ident
+        delay = me.run_delay_ns()
+        try:
+            while not self._ended:
+                asked = time.perf_counter_ns()
+                pause = self._pause_ns(asked)
+                rung = self._bell.acquire(True, pause / 1e9)
+                now = time.perf_counter_ns()
+                delay, before = me.run_delay_ns(), delay
+                gil_wait = 0 if rung else max(0, now - asked - pause - (delay - before))
+                if now - asked - pause > MS // 2:
+                    self._waits.append((now, gil_wait, delay - before))
+                self._look(now, gil_wait)
+        finally:
+            self._hurry(False)
+            me.close()
+            self._meter.close()
+
+    def _pause_ns(self, now: int) -> int:
+        overdue = now - self._pulse.beat_ns - self._patience_ns
+        if overdue < 0:
+            return max(-overdue, CLOSE_WATCH_NS)
+        return max(CLOSE_WATCH_NS, min(overdue // 20, 50 * MS))
+
+    def _look(self, now: int, gil_wait: int) -> None:
+        pulse = self._pulse
+        while pulse.late:
+            # Peek, settle, then pop: whoever waits for the deque to be empty must find the stall counted.
+            stall = self._settled(pulse.late[0])
+            self._on_stall(stall)
+            pulse.late.popleft()
+            self._let_go(stall.segments)
+        overdue = now - pulse.beat_ns >= self._patience_ns and not pulse.resting
+        self._hurry(overdue)
+        if overdue:
+            self._sample(now, gil_wait)
+        elif self._segments:
+            self._let_go(self._segments)
+            self._segments = []
+        elif now - self._threads_at_ns > BASELINE_NS:
+            self._threads = {ident: thread_cpu_ns(ident) for ident in sys._current_frames()}
+            self._steal_ns = steal_ns()
+            self._threads_at_ns = now
+
+    def _hurry(self, overdue: bool) -> None:
+        """Ask for the GIL sooner while a beat is overdue: with the usual 5 ms a stall of 12 ms is seen once or never.
+
+        The switch interval belongs to the whole process: it goes back when the loop beats, unless others changed it.
+        """
+        if overdue and self._switch_s is None and sys.getswitchinterval() > HURRY_S:
+            self._switch_s = sys.getswitchinterval()
+            sys.setswitchinterval(HURRY_S)
+        elif not overdue and self._switch_s is not None:
+            if abs(sys.getswitchinterval() - HURRY_S) < 1e-6:
+                sys.setswitchinterval(self._switch_s)
+            self._switch_s = None
+
+    def _sample(self, now: int, gil_wait: int) -> None:
+        waits = self._meter.waits_for_gil()
+        current = sys._current_frames()
+        frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
+        current.pop(self._ident, None)
+        others = {}
+        if waits is not False:
+            chosen = list(current.items())[:MAX_OTHER_THREADS]
+            others = {ident: positions(callback_frames(frame, None)) for ident, frame in chosen}
+        # Waited longer than the switch interval: from then on whoever held the GIL reached no bytecode boundary.
+        switch = int((self._switch_s or sys.getswitchinterval()) * 1e9)
+        since = now - gil_wait + switch if gil_wait > switch else now
+        sample = Sample(now, since, positions(frames), waits, others)
+        last = self._segments[-1] if self._segments else None
+        if last is not None and frames and last.held and last.held[0] is frames[0]:
+            common = 0
+            for mine, theirs in zip(last.held[: last.depth], frames, strict=False):
+                if mine is not theirs:
+                    break
+                common += 1
+            last.depth = common
+            last.samples.append(sample)
+            self._pulse.discard.append(frames)
+        else:
+            self._segments.append(Segment(frames, self._task_name() if frames else None, [sample], len(frames)))
+
+    def _settled(self, late: Late) -> Stall:
+        inside = []
+        for segment in self._segments:
+            segment.samples = [s for s in segment.samples if late.before_ns <= s.at_ns]
+            if segment.samples:
+                inside.append(segment)
+        self._segments = []
+        samples = [sample for segment in inside for sample in segment.samples]
+        known = [sample.waits_for_gil for sample in samples if sample.waits_for_gil is not None]
+        waits = [wait for wait in self._waits if late.before_ns < wait[0] <= late.now_ns + 5 * MS]
+        stall = Stall(
+            late=late,
+            segments=inside,
+            samples=len(samples),
+            gil_share=sum(known) / len(known) if known else None,
+            witness_ns=sum(wait[1] for wait in waits),
+            witness_delay_ns=sum(wait[2] for wait in waits),
+            steal_ns=max(0, steal_ns() - self._steal_ns) if self._steal_ns else 0,
+            holder=self._holder(samples),
+        )
+        self._threads_at_ns = 0
+        return stall
+
+    def _holder(self, samples: list[Sample]) -> tuple[str, tuple[Position, ...], int] | None:
+        current = sys._current_frames()
+        used = {
+            ident: thread_cpu_ns(ident) - self._threads.get(ident, 0)
+            for ident in current
+            if ident not in (self._ident, self._meter.ident)
+        }
+        if not used:
+            return None
+        ident = max(used, key=lambda key: used[key])
+        seen = [sample.others[ident] for sample in samples if ident in sample.others]
+        stack = seen[-1] if seen else positions(callback_frames(current[ident], None))
+        return _thread_name(ident, stack), stack, used[ident]
+
+    def _let_go(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            self._pulse.discard.append(segment.held)
+            segment.held = []
+
+
+def _thread_name(ident: int, stack: tuple[Position, ...]) -> str:
+    # threading.enumerate() takes a lock that gevent may have replaced; this must be callable from a native thread.
+    thread = getattr(threading, "_active", {}).get(ident)
+    if thread is not None:
+        return str(thread.name)
+    return f"thread in {stack[0][0].co_qualname}" if stack else f"thread {ident}"
