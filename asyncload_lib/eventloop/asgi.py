@@ -1,0 +1,126 @@
+"""The probe that a target mounts: a loop monitor in each worker, and one path that reads and resets them.
+
+    app.add_middleware(LoopProbe, token="...", path="/asyncload/loop")      # FastAPI, Starlette
+    app = LoopProbe(app, token="...")                                       # any ASGI application
+
+`GET <path>` gives the findings of all workers of the server, `POST <path>/reset` begins anew in all of them; both want
+the header `X-Asyncload-Token`. Standard library only: neither locust nor gevent comes into the target.
+"""
+
+import asyncio
+import hmac
+import json
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from .lag import LIMIT_S, PERIOD_S, LoopMonitor
+from .siblings import Siblings
+
+__all__ = ["TOKEN_HEADER", "LoopProbe"]
+
+TOKEN_HEADER = "X-Asyncload-Token"
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+class LoopProbe:
+    """ASGI middleware that watches the loop it runs on, from the lifespan's start or the first request.
+
+    `limit_s` and `period_s` are the monitor's. Raises ValueError without a token: findings name source lines.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        token: str,
+        path: str = "/asyncload/loop",
+        limit_s: float = LIMIT_S,
+        period_s: float = PERIOD_S,
+    ) -> None:
+        if not token:
+            raise ValueError("LoopProbe needs a token: its findings name source lines")
+        self.app = app
+        self._token = token.encode()
+        self._path = "/" + path.strip("/")
+        self._limit_s = limit_s
+        self._period_s = period_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._monitor: LoopMonitor | None = None
+        self._siblings: Siblings | None = None
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if self._loop is not asyncio.get_running_loop():
+            await self._start()
+        kind = scope["type"]
+        if kind == "http" and scope["path"].startswith(self._path):
+            if scope["path"] in (self._path, self._path + "/reset"):
+                await self._answer(scope, send)
+                return
+        elif kind == "lifespan":
+            await self.app(scope, receive, self._until_shutdown(send))
+            return
+        await self.app(scope, receive, send)
+
+    async def _start(self) -> None:
+        self._stop()
+        self._loop = asyncio.get_running_loop()
+        self._monitor = LoopMonitor("target", self._limit_s, self._period_s)
+        self._monitor.start()
+        self._siblings = Siblings(f"{self._path} {self._token.hex()}", self._own)
+        await self._siblings.open()
+
+    def _stop(self) -> None:
+        if self._monitor is not None:
+            self._monitor.stop()
+        if self._siblings is not None:
+            self._siblings.close()
+        self._loop = self._monitor = self._siblings = None
+
+    def _until_shutdown(self, send: Send) -> Send:
+        async def watched(message: Message) -> None:
+            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed", "lifespan.startup.failed"):
+                self._stop()
+            await send(message)
+
+        return watched
+
+    async def _own(self, command: str) -> dict[str, Any]:
+        assert self._monitor is not None
+        if command == "reset":
+            self._monitor.reset()
+            return {"pid": os.getpid(), "reset": True}
+        return {"pid": os.getpid(), **self._monitor.report()}
+
+    async def _answer(self, scope: Message, send: Send) -> None:
+        given = dict(scope["headers"]).get(TOKEN_HEADER.lower().encode(), b"")
+        if not hmac.compare_digest(given, self._token):
+            await _send_json(send, 401, {"error": f"{TOKEN_HEADER} is missing or wrong"})
+            return
+        reset = scope["path"] != self._path
+        if scope["method"] != ("POST" if reset else "GET"):
+            await _send_json(send, 405, {"error": "GET reads, POST .../reset begins anew"})
+            return
+        command = "reset" if reset else "report"
+        assert self._siblings is not None
+        siblings = self._siblings
+        siblings.problem = siblings.problem if not siblings.problem.startswith("worker") else ""
+        own = await self._own(command)
+        everyone = sorted([own, *await siblings.ask(command)], key=lambda answer: answer["pid"])
+        for number, answer in enumerate(everyone, 1):
+            answer["worker"] = number
+        await _send_json(send, 200, {**own, "workers": everyone, "problem": siblings.problem})
+
+
+async def _send_json(send: Send, status: int, content: Any) -> None:
+    body = json.dumps(content, allow_nan=False).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,255 @@
+"""The target's loop seen from outside: a request at a fixed rate to an endpoint that does nothing.
+
+Latency counts from the intended send time (a slow answer cannot hide the requests behind it), less the time in which
+the generator's own loop was late. What then exceeds the usual answer by more than the limit is a stall; its length is
+a lower bound, short by one interval at most. It has no culprit, and a loop with a long queue looks like a blocked one:
+where even the usual answer takes longer than the limit, the witness says that it cannot tell (`blocked` is None).
+"""
+
+import asyncio
+import contextlib
+import ssl
+import statistics
+import time
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from .findings import MAX_STALL_TIMES
+from .lag import LIMIT_S, LoopMonitor
+
+__all__ = ["OutsideWitness", "disagreement"]
+
+CONNECTIONS = 4
+TIMEOUT_S = 30.0
+MAX_PROBES = 200_000
+
+
+class OutsideWitness:
+    """Sends `rate` GET requests a second to `url` from the running loop; `async with`, or start() and await stop().
+
+    `monitor` watches the generator's own loop; without one its lag is not taken off. Answers are a status line, headers
+    and a body with Content-Length or chunks; any status counts as an answer. `headers` go with each request.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        rate: float = 50.0,
+        limit_s: float = LIMIT_S,
+        monitor: LoopMonitor | None = None,
+        headers: dict[str, str] | None = None,
+        name: str = "target (outside)",
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or rate <= 0:
+            raise ValueError(f"url must be http(s)://host/path and rate over 0, not {url!r} and {rate}")
+        self._host, self._port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        lines = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": "asyncload", "Accept": "*/*", **(headers or {})}
+        head = "".join(f"{key}: {value}\r\n" for key, value in lines.items())
+        self._request = f"GET {path} HTTP/1.1\r\n{head}\r\n".encode()
+        self.name = name
+        self._interval_s = 1 / rate
+        self._limit_s = limit_s
+        self._monitor = monitor
+        self._tasks: list[asyncio.Task[None]] = []
+        self._due: asyncio.Queue[int] = asyncio.Queue()
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew: probes sent from now on count."""
+        self._started_ns = time.perf_counter_ns()
+        self._ended_ns: int | None = None
+        self._probes: list[tuple[int, int, int]] = []
+        self._failures = 0
+        self._error = ""
+
+    def start(self) -> None:
+        """Begin to send."""
+        self.reset()
+        self._tasks = [asyncio.create_task(self._pace(), name="outside witness")]
+        self._tasks += [asyncio.create_task(self._connection(), name="outside witness") for _ in range(CONNECTIONS)]
+
+    async def stop(self) -> None:
+        """Stop sending, close the connections; the report stays. Probes still unanswered count with their age."""
+        now = time.perf_counter_ns()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        while not self._due.empty():
+            self._record(self._due.get_nowait(), now)
+        self._ended_ns = now
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def report(self) -> dict[str, Any]:
+        """What was seen since the start or the last reset, in the same form as a monitor's report; seconds."""
+        watched_s = ((self._ended_ns or time.perf_counter_ns()) - self._started_ns) / 1e9
+        latencies = sorted(max(0, answered - sent - own) / 1e9 for sent, answered, own in self._probes)
+        usual_s = statistics.median(latencies) if latencies else 0.0
+        stalls = self._stalls(usual_s)
+        lengths = [length for _, length in stalls]
+        can_tell = bool(latencies) and usual_s < self._limit_s
+        floor = latencies[0] if latencies else 0.0
+        return {
+            "name": self.name,
+            "witness": "outside",
+            "watched_s": watched_s,
+            "period_s": self._interval_s,
+            "limit_s": self._limit_s,
+            "max_stall": max(lengths, default=0.0),
+            "stalls": len(stalls),
+            "blocked_s": sum(lengths),
+            "blocked": bool(stalls) if can_tell else None,
+            "lag": {
+                "p50": statistics.median(latencies) - floor if latencies else None,
+                "p99": latencies[min(len(latencies) - 1, int(len(latencies) * 0.99))] - floor if latencies else None,
+                "max": latencies[-1] - floor if latencies else None,
+            },
+            "by_cause": {},
+            "culprits": [],
+            "series": self._series(floor),
+            "stall_times": [{"t": t, "length": length, "cause": "loop"} for t, length in stalls[:MAX_STALL_TIMES]],
+            "note": self._note(usual_s),
+        }
+
+    def _note(self, usual_s: float) -> str:
+        notes = [
+            f"Seen from outside, {1 / self._interval_s:.0f} probes a second: a stall shows if a probe falls into it."
+        ]
+        if not self._probes:
+            notes.append(f"No probe was answered{': ' + self._error if self._error else ''}.")
+        elif self._failures:
+            notes.append(f"{self._failures} probes failed ({self._error}).")
+        if usual_s >= self._limit_s:
+            notes.append(
+                f"The usual answer took {usual_s * 1e3:.1f} ms, over the limit:"
+                " from outside a long queue and a blocked loop look the same. Mount the probe to tell them apart."
+            )
+        return " ".join(notes)
+
+    def _stalls(self, usual_s: float) -> list[tuple[float, float]]:
+        """(start, length) of the stalls; slow probes that overlap saw the same one, the slowest tells its length."""
+        stalls: list[tuple[float, float]] = []
+        end_ns = 0
+        for sent, answered, own in sorted(self._probes):
+            length = (answered - sent - own) / 1e9 - usual_s
+            if length < self._limit_s:
+                continue
+            if stalls and sent < end_ns:
+                start, longest = stalls[-1]
+                stalls[-1] = (start, max(longest, length))
+            else:
+                stalls.append((max(0.0, (sent - self._started_ns) / 1e9), length))
+            end_ns = max(end_ns, answered)
+        return stalls
+
+    def _series(self, floor_s: float) -> list[dict[str, float]]:
+        last = max((answered for _, answered, _ in self._probes), default=self._started_ns)
+        width_s = 1
+        while (last - self._started_ns) / 1e9 / width_s > 300:
+            width_s *= 2
+        worst: dict[int, float] = {}
+        for sent, answered, own in self._probes:
+            bucket = max(0, sent - self._started_ns) // (width_s * 1_000_000_000)
+            worst[bucket] = max(worst.get(bucket, 0.0), (answered - sent - own) / 1e9 - floor_s)
+        return [{"t": float(bucket * width_s), "max_lag": max(0.0, worst[bucket])} for bucket in sorted(worst)]
+
+    def _record(self, sent_ns: int, answered_ns: int) -> None:
+        if sent_ns < self._started_ns or len(self._probes) >= MAX_PROBES:
+            return
+        own = self._monitor.late_between(sent_ns, answered_ns) if self._monitor is not None else 0
+        self._probes.append((sent_ns, answered_ns, own))
+
+    async def _pace(self) -> None:
+        due = time.perf_counter()
+        while True:
+            due += self._interval_s
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            self._due.put_nowait(int(due * 1e9))
+
+    async def _connection(self) -> None:
+        writer: asyncio.StreamWriter | None = None
+        reader: asyncio.StreamReader
+        try:
+            while True:
+                due = await self._due.get()
+                try:
+                    async with asyncio.timeout(TIMEOUT_S):
+                        if writer is None:
+                            reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
+                        writer.write(self._request)
+                        keep = await _read_answer(reader)
+                    self._record(due, time.perf_counter_ns())
+                except (OSError, EOFError, ValueError, TimeoutError, asyncio.IncompleteReadError) as error:
+                    keep = False
+                    self._failures += 1
+                    self._error = f"{type(error).__name__}: {error}"[:200]
+                if not keep and writer is not None:
+                    writer.close()
+                    writer = None
+        except asyncio.CancelledError:
+            if writer is not None:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+            raise
+
+
+def disagreement(inside: dict[str, Any], outside: dict[str, Any]) -> str | None:
+    """A sentence when the report of the probe and that of the outside witness do not fit together, else None.
+
+    From outside a stall may be missed between two probes, and a queue looks like a stall: neither is a contradiction
+    unless it is larger than that explains.
+    """
+    limit_s = max(inside["limit_s"], outside["limit_s"])
+    blind_s = outside["period_s"] + limit_s
+    if outside["blocked"] is None or inside["blocked"] is None:
+        silent = "outside" if outside["blocked"] is None else "inside"
+        return f"The witnesses cannot be compared: the one {silent} could not tell."
+    seen, told = inside["max_stall"], outside["max_stall"]
+    felt = max(seen, inside["lag"]["max"] or 0.0)
+    if outside["blocked"] and told > felt + blind_s:
+        return (
+            f"The witnesses disagree: from outside a stall of {told * 1e3:.0f} ms was seen, the loop itself was never"
+            f" late by more than {felt * 1e3:.0f} ms. The time went by outside the loop: network, accept queue, a proxy,"
+            " or another worker that the probe did not read."
+        )
+    if inside["blocked"] and not outside["blocked"] and seen > blind_s:
+        return (
+            f"The witnesses disagree: inside a stall of {seen * 1e3:.0f} ms was measured, from outside no answer was"
+            f" late by {limit_s * 1e3:.0f} ms. The outside probes were answered by another worker or a cache."
+        )
+    return None
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> bool:
+    """Read one HTTP/1.1 answer to its end; whether the connection can be kept."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    status = head.split(b" ", 2)[1]
+    headers = dict(line.split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
+    keep = head.startswith(b"http/1.1") and b"close" not in headers.get(b"connection", b"")
+    if b"chunked" in headers.get(b"transfer-encoding", b""):
+        while size := int((await reader.readline()).split(b";")[0], 16):
+            await reader.readexactly(size + 2)
+        while (await reader.readline()).strip():
+            pass
+    elif b"content-length" in headers:
+        await reader.readexactly(int(headers[b"content-length"]))
+    elif status not in (b"204", b"304"):
+        await reader.read(-1)
+        return False
+    return keep
