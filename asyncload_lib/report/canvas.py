@@ -1,20 +1,21 @@
-"""The drawing surface of the charts: palette, axes, labels that do not collide, and inline SVG that follows the page.
+"""The drawing surface of the charts: palette, quiet axes, labels that do not collide, SVG that follows the page.
 
-matplotlib is imported by `charts.py` alone; what needs its objects gets them as arguments.
+Nothing here imports matplotlib; what needs its objects gets them as arguments.
 """
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from .units import duration
+from asyncload_lib.report.units import short_duration
 
-__all__ = ["BLUE", "GRID", "INK", "MUTED", "ORANGE", "PURPLE", "RC", "SKY", "VERMILLION"]
-__all__ += ["inline_svg", "latency_ticks", "spread", "style_axes"]
+__all__ = ["BLUE", "FONT_PT", "GRID", "INK", "MUTED", "ORANGE", "PURPLE", "RC", "SKY", "VERMILLION"]
+__all__ += ["inline_svg", "label_row", "latency_ticks", "spread", "style_axes"]
 
 # Okabe & Ito (2008), told apart by every kind of colour vision.
 BLUE, ORANGE, VERMILLION, SKY, PURPLE = "#0072b2", "#e69f00", "#d55e00", "#56b4e9", "#cc79a7"
 INK, MUTED, GRID = "#1b1f24", "#5b6570", "#d5dae0"
+FONT_PT = 10
 
 _THEME = {
     BLUE: "--blue",
@@ -30,59 +31,72 @@ _THEME = {
 RC: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text: sharp, small, selectable
     "text.parse_math": False,  # a name with $ in it is a name, not a formula
-    "font.size": 11,
+    "font.size": FONT_PT,
     "font.family": "DejaVu Sans",  # shipped with matplotlib: text is measured the same everywhere
     "axes.linewidth": 0.8,
     "hatch.linewidth": 0.8,
-    "path.simplify": True,
 }
 
 
 def style_axes(axes: Any) -> None:
-    """Quiet axes: horizontal grid lines, no frame, small muted tick labels."""
+    """Quiet axes: horizontal grid lines, no frame, muted tick labels."""
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(MUTED)
     axes.set_facecolor("none")
     axes.grid(axis="y", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.tick_params(which="both", length=0, colors=MUTED, labelsize=10, pad=4)
+    axes.tick_params(which="both", length=0, colors=MUTED, labelsize=FONT_PT, pad=4)
     axes.tick_params(axis="x", length=3, color=MUTED)
 
 
 def latency_ticks(low: float, high: float, most: int = 6) -> tuple[list[float], list[str]]:
     """Ticks at 1, 2 and 5 of every decade between `low` and `high`, thinned to `most`, and their labels."""
-    decades = range(-7, 5)
+    ticks: list[float] = []
     for steps in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [step * 10.0**power for power in decades for step in steps if low <= step * 10.0**power <= high]
+        ticks = [step * 10.0**power for power in range(-7, 5) for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
         if len(ticks) <= most:
             break
-    else:
-        ticks = ticks[:: -(-len(ticks) // most)]
-    return ticks, [duration(tick).replace(".00", "").replace(".0 ", " ") for tick in ticks]
+    ticks = ticks[:: -(-len(ticks) // most) or 1]
+    return ticks, [short_duration(tick) for tick in ticks]
 
 
-def spread(positions: Sequence[float], gap: float) -> list[float]:
-    """Move labels apart until neighbours are `gap` away from each other, keeping their order and centre."""
+def spread(positions: Sequence[float], sizes: Sequence[float], low: float = 0.0, high: float = 1.0) -> list[float]:
+    """Move labels apart until none overlaps its neighbour, in their order and, where there is room, in [low, high].
+
+    `positions` and `sizes` (full widths or heights) have the unit of `low` and `high`.
+    """
     order = sorted(range(len(positions)), key=lambda place: positions[place])
-    placed = [positions[place] for place in order]
-    for _ in range(50):
-        moved = False
-        for left in range(len(placed) - 1):
-            short = gap - (placed[left + 1] - placed[left])
-            if short > 1e-9:
-                placed[left] -= short / 2
-                placed[left + 1] += short / 2
-                moved = True
-        if not moved:
+    at = [positions[place] for place in order]
+    half = [sizes[place] / 2 for place in order]
+    for _ in range(100):
+        for place in range(len(at)):
+            at[place] = min(high - half[place], max(low + half[place], at[place]))
+        overlaps = [half[i] + half[i + 1] - (at[i + 1] - at[i]) for i in range(len(at) - 1)]
+        if not any(overlap > 1e-6 for overlap in overlaps):
             break
-    result = [0.0] * len(placed)
-    for place, value in zip(order, placed, strict=True):
+        for place, overlap in enumerate(overlaps):
+            if overlap > 0:
+                at[place] -= overlap / 2
+                at[place + 1] += overlap / 2
+    result = [0.0] * len(at)
+    for place, value in zip(order, at, strict=True):
         result[place] = value
     return result
 
 
+def label_row(axes: Any, height: float, labels: Sequence[tuple[str, float, str]]) -> None:
+    """Write a row of labels above the axes, none over another; `labels`: (words, place 0..1 on the x axis, colour)."""
+    width_pt = axes.get_position().width * axes.figure.get_figwidth() * 72
+    sizes = [(len(words) * 0.58 * FONT_PT + 8) / width_pt for words, _, _ in labels]
+    places = spread([place for _, place, _ in labels], sizes, -0.06, 1.06)
+    for (words, _, colour), x in zip(labels, places, strict=True):
+        axes.text(x, height, words, transform=axes.transAxes, color=colour, ha="center", va="bottom")
+
+
 _HEAD = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<style.*?</style>|<metadata>.*?</metadata>", re.DOTALL)
+_TAG = re.compile(r"(<[^>]*>)")
 _GROUP_ID = re.compile(r'<g id="[^"]*">')
 _FONT_FAMILY = re.compile(r" ?font-family: [^;\"]*;?")
 _FIXED_SIZE = re.compile(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"')
@@ -93,15 +107,12 @@ _COLOUR = re.compile("|".join(map(re.escape, _THEME)))
 def inline_svg(svg: str) -> str:
     """Make matplotlib's SVG part of the page: no prolog, no repeated ids, the page's font, and colours by name.
 
-    Colours become custom properties so that one drawing serves light, dark and print. The text in it is escaped by
-    matplotlib; only tags that matplotlib wrote itself are touched.
+    Colours become custom properties, so that one drawing serves light, dark and print. matplotlib has escaped the
+    text; only what stands inside tags is touched here.
     """
-    svg = _HEAD.sub("", svg)
-    svg = _FIXED_SIZE.sub(r'<svg aria-hidden="true" \1', svg)
-    svg = _GROUP_ID.sub("<g>", svg)
-    # Text from outside stands between tags: no substitution below may reach it.
-    parts = re.split(r"(<[^>]*>)", svg)
+    svg = _FIXED_SIZE.sub(r'<svg aria-hidden="true" \1', _HEAD.sub("", svg))
+    parts = _TAG.split(svg)
     for place in range(1, len(parts), 2):
-        tag = _NO_ROTATION.sub("", _FONT_FAMILY.sub("", parts[place]))
+        tag = _GROUP_ID.sub("<g>", _NO_ROTATION.sub("", _FONT_FAMILY.sub("", parts[place])))
         parts[place] = _COLOUR.sub(lambda found: f"var({_THEME[found[0]]})", tag)
     return re.sub(r">\s+<", "><", "".join(parts)).strip()

@@ -5,9 +5,9 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from .table import Table
-from .units import NOTHING
-from .view import build
+from asyncload_lib.report.table import Table
+from asyncload_lib.report.units import NOTHING
+from asyncload_lib.report.view import build
 
 __all__ = ["WIDTH", "console_table"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from markupsafe import escape
 
-from .limits import latency_limits
-from .table import mappings
-from .text import clean
+from asyncload_lib.report.limits import latency_limits
+from asyncload_lib.report.table import mappings
+from asyncload_lib.report.text import clean
 
 __all__ = ["drawings"]
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 def drawings(results: Mapping[str, Any]) -> dict[str, str]:
     """Give the inline SVG per chart: key `<index of the metric>-distribution` and `<index>-time`."""
-    from .charts import distribution, over_time
+    from asyncload_lib.report.charts import distribution, over_time
 
     drawn: dict[str, str] = {}
     for index, metric in enumerate(mappings(results.get("metrics"))):

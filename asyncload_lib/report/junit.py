@@ -4,9 +4,9 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Any
 
-from .table import Entry, mapping, mappings
-from .text import clean
-from .units import NOTHING, number
+from asyncload_lib.report.table import Entry, mapping, mappings
+from asyncload_lib.report.text import clean
+from asyncload_lib.report.units import NOTHING, number
 
 __all__ = ["render_junit"]
 

@@ -1,22 +1,27 @@
 """The latency limits that charts show, read from the criteria of the results."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from .table import Entry, mappings
+from asyncload_lib.errors import ConfigurationError
+from asyncload_lib.report.table import Entry, mappings
+from asyncload_lib.verdict.grammar import parse
+from asyncload_lib.verdict.metrics import DIMENSIONS
 
 __all__ = ["latency_limits"]
 
-_LIMIT = re.compile(r"(?P<subject>\S+) (?P<metric>p\d+(?:\.\d+)?) <=? (?P<value>\d+(?:\.\d+)?) ?(?P<unit>us|ms|s)")
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
-
-def latency_limits(metric: Entry, results: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Give (percentile, seconds) of every upper limit on a percentile of this scenario as a whole."""
-    found = []
-    for criterion in mappings(results.get("criteria")):
-        match = _LIMIT.fullmatch(str(criterion.get("name")).strip())
-        if match and match["subject"] == metric.get("scenario"):
-            found.append((match["metric"], float(match["value"]) * _SECONDS[match["unit"]]))
-    return found
+def latency_limits(metric: Entry, results: Mapping[str, Any]) -> list[float]:
+    """Give the upper limits (s) on p95 and its like of this scenario's headline phase, without repeats."""
+    found = set()
+    for row in mappings(results.get("criteria")):
+        try:
+            criterion = parse(str(row.get("name"))[:300])
+        except ConfigurationError:
+            continue  # a results file of a later version, or hostile: the tables show it, no line is drawn
+        subject = criterion.subject
+        whole = subject.endpoint is None and subject.phase in (None, metric.get("phase"))
+        is_percentile = criterion.metric[:1] == "p" and criterion.metric[1:2].isdigit()
+        if whole and is_percentile and subject.scenario == metric.get("scenario") and criterion.operator in ("<", "<="):
+            found.add(criterion.value * DIMENSIONS["time"][criterion.unit])
+    return sorted(found)

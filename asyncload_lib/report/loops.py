@@ -3,19 +3,19 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .table import Column, Entry, Table, Verdict, mapping, mappings
-from .text import clean, code_line
-from .units import NOTHING, count, duration, number
+from asyncload_lib.report.table import Column, Entry, Table, Verdict, mapping, mappings
+from asyncload_lib.report.text import clean, code_line
+from asyncload_lib.report.units import NOTHING, count, duration, number, short_duration
 
-__all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "loop_section"]
+__all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "in_order", "loop_section"]
 
 CAUSES = {
-    "loop": "a call that blocked the loop",
-    "gil": "another thread held the GIL",
-    "gc": "garbage collection",
-    "machine": "the machine gave no CPU time",
+    "loop": ("a blocking call", "a call that blocked the loop"),
+    "gil": ("the GIL", "another thread held the GIL"),
+    "gc": ("garbage collection", "garbage collection"),
+    "machine": ("a busy machine", "the machine gave no CPU time"),
 }
-"""What a stall is charged to; only `loop` counts against the loop."""
+"""What a stall is charged to, in short and in full; only `loop` counts against the loop."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ def blocked_verdict(blocked: Any) -> Verdict:
     return Verdict("not watched", "○", "none")
 
 
+def in_order(loops: list[Entry]) -> list[Entry]:
+    """Put the target's witnesses first, in their own order: they are what a report is read for."""
+    return sorted(loops, key=lambda loop: not str(loop.get("name")).startswith("target"))
+
+
 def loop_section(loops: list[Entry]) -> LoopSection:
     """Prepare the `event_loops` of a scenario."""
     culprits = [_culprit(loop, entry) for loop in loops for entry in mappings(loop.get("culprits"))]
@@ -64,16 +69,19 @@ def _witness_table(loops: list[Entry]) -> Table | None:
         ("Seen from", [clean(loop.get("witness")) for loop in loops]),
         ("Process", [clean(loop.get("process"), 60) for loop in loops]),
         ("Longest stall", [duration(loop.get("max_stall")) for loop in loops]),
-        ("Limit of a stall", [duration(loop.get("limit_s")) for loop in loops]),
+        ("Limit of a stall", [short_duration(loop.get("limit_s")) for loop in loops]),
         ("Stalls over the limit", [count(loop.get("stalls")) for loop in loops]),
         ("Time stalled", [duration(loop.get("blocked_s")) for loop in loops]),
         ("Lag p50", [duration(mapping(loop.get("lag")).get("p50")) for loop in loops]),
         ("Lag p99", [duration(mapping(loop.get("lag")).get("p99")) for loop in loops]),
         ("Largest lag", [duration(mapping(loop.get("lag")).get("max")) for loop in loops]),
-        *((f"Stalls: {words}", [_by_cause(loop, cause) for loop in loops]) for cause, words in CAUSES.items()),
         ("Watched for", [duration(loop.get("watched_s")) for loop in loops]),
-        ("Heartbeat every", [duration(loop.get("period_s")) for loop in loops]),
+        ("Heartbeat every", [short_duration(loop.get("period_s")) for loop in loops]),
     ]
+    for cause, (label, _) in CAUSES.items():
+        cells = [_by_cause(loop, cause) for loop in loops]
+        if any(cell not in ("0", NOTHING) for cell in cells):
+            rows.append((f"Stalls by {label}", cells))
     shown = tuple((label, *cells) for label, cells in rows if any(cell != NOTHING for cell in cells))
     columns = (Column(""), *(Column(clean(loop.get("name"), 40), "number") for loop in loops))
     return Table("Event loops", columns, shown)
@@ -86,12 +94,12 @@ def _by_cause(loop: Entry, cause: str) -> str:
         return NOTHING
     if stalls == 0:
         return "0"
-    return f"{count(stalls)}, longest {duration(found.get('max_stall'))}, {duration(found.get('blocked_s'))} in all"
+    return f"{count(stalls)}, longest {duration(found.get('max_stall'))}"
 
 
 def _culprit(loop: Entry, entry: Entry) -> Culprit:
     line = number(entry.get("line"))
-    cause = CAUSES.get(str(entry.get("cause")), clean(entry.get("cause")))
+    cause = CAUSES.get(str(entry.get("cause")), ("", clean(entry.get("cause"))))[1]
     times = number(entry.get("count"))
     detail = [f"in {clean(entry.get('function'), 80)}"]
     if entry.get("task"):

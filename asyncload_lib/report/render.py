@@ -1,7 +1,6 @@
 """Results written as HTML, Markdown and JUnit XML: files that stand alone and can be made again at any time."""
 
-import os
-import tempfile
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -11,14 +10,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..errors import ReportError
-from .drawings import drawings
-from .junit import render_junit
-from .loops import Culprit
-from .text import clean, markdown_code, markdown_fence, markdown_text
-from .view import build
+from asyncload_lib.errors import ReportError
+from asyncload_lib.report.console import console_table
+from asyncload_lib.report.drawings import drawings
+from asyncload_lib.report.junit import render_junit
+from asyncload_lib.report.loops import Culprit
+from asyncload_lib.report.text import clean, markdown_code, markdown_fence, markdown_text
+from asyncload_lib.report.view import build
+from asyncload_lib.results.files import write_atomic
 
-__all__ = ["TEMPLATES", "render_all", "render_html", "render_junit", "render_markdown"]
+__all__ = ["TEMPLATES", "console_table", "render_all", "render_html", "render_junit", "render_markdown"]
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
@@ -66,7 +67,8 @@ def render_html(results: Results) -> str:
 
 def render_markdown(results: Results) -> str:
     """Render Markdown for a pull request or a step summary."""
-    return _markdown_environment().get_template("report.md.j2").render(report=build(results))
+    text = _markdown_environment().get_template("report.md.j2").render(report=build(results))
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 _FORMATS: dict[str, Callable[[Results], str]] = {"md": render_markdown, "html": render_html, "xml": render_junit}
@@ -77,7 +79,7 @@ def render_all(results: Results, directory: Path, timestamp: str) -> dict[str, P
 
     `timestamp`: YYYYMMDD_HHMMSS, part of the names. Each file appears whole or not at all, and a timestamped file
     that exists already is never replaced. A format that fails does not prevent the others: ReportError at the end
-    names every one that failed, and carries the paths that were written as `written`.
+    names every one that failed; a note on it names those that were written.
     """
     written: dict[str, Path] = {}
     problems: list[str] = []
@@ -86,9 +88,9 @@ def render_all(results: Results, directory: Path, timestamp: str) -> dict[str, P
         try:
             directory.mkdir(parents=True, exist_ok=True)
             text = render(results)
-            _publish(path, text, replace=False)
+            write_atomic(path, text)
             written[ending] = path
-            _publish(directory / f"latest.{ending}", text, replace=True)
+            write_atomic(directory / f"latest.{ending}", text, overwrite=True)
         except Exception as problem:  # a report that cannot be written must not cost the others
             problems.append(f"{path}: {clean(f'{type(problem).__name__}: {problem}', 300)}")
     if problems:
@@ -96,25 +98,3 @@ def render_all(results: Results, directory: Path, timestamp: str) -> dict[str, P
         error.add_note(f"written: {', '.join(map(str, written.values())) or 'nothing'}")
         raise error
     return written
-
-
-def _publish(path: Path, text: str, *, replace: bool) -> None:
-    """Write beside `path`, then move into place; without `replace` an existing file raises FileExistsError.
-
-    A hard link fails where the name is taken, which a rename would not: that is what makes it safe against two runs
-    of the same second.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    beside = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode("utf-8", "backslashreplace"))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.chmod(0o644)
-        if replace:
-            beside.replace(path)
-        else:
-            os.link(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,10 +1,11 @@
 """The run itself prepared for display: where, with what, how loaded the generator was, and how it was measured."""
 
+import re
 from typing import Any
 
-from .table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
-from .text import clean
-from .units import NOTHING, count, duration, number, quantity, rate
+from asyncload_lib.report.table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
+from asyncload_lib.report.text import clean
+from asyncload_lib.report.units import NOTHING, count, duration, number, quantity, rate, short_duration
 
 __all__ = ["environment_table", "generator_section", "how_measured", "run_facts", "settings_table", "worker_table"]
 
@@ -15,20 +16,27 @@ def run_facts(results: Entry) -> tuple[Fact, ...]:
     target = mapping(run.get("target"))
     kind = "embedded demo" if target.get("embedded") is True else ""
     mode = clean(target.get("mode") or "", 20).replace(NOTHING, "")
+    scope = "in the headline phases" if run.get("kind") == "suite" else ""
     facts = [
         Fact("Target", clean(target.get("host"), 120), ", ".join(filter(None, (kind, mode))), code=True),
-        Fact("Started", clean(run.get("started") or results.get("timestamp"), 40)),
+        Fact("Started", _moment(run.get("started") or results.get("timestamp"))),
         Fact("Duration", duration(run.get("duration_s"))),
-        Fact("Requests", count(summary.get("total_requests"))),
+        Fact("Requests", count(summary.get("total_requests")), scope),
         Fact("Status", clean(run.get("status"), 40)),
         Fact("Seed", clean(run.get("seed"), 40)),
         Fact("Run", clean(run.get("id"), 60), code=True),
     ]
     simulated = mapping(run.get("simulated"))
     if simulated:
-        told = [f"{clean(key, 40).replace('_', ' ')} {duration(value)}" for key, value in simulated.items()]
+        told = [f"{clean(key, 40).replace('_', ' ')} {short_duration(value)}" for key, value in simulated.items()]
         facts.append(Fact("Simulated", ", ".join(told)))
     return tuple(fact for fact in facts if fact.value != NOTHING)
+
+
+def _moment(value: Any) -> str:
+    """Write an ISO moment for people; whatever else came is shown as it came."""
+    words = clean(value, 40)
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?(Z|\+00:00)$", r"\1 \2 UTC", words)
 
 
 def generator_section(generator: Entry) -> tuple[Table | None, Verdict, tuple[str, ...]]:
@@ -57,18 +65,11 @@ def _cpu(percent: Any) -> str:
 
 
 def _limited(row: Entry, key: str, words: Any) -> str:
-    limits = mapping(row.get("limits"))
-    limit = number(limits.get(key, limits.get(_LIMIT_KEYS[key])))
+    limit = number(mapping(row.get("limits")).get(key))
     observed: str = words(row.get(key))
-    return observed if limit is None or observed == NOTHING else f"{observed} ({words(limit)})"
-
-
-_LIMIT_KEYS = {
-    "cpu_percent_max": "max_cpu",
-    "hub_lag_p99": "max_hub_lag",
-    "loop_lag_p99": "max_loop_lag",
-    "send_delay_p99": "max_send_delay",
-}
+    if limit is None or observed == NOTHING:
+        return observed
+    return f"{observed} ({short_duration(limit) if words is duration else words(limit)})"
 
 
 def worker_table(workers: list[Entry]) -> Table | None:
@@ -114,8 +115,8 @@ def environment_table(run: Entry) -> Table | None:
         ("Python", clean(run.get("python"), 80)),
         ("event loop", clean(run.get("loop"), 60)),
         ("git commit", clean(run.get("git_commit"), 60)),
-        ("started", clean(run.get("started"), 40)),
-        ("ended", clean(run.get("ended"), 40)),
+        ("started", _moment(run.get("started"))),
+        ("ended", _moment(run.get("ended"))),
         *((clean(name, 40), clean(version, 40)) for name, version in mapping(run.get("versions")).items()),
     ]
     known = [pair for pair in pairs if pair[1] != NOTHING]
@@ -141,7 +142,9 @@ def _setting(value: Any) -> str:
 def how_measured(results: Entry) -> tuple[str, ...]:
     """The rules behind the figures, with the limits of this run."""
     loops = [loop for m in mappings(results.get("metrics")) for loop in mappings(m.get("event_loops"))]
-    limit = next((duration(loop.get("limit_s")) for loop in loops if number(loop.get("limit_s")) is not None), NOTHING)
+    limit = next(
+        (short_duration(loop.get("limit_s")) for loop in loops if number(loop.get("limit_s")) is not None), NOTHING
+    )
     stall = "" if limit == NOTHING else f" A stall is a lag over {limit}."
     return (
         "Latency runs from the intended start of an operation to its last byte, on a monotonic clock inside the "

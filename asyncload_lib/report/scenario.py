@@ -1,32 +1,28 @@
-"""One scenario prepared for display: headline figures, percentiles with their interval, tables, before and after."""
+"""One scenario prepared for display: headline figures, percentiles with their interval, what needs to be said."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from .loops import LoopSection, blocked_verdict, loop_section
-from .table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
-from .text import clean
-from .units import NOTHING, count, duration, number, percent, quantity, rate, ratio, span
+from asyncload_lib.report.loops import LoopSection, blocked_verdict, in_order, loop_section
+from asyncload_lib.report.scenario_tables import scenario_tables
+from asyncload_lib.report.series import timeline
+from asyncload_lib.report.table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
+from asyncload_lib.report.text import clean
+from asyncload_lib.report.units import (
+    NOTHING,
+    count,
+    duration,
+    number,
+    percent,
+    quantity,
+    rate,
+    ratio,
+    span,
+)
 
-__all__ = ["PERCENTILES", "Improvement", "Scenario", "prepare", "prepare_improvement"]
+__all__ = ["Scenario", "prepare"]
 
-PERCENTILES = ("p50", "p95", "p99", "p99.9")
-
-
-@dataclass(frozen=True)
-class Improvement:
-    """Before and after of one scenario; widths are percentages of the longer bar."""
-
-    name: str
-    words: str
-    tone: str
-    before: str
-    after: str
-    before_width: str
-    after_width: str
-    before_label: str
-    facts: tuple[Fact, ...]
-    explanation: str
+_PERCENTILES = ("p50", "p95", "p99", "p99.9")
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,7 @@ class Scenario:
     phase: str
     verdict: Verdict | None
     tiles: tuple[Fact, ...]
+    over_time: str
     notes: tuple[str, ...]
     percentiles: Table | None
     tables: tuple[Table, ...]
@@ -54,11 +51,18 @@ def prepare(metric: Entry, index: int) -> Scenario:
         phase=clean(metric.get("phase"), 60),
         verdict=_overall(metric),
         tiles=_tiles(metric),
+        over_time=_over_time_caption(metric),
         notes=tuple(_notes(metric)),
         percentiles=_percentiles(metric),
-        tables=tuple(table for table in _tables(metric) if table is not None),
-        loops=loop_section(mappings(metric.get("event_loops"))),
+        tables=scenario_tables(metric),
+        loops=loop_section(in_order(mappings(metric.get("event_loops")))),
     )
+
+
+def _over_time_caption(metric: Entry) -> str:
+    if timeline(metric):
+        return "Percentiles over time, above the event loops' lag"
+    return "Event loops' lag over time; the phases were too short for percentiles over time"
 
 
 def _overall(metric: Entry) -> Verdict | None:
@@ -76,7 +80,7 @@ def _tiles(metric: Entry) -> tuple[Fact, ...]:
     return (
         Fact("Total time", duration(metric.get("total_time")), f"{count(metric.get('concurrency'))} at the same time"),
         Fact("Throughput", rate(metric.get("requests_per_second")), f"{count(metric.get('total_requests'))} requests"),
-        *(_percentile_tile(metric, name) for name in PERCENTILES[:3]),
+        *(_percentile_tile(metric, name) for name in _PERCENTILES[:3]),
         Fact("Errors", percent(metric.get("error_rate")), f"{count(failed)} failed", "fail" if failed else ""),
         Fact("Event loop", str(blocked), _longest_stall(metric), blocked.tone),
     )
@@ -101,7 +105,7 @@ def _longest_stall(metric: Entry) -> str:
 
 def _percentiles(metric: Entry) -> Table | None:
     latency, failed = mapping(metric.get("latency")), mapping(metric.get("failed_latency"))
-    shown = [name for name in PERCENTILES if name in latency or name in failed]
+    shown = [name for name in _PERCENTILES if name in latency or name in failed]
 
     def resolution(name: str) -> str:
         entry = mapping(latency.get(name))
@@ -150,152 +154,3 @@ def _extra(key: str, value: Any) -> str:
     if key.endswith(("degradation", "interference", "speedup")):
         return ratio(value)
     return percent(value) if key == "reachable" else quantity(value)
-
-
-def _tables(metric: Entry) -> list[Table | None]:
-    phases = mappings(metric.get("phases"))
-    return [
-        _phase_table(phases, mapping(metric.get("baseline"))),
-        _endpoint_table(mappings(metric.get("endpoints"))),
-        _metric_table(mappings(metric.get("request_metrics"))),
-        _error_table(mappings(metric.get("errors"))),
-        _vm_table(mappings(metric.get("vms"))),
-    ]
-
-
-def _phase_table(phases: list[Entry], baseline: Entry) -> Table | None:
-    rows = [*phases, *([{**baseline, "phase": f"baseline: {baseline.get('kind')}"}] if baseline else [])]
-    if len(rows) < 2:
-        return None
-    return build_table(
-        "Phases",
-        [
-            ("Phase", "text", lambda row: clean(row.get("phase"), 60)),
-            ("At once", "number", lambda row: count(row.get("concurrency"))),
-            ("Total time", "number", lambda row: duration(row.get("total_time"))),
-            ("Requests", "number", lambda row: count(row.get("total_requests"))),
-            ("Failed", "number", lambda row: count(row.get("failed_requests"))),
-            ("Throughput", "number", lambda row: rate(row.get("requests_per_second"))),
-            *((f"{name} (ok)", "number", _reader(name)) for name in ("p50", "p95", "p99")),
-        ],
-        rows,
-    )
-
-
-def _reader(name: str) -> Any:
-    return lambda row: duration(row.get(f"{name}_latency"))
-
-
-def _endpoint_table(endpoints: list[Entry]) -> Table | None:
-    return build_table(
-        "Endpoints",
-        [
-            ("Endpoint", "code", lambda row: _endpoint(row, 90)),
-            ("Requests", "number", lambda row: count(row.get("total_requests"))),
-            ("Throughput", "number", lambda row: rate(row.get("requests_per_second"))),
-            ("Ok", "number", lambda row: count(row.get("successful_requests"))),
-            ("Ok min", "number", lambda row: duration(row.get("min_response_time"))),
-            ("Ok mean", "number", lambda row: duration(row.get("avg_response_time"))),
-            *((f"Ok {name}", "number", _reader(name)) for name in ("p50", "p95", "p99")),
-            ("Ok max", "number", lambda row: duration(row.get("max_response_time"))),
-            ("Failed", "number", lambda row: count(row.get("failed_requests"))),
-            ("Failed p95", "number", lambda row: duration(row.get("failed_p95_latency"))),
-        ],
-        endpoints,
-        "Failed requests are in no percentile of the successful ones.",
-    )
-
-
-def _endpoint(row: Entry, limit: int) -> str:
-    kind = clean(row.get("type"), 20)
-    return clean(row.get("name"), limit) if kind == NOTHING else f"{kind} {clean(row.get('name'), limit)}"
-
-
-def _metric_table(metrics: list[Entry]) -> Table | None:
-    return build_table(
-        "Metrics of a request",
-        [
-            ("Metric", "text", lambda row: clean(row.get("name"), 60).replace("_", " ")),
-            ("Request", "code", lambda row: clean(row.get("request") or None, 90)),
-            ("Count", "number", lambda row: count(row.get("count"))),
-            *((title, "number", _plain(title)) for title in ("min", "avg", "p50", "p95", "p99", "max")),
-        ],
-        metrics,
-        "These are not requests: they enter no request count and no rate.",
-    )
-
-
-def _plain(key: str) -> Any:
-    return lambda row: duration(row.get(key))
-
-
-def _error_table(errors: list[Entry]) -> Table | None:
-    return build_table(
-        "Errors, grouped",
-        [
-            ("Count", "number", lambda row: count(row.get("count"))),
-            ("Endpoint", "code", lambda row: _endpoint(row, 90)),
-            ("Error", "text", lambda row: clean(row.get("error"), 200)),
-        ],
-        errors,
-    )
-
-
-def _vm_table(vms: list[Entry]) -> Table | None:
-    def state(row: Entry) -> Verdict:
-        tones = {"up": Verdict("up", "✓", "pass"), "down": Verdict("down", "✗", "fail")}
-        return tones.get(str(row.get("state"))) or verdict(row.get("state"))
-
-    return build_table(
-        "Machines",
-        [
-            ("Machine", "text", lambda row: clean(row.get("name"), 60)),
-            ("State", "verdict", state),
-            ("Check", "text", lambda row: clean(row.get("kind"), 20)),
-            ("Address", "code", lambda row: clean(row.get("url"), 120)),
-            ("Latency", "number", lambda row: duration(row.get("latency"))),
-            ("Started after", "number", lambda row: duration(row.get("start_offset"))),
-            ("Error", "text", lambda row: clean(row.get("error"), 160)),
-        ],
-        vms,
-    )
-
-
-def prepare_improvement(metric: Entry) -> Improvement | None:
-    """Prepare before and after of one scenario; None when no baseline was measured."""
-    baseline = mapping(metric.get("baseline"))
-    before, after = number(baseline.get("total_time")), number(metric.get("total_time"))
-    if not baseline:
-        return None
-    words, tone = _improvement_words(number(baseline.get("speedup")))
-    longest = max(before or 0.0, after or 0.0)
-    kind = clean(baseline.get("kind"), 60)
-    ceiling = ratio(baseline.get("ceiling"))
-    return Improvement(
-        name=clean(metric.get("test_name") or metric.get("scenario"), 120),
-        words=words,
-        tone=tone,
-        before=duration(before),
-        after=duration(after),
-        before_width=_width(before, longest),
-        after_width=_width(after, longest),
-        before_label=f"blocking ({kind})" if kind != NOTHING else "blocking",
-        facts=(
-            Fact("C", count(baseline.get("concurrency")), "operations at the same time"),
-            Fact("D", duration(baseline.get("blocking_operation_time")), "one blocking operation"),
-            Fact("Ceiling", "none" if ceiling == NOTHING else ceiling, "the most this comparison can show"),
-        ),
-        explanation=clean(baseline.get("explanation") or "", 600).replace(NOTHING, ""),
-    )
-
-
-def _improvement_words(speedup: float | None) -> tuple[str, str]:
-    if speedup is None or speedup <= 0:
-        return "no data", "nodata"
-    if speedup >= 1:
-        return f"{ratio(speedup)} faster", "pass"
-    return f"{ratio(1 / speedup)} slower", "fail"
-
-
-def _width(value: float | None, longest: float) -> str:
-    return f"{100 * value / longest:.2f}%" if value is not None and longest > 0 else "0%"

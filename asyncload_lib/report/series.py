@@ -2,68 +2,93 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-from .table import Entry, mappings
-from .text import clean
-from .units import number
+from asyncload_lib.report.table import Entry, mappings
+from asyncload_lib.report.text import clean
+from asyncload_lib.report.units import number
 
-__all__ = ["Span", "lag_series", "stalls", "timeline"]
+__all__ = ["Lag", "Point", "Span", "lag_series", "stalls", "timeline"]
+
+
+_LEAST_INTERVALS = 3
+
+
+@dataclass(frozen=True)
+class Point:
+    """One interval of a phase in seconds of the axis; `percentiles` holds those there are, `failed` counts."""
+
+    start: float
+    end: float
+    failed: float
+    percentiles: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Span:
-    """A phase on the time axis; `points`: t (from the axis' zero), width, p50, p95, p99 (s or None) and failed."""
+    """A phase on the time axis (s)."""
 
     name: str
     start: float
     end: float
-    points: list[dict[str, Any]]
+    points: list[Point]
+
+
+@dataclass(frozen=True)
+class Lag:
+    """A loop's largest lag: (start, end, lag) in seconds, in order, without gaps."""
+
+    name: str
+    steps: list[tuple[float, float, float]]
 
 
 def timeline(metric: Entry) -> list[Span]:
-    """Lay the phases of a scenario one after another; a scenario without phases is one span of its own series."""
+    """Lay the phases of a scenario one after another; a scenario without phases is one span of its own series.
+
+    Empty for what is over within two intervals: one point is no course over time.
+    """
     spans: list[Span] = []
     for phase in mappings(metric.get("phases")) or [metric]:
         start = spans[-1].end if spans else 0.0
-        points = [_point(entry, start) for entry in mappings(phase.get("series"))]
-        known = [point for point in points if point is not None]
-        last = max((point["t"] + point["width"] for point in known), default=start)
-        end = max(last, start + (number(phase.get("total_time")) or 0.0))
+        length = number(phase.get("total_time"))
+        points = [point for entry in mappings(phase.get("series")) if (point := _point(entry, start, length))]
+        end = max([start + (length or 0.0), *(point.end for point in points)])
         if end > start:
-            spans.append(Span(clean(phase.get("phase"), 24), start, end, known))
-    return spans
+            spans.append(Span(clean(phase.get("phase"), 16).replace("_", " "), start, end, points))
+    return spans if sum(len(span.points) for span in spans) >= _LEAST_INTERVALS else []
 
 
-def _point(entry: Entry, start: float) -> dict[str, Any] | None:
+def _point(entry: Entry, start: float, length: float | None) -> Point | None:
+    """Place one interval; the last one ends with its phase, not with its full width."""
     at, width = number(entry.get("t")), number(entry.get("width"))
     if at is None or width is None or at < 0 or width <= 0:
         return None
-    point: dict[str, Any] = {"t": start + at, "width": width, "failed": number(entry.get("failed"))}
-    for name in ("p50", "p95", "p99"):
-        value = number(entry.get(name))
-        point[name] = value if value is not None and value > 0 else None
-    return point
+    end = at + width if length is None or length <= at else min(at + width, length)
+    found = {name: number(entry.get(name)) for name in ("p50", "p95", "p99")}
+    percentiles = {name: value for name, value in found.items() if value is not None and value > 0}
+    return Point(start + at, start + end, number(entry.get("failed")) or 0.0, percentiles)
 
 
-def lag_series(loops: list[Entry]) -> list[tuple[str, list[tuple[float, float, float]]]]:
-    """Give per loop its name and (start, end, largest lag), all in seconds; loops without a series are left out."""
+_SHORT_NAMES = {"target (outside)": "outside", "generator hub": "hub"}
+
+
+def lag_series(loops: list[Entry]) -> list[Lag]:
+    """Give the lag of every loop that has a series of three or more."""
     found = []
     for loop in loops:
         points = [(number(entry.get("t")), number(entry.get("max_lag"))) for entry in mappings(loop.get("series"))]
-        known = sorted((t, lag) for t, lag in points if t is not None and lag is not None and t >= 0)
-        if not known:
+        known = sorted({t: lag for t, lag in points if t is not None and lag is not None and t >= 0}.items())
+        if len(known) < _LEAST_INTERVALS:
             continue
-        steps = [later[0] - earlier[0] for earlier, later in pairwise(known)]
-        width = min((step for step in steps if step > 0), default=1.0)
-        ends = [entry[0] for entry in known[1:]] + [known[-1][0] + width]
-        joined = [(t, end, lag) for (t, lag), end in zip(known, ends, strict=True) if end > t]
-        found.append((clean(loop.get("name"), 16), joined))
+        width = min((later - earlier for (earlier, _), (later, _) in pairwise(known)), default=1.0)
+        ends = [t for t, _ in known[1:]] + [known[-1][0] + width]
+        name = str(loop.get("name"))
+        steps = [(t, end, lag) for (t, lag), end in zip(known, ends, strict=True)]
+        found.append(Lag(_SHORT_NAMES.get(name) or clean(name, 10), steps))
     return found
 
 
 def stalls(loops: list[Entry]) -> list[tuple[float, float, str]]:
-    """Give (moment, length, cause) of every recorded stall of all loops, in seconds."""
+    """Give (moment, length, cause) of every recorded stall of all loops, times in seconds."""
     found = []
     for loop in loops:
         for entry in mappings(loop.get("stall_times")):

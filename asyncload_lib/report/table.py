@@ -1,11 +1,11 @@
 """The one table that every format renders: headings, cells already written as text, and what kind each column is."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .text import clean
-from .units import NOTHING
+from asyncload_lib.report.text import clean
+from asyncload_lib.report.units import NOTHING
 
 __all__ = ["VERDICTS", "Column", "Fact", "Table", "Verdict", "build_table", "mapping", "mappings", "verdict"]
 
@@ -36,7 +36,7 @@ VERDICTS = {
 
 def verdict(word: Any) -> Verdict:
     """Give the verdict of that word; a word nobody knows is shown as it is, and never as a pass."""
-    return VERDICTS.get(word) or Verdict(clean(word), "?", "nodata")
+    return VERDICTS.get(str(word)) or Verdict(clean(word, 40), "?", "nodata")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,14 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Any, ...], ...]
     note: str = ""
+
+    def brief(self, most: int = 40) -> "Table":
+        """Give a table of at most `most` rows, which says how many it leaves out."""
+        left_out = len(self.rows) - most
+        if left_out <= 0:
+            return self
+        note = f"{left_out} more rows stand in the HTML report. {self.note}".strip()
+        return replace(self, rows=self.rows[:most], note=note)
 
 
 def build_table(

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from .units import NOTHING
+from asyncload_lib.report.units import NOTHING
 
 __all__ = ["clean", "code_line", "markdown_code", "markdown_fence", "markdown_text"]
 
@@ -17,6 +17,9 @@ _EMOJI_JOINER = "\u200d"
 _MARKDOWN_SIGNS = re.compile(r"([\\`*\[\]|~$!])")
 _WORD_BORDER_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 _REFERENCE = re.compile(r"([@#])(?=\w)")
+_ENTITY = re.compile(r"&(?=[#A-Za-z])")
+_TAG_START = re.compile(r"<(?![ =\d])")  # a tag starts with a letter, /, ! or ?; "< 2 s" stays readable
+_BLOCK_START = re.compile(r"^(\s*)([-+#=](?=[-#=\s]|$)|>(?!=))|^(\s*\d{1,9})([.)](?=\s|$))")
 _BREAK = "\u200b"
 
 
@@ -59,13 +62,15 @@ def markdown_text(value: Any) -> Markup:
     """
     if isinstance(value, Markup):
         return value
-    text = str(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"[\r\n]+", " ", str(value))
+    text = _ENTITY.sub("&amp;", text)
+    text = _TAG_START.sub("&lt;", text)
     text = _MARKDOWN_SIGNS.sub(r"\\\1", text)
     text = _WORD_BORDER_UNDERSCORE.sub(r"\\_", text)
     # GitHub looks for mentions, issue numbers and bare addresses in rendered text, after escapes: split them.
     text = _REFERENCE.sub(rf"\1{_BREAK}", text)
     text = text.replace("://", f":{_BREAK}//").replace("www.", f"www{_BREAK}.")
-    return Markup(re.sub(r"[\r\n]+", " ", text))
+    return Markup(_BLOCK_START.sub(lambda found: "\\".join(part for part in found.groups() if part is not None), text))
 
 
 def markdown_code(value: Any) -> Markup:

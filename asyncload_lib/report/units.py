@@ -8,9 +8,23 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["NOTHING", "count", "duration", "number", "percent", "quantity", "rate", "ratio", "span"]
+__all__ = [
+    "NOTHING",
+    "count",
+    "duration",
+    "number",
+    "percent",
+    "quantity",
+    "rate",
+    "ratio",
+    "short_duration",
+    "short_ratio",
+    "span",
+]
 
 NOTHING = "–"  # noqa: RUF001 the sign a reader takes for "no value"
+
+_UNREADABLE = 1e15
 
 
 def number(value: Any) -> float | None:
@@ -28,6 +42,8 @@ def _significant(value: float, digits: int = 3) -> str:
     """Write `value` with `digits` significant digits, without an exponent; whole above 10**digits."""
     if value == 0:
         return "0"
+    if abs(value) >= _UNREADABLE:
+        return f"{value:.{digits - 1}e}"
     value = _rounded(value, digits)
     exponent = math.floor(math.log10(abs(value)))
     return f"{value:,.{max(0, digits - 1 - exponent)}f}"
@@ -40,7 +56,9 @@ def _rounded(value: float, digits: int = 3) -> float:
 def count(value: Any) -> str:
     """Write a whole number with thousands separators."""
     found = number(value)
-    return NOTHING if found is None else f"{found:,.0f}"
+    if found is None:
+        return NOTHING
+    return f"{found:,.0f}" if abs(found) < _UNREADABLE else f"{found:.2e}"
 
 
 def duration(seconds: Any) -> str:
@@ -57,6 +75,12 @@ def duration(seconds: Any) -> str:
     if size < 1:
         return f"{_significant(found * 1e3)} ms"
     return f"{_significant(found)} s"
+
+
+def short_duration(seconds: Any) -> str:
+    """Write seconds as `duration` does, without trailing zeros: for what was set, not measured (limits, ticks)."""
+    figure, _, unit = duration(seconds).partition(" ")
+    return f"{figure.rstrip('0').rstrip('.')} {unit}" if "." in figure else f"{figure} {unit}".strip()
 
 
 def span(low: Any, high: Any) -> str:
@@ -86,6 +110,12 @@ def percent(fraction: Any) -> str:
     if 0.9995 <= found < 1:
         return "> 99.9 %"  # all but everything is not everything
     return "100 %" if found == 1 else f"{_significant(found * 100)} %"
+
+
+def short_ratio(value: Any) -> str:
+    """Write a factor that was not measured, without trailing zeros."""
+    found = number(value)
+    return NOTHING if found is None else f"{found:.4g}x"
 
 
 def ratio(value: Any) -> str:

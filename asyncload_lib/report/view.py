@@ -7,11 +7,19 @@ NOTHING, so that a partial run still has a report.
 from dataclasses import dataclass
 from typing import Any
 
-from .run import environment_table, generator_section, how_measured, run_facts, settings_table, worker_table
-from .scenario import Improvement, Scenario, prepare, prepare_improvement
-from .table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
-from .text import clean
-from .units import NOTHING, count, duration, listed, percent, rate
+from asyncload_lib.report.improvement import Improvement, prepare_improvement
+from asyncload_lib.report.run import (
+    environment_table,
+    generator_section,
+    how_measured,
+    run_facts,
+    settings_table,
+    worker_table,
+)
+from asyncload_lib.report.scenario import Scenario, prepare
+from asyncload_lib.report.table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
+from asyncload_lib.report.text import clean
+from asyncload_lib.report.units import NOTHING, count, duration, listed, number, percent, rate
 
 __all__ = ["Report", "build"]
 
@@ -45,18 +53,20 @@ class Report:
 
 def build(results: Entry) -> Report:
     """Prepare a results dict (the JSON of a run) for the templates."""
-    metrics, criteria = mappings(results.get("metrics")), mappings(results.get("criteria"))
+    metrics = mappings(results.get("metrics"))
+    criteria = sorted(mappings(results.get("criteria")), key=_urgency)
     run = mapping(results.get("run"))
     improvements = tuple(found for found in map(prepare_improvement, metrics) if found is not None)
     overall = verdict(mapping(results.get("summary")).get("verdict") or "incomplete")
-    reasons = tuple(clean(reason, 300) for reason in _list(run.get("status_reasons")))
     generator = generator_section(mapping(results.get("generator")))
+    reasons = tuple(clean(reason, 300) for reason in _list(run.get("status_reasons"))) or generator[2]
+    certified = overall.word in ("pass", "fail")
     comparison = mapping(results.get("comparison"))
     return Report(
         title=clean(results.get("test_suite") or "Load test", 120),
         verdict=overall,
-        sentence=_sentence(overall, criteria, run, reasons),
-        reasons=reasons,
+        sentence=_judged(overall, criteria, metrics) if certified else _uncertified(criteria, run, reasons),
+        reasons=reasons if certified or len(reasons) > _TOLD_ABOVE else (),
         facts=run_facts(results),
         criteria=_criteria_table(criteria),
         not_evaluated=tuple(_left_out(entry) for entry in criteria if entry.get("verdict") == "not evaluated"),
@@ -81,29 +91,43 @@ def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def _sentence(overall: Verdict, criteria: list[Entry], run: Entry, reasons: tuple[str, ...]) -> str:
-    """Why the verdict is what it is, in one sentence."""
+_TOLD_ABOVE = 2
+"""So many reasons stand in the sentence itself; more of them get a list."""
+
+
+def _uncertified(criteria: list[Entry], run: Entry, reasons: tuple[str, ...]) -> str:
+    """Say why the run certifies nothing."""
+    no_data = [clean(c.get("name"), 80) for c in criteria if c.get("verdict") == "no data"]
+    why = "; ".join(reason.rstrip(".") for reason in reasons[:_TOLD_ABOVE])
+    why = why or (f"no data for {listed(no_data)}" if no_data else "")
+    why = why or f"the run ended {clean(run.get('status') or 'without a status', 40)}"
+    return f"{why[:1].upper()}{why[1:]}. Criteria are shown but not certified."
+
+
+def _judged(overall: Verdict, criteria: list[Entry], metrics: list[Entry]) -> str:
+    """Say what the criteria came to; without criteria, what failed."""
     named = {word: [clean(c.get("name"), 80) for c in criteria if c.get("verdict") == word] for word in _WORDS}
-    asked = len(criteria) - len(named["not evaluated"])
-    missed = named["fail"] + named["no data"]
-    if overall.tone in ("invalid", "nodata"):
-        status = clean(run.get("status") or "incomplete", 40)
-        why = "; ".join(reasons[:2]) or _nothing_measured(asked, named["no data"]) or f"the run ended {status}"
-        return f"{why.rstrip('.')}. Criteria are shown but not certified."
-    if overall.word == "fail" and missed:
+    missed, left_out = named["fail"] + named["no data"], len(named["not evaluated"])
+    asked = len(criteria) - left_out
+    if missed:
         return f"{len(missed)} of {asked} criteria missed: {listed(missed)}."
-    if overall.word == "pass" and asked and not missed:
-        left_out = len(named["not evaluated"])
-        held = f"All {asked} criteria hold" if asked > 1 else "The one criterion holds"
-        return held + (f"; {left_out} not evaluated." if left_out else ".")
-    return "No criterion was evaluated." if not asked else f"{asked - len(missed)} of {asked} criteria hold."
+    if not asked or overall.word == "fail":
+        failed = sum(number(metric.get("failed_requests")) or 0 for metric in metrics)
+        total = sum(number(metric.get("total_requests")) or 0 for metric in metrics)
+        blocked = any(metric.get("event_loop_blocked") is True for metric in metrics)
+        told = f"No criterion was evaluated; {count(failed)} of {count(total)} requests failed"
+        return told + (" and an event loop was blocked." if blocked else ".")
+    held = f"All {asked} criteria hold" if asked > 1 else "The one criterion holds"
+    return held + (f"; {left_out} not evaluated." if left_out else ".")
 
 
-_WORDS = ("pass", "fail", "no data", "not evaluated")
+_WORDS = ("fail", "no data", "pass", "not evaluated")
 
 
-def _nothing_measured(asked: int, no_data: list[str]) -> str:
-    return f"No data for {listed(no_data)}" if asked and no_data else ""
+def _urgency(criterion: Entry) -> int:
+    """What did not hold comes first; a verdict nobody knows even before it."""
+    word = criterion.get("verdict")
+    return _WORDS.index(word) if word in _WORDS else -1
 
 
 def _criteria_table(criteria: list[Entry]) -> Table | None:
@@ -169,7 +193,7 @@ def _comparison_table(comparison: Entry) -> Table | None:
     return build_table(
         "Compared with another run",
         [
-            ("Scenario", "text", lambda row: clean(row.get("scenario"), 60)),
+            ("Scenario", "text", lambda row: clean(row.get("test_name") or row.get("scenario"), 120)),
             ("Metric", "text", lambda row: clean(row.get("metric"), 60)),
             ("Before", "number", lambda row: clean(row.get("before"), 40)),
             ("After", "number", lambda row: clean(row.get("after"), 40)),

@@ -1,0 +1,204 @@
+"""Percentiles over time drawn above the lag of the event loops, on one time axis, with phases and stalls marked."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from asyncload_lib.report.canvas import (
+    BLUE,
+    FONT_PT,
+    GRID,
+    INK,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    label_row,
+    latency_ticks,
+    spread,
+    style_axes,
+)
+from asyncload_lib.report.series import Lag, Point, Span, stalls
+from asyncload_lib.report.table import Entry
+from asyncload_lib.report.units import number, short_duration
+
+__all__ = ["draw_over_time"]
+
+_PERCENTILES = (("p50", SKY), ("p95", BLUE), ("p99", PURPLE))
+_LOOP_COLOURS = {"target": BLUE, "outside": SKY, "generator": MUTED, "hub": PURPLE}
+_CAUSES = {
+    "loop": ("v", VERMILLION, "▼ loop"),
+    "gil": ("s", ORANGE, "■ GIL"),
+    "gc": ("o", MUTED, "● GC"),
+    "machine": ("x", INK, "× machine"),  # noqa: RUF001
+}
+_LEAST_LAG_S = 1e-4
+_DASHED = (0, (5, 2))
+
+
+def draw_over_time(
+    figure: Any, spans: list[Span], lags: list[Lag], loops: list[Entry], limits: Sequence[float]
+) -> None:
+    """Draw percentiles of `spans` above the strip of `lags`; one of the two where the other is empty.
+
+    The two share their time axis only where the watch lasted as long as the phases: else they are not the same time.
+    """
+    upper, lower = _lay_out(figure, bool(spans), bool(lags))
+    ends = {"phases": max((span.end for span in spans), default=0.0)}
+    ends["lag"] = max((lag.steps[-1][1] for lag in lags), default=0.0)
+    shared = upper is not None and lower is not None and abs(ends["lag"] - ends["phases"]) <= 0.1 * ends["phases"] + 1
+    if upper is not None:
+        _draw_percentiles(upper, spans, limits)
+        _time_axis(upper, max(ends.values()) if shared else ends["phases"])
+        if shared:
+            upper.tick_params(axis="x", labelbottom=False, length=0)
+        _mark_phases([axes for axes in (upper, lower if shared else None) if axes is not None], spans)
+    if lower is not None:
+        _draw_lag(lower, loops, lags)
+        _time_axis(lower, max(ends.values()) if shared else ends["lag"])
+        several = "time, phases one after another" if len(spans) > 1 else "time"
+        lower.set_xlabel(several if shared or not spans else "time since the watch began", color=MUTED)
+
+
+def _lay_out(figure: Any, spans: bool, lags: bool) -> tuple[Any, Any]:
+    left, width = 0.125, 0.725
+    if not (spans and lags):
+        axes = figure.add_axes((left, 0.145, width, 0.7))
+        style_axes(axes)
+        return (axes, None) if spans else (None, axes)
+    upper, lower = figure.add_axes((left, 0.47, width, 0.41)), figure.add_axes((left, 0.135, width, 0.2))
+    style_axes(upper)
+    style_axes(lower)
+    return upper, lower
+
+
+def _time_axis(axes: Any, end: float) -> None:
+    axes.set_xlim(0, end)
+    axes.xaxis.get_major_locator().set_params(nbins=6)
+    axes.xaxis.set_major_formatter(lambda value, _: short_duration(round(value, 6)))
+
+
+def _draw_percentiles(axes: Any, spans: list[Span], limits: Sequence[float]) -> None:
+    latest: dict[str, tuple[str, float, str]] = {}
+    values: list[float] = []
+    for name, colour in _PERCENTILES:
+        for group in (group for span in spans for group in _unbroken(span.points, name)):
+            levels = [point.percentiles[name] for point in group]
+            edges = [point.start for point in group] + [group[-1].end]
+            axes.stairs(levels, edges, baseline=None, color=colour, linewidth=1.8)
+            latest[name] = (name, levels[-1], colour)
+            values += levels
+    if values:
+        _scale_latency(axes, min(values), max(values), limits)
+        _label_ends(axes, list(latest.values()))
+    else:
+        axes.text(0.5, 0.5, "no successful request", transform=axes.transAxes, color=MUTED, ha="center", va="center")
+        axes.set_yticks([])
+    _mark_failures(axes, [point for span in spans for point in span.points if point.failed])
+
+
+def _unbroken(points: list[Point], name: str) -> list[list[Point]]:
+    """Cut a series where seconds without a successful request lie between: no line is drawn through nothing."""
+    groups: list[list[Point]] = []
+    for point in points:
+        if name not in point.percentiles:
+            continue
+        if groups and abs(groups[-1][-1].end - point.start) < 1e-6:
+            groups[-1].append(point)
+        else:
+            groups.append([point])
+    return groups
+
+
+def _scale_latency(axes: Any, low: float, high: float, limits: Sequence[float]) -> None:
+    """From zero, or logarithmic over more than 20x; a limit within 4x of the data is drawn, a farther one is named."""
+    near = [limit for limit in limits if limit <= high * 4]
+    top = max([high, *near])
+    if top / low > 20:
+        axes.set_yscale("log")
+        low, top = low / 1.5, top * 1.6
+        ticks, labels = latency_ticks(low, top, 5)
+        axes.set_yticks(ticks, labels=labels)
+        axes.set_yticks([], minor=True)
+        axes.set_ylim(low, top)
+    else:
+        axes.yaxis.get_major_locator().set_params(nbins=4)
+        axes.yaxis.set_major_formatter(lambda value, _: short_duration(round(value, 7)))
+        axes.set_ylim(0, top * 1.15)
+    for limit in near:
+        axes.axhline(limit, color=VERMILLION, linewidth=1.1, linestyle=_DASHED)
+        words, anchor = f"limit {short_duration(limit)}", axes.get_yaxis_transform()
+        axes.text(0.99, limit, words, transform=anchor, color=VERMILLION, va="bottom", ha="right")
+    if len(near) < len(limits):
+        words = f"↑ limit {short_duration(min(limit for limit in limits if limit not in near))}"
+        axes.text(0.99, 0.97, words, transform=axes.transAxes, color=VERMILLION, va="top", ha="right")
+
+
+def _mark_failures(axes: Any, failed: list[Point]) -> None:
+    if failed:
+        middles, anchor = [(point.start + point.end) / 2 for point in failed], axes.get_xaxis_transform()
+        axes.plot(middles, [0.04] * len(failed), "x", color=VERMILLION, transform=anchor, markersize=5)
+        axes.text(1.015, 0.04, "× failed", transform=axes.transAxes, color=VERMILLION, va="center")  # noqa: RUF001
+
+
+def _label_ends(axes: Any, ends: list[tuple[str, float, str]]) -> None:
+    """Write each line's name at its right end, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    log = axes.get_yscale() == "log"
+    places = [math.log(y / low) / math.log(high / low) if log else (y - low) / (high - low) for _, y, _ in ends]
+    height_pt = axes.get_position().height * axes.figure.get_figheight() * 72
+    sizes = [1.25 * FONT_PT / height_pt] * len(ends)
+    for (name, _, colour), at in zip(ends, spread(places, sizes, -0.3, 1.2), strict=True):
+        axes.text(1.015, at, name, transform=axes.transAxes, color=colour, va="center")
+
+
+def _draw_lag(axes: Any, loops: list[Entry], lags: list[Lag]) -> None:
+    """Draw the largest lag per interval of every loop, the strictest limit, and each stall by what caused it."""
+    limits = [found for found in (number(loop.get("limit_s")) for loop in loops) if found]
+    marked = stalls(loops)
+    levels = [level for lag in lags for _, _, level in lag.steps] + [length for _, length, _ in marked]
+    high = max([*levels, *limits[:1], 10 * _LEAST_LAG_S]) * 2.5
+    axes.set_yscale("log")
+    axes.set_ylim(_LEAST_LAG_S, high)
+    ticks, labels = latency_ticks(_LEAST_LAG_S, high, 4)
+    axes.set_yticks(ticks, labels=labels)
+    axes.set_yticks([], minor=True)
+    ends = []
+    for lag in lags:
+        colour = _LOOP_COLOURS.get(lag.name, ORANGE)
+        seen = [max(level, _LEAST_LAG_S) for _, _, level in lag.steps]
+        edges = [lag.steps[0][0]] + [end for _, end, _ in lag.steps]
+        axes.stairs(seen, edges, baseline=None, color=colour, linewidth=1.3)
+        ends.append((lag.name, seen[-1], colour))
+    for cause, (sign, colour, _) in _CAUSES.items():
+        at = [(t, length) for t, length, found in marked if found == cause]
+        if at:
+            axes.plot(*zip(*at, strict=True), sign, color=colour, markersize=4.5, alpha=0.8)
+    _label_ends(axes, ends)
+    _head_strip(axes, min(limits, default=None), [found for _, _, found in marked])
+
+
+def _head_strip(axes: Any, limit: float | None, causes: list[str]) -> None:
+    words = "lag of the event loop, largest"
+    if limit is not None:
+        axes.axhline(limit, color=VERMILLION, linewidth=1, linestyle=_DASHED)
+        words = f"largest lag, limit {short_duration(limit)}"
+    axes.text(0, 1.06, words, transform=axes.transAxes, color=MUTED, va="bottom")
+    signs = [sign for cause, (_, _, sign) in _CAUSES.items() if cause in causes]
+    if signs:
+        told = "stalls: " + "  ".join(signs)
+        axes.text(1, 1.06, told, transform=axes.transAxes, color=VERMILLION, va="bottom", ha="right")
+
+
+def _mark_phases(rows: list[Any], spans: list[Span]) -> None:
+    upper, several = rows[0], len(spans) > 1
+    words = "latency of successful requests (lower is better)"
+    upper.text(0, 1.17 if several else 1.04, words, transform=upper.transAxes, color=MUTED, va="bottom")
+    if not several:
+        return
+    end = upper.get_xlim()[1]
+    for place, span in enumerate(spans):
+        for axes in rows if place % 2 == 0 else ():
+            axes.axvspan(span.start, span.end, color=GRID, alpha=0.4, linewidth=0, zorder=0)
+    label_row(upper, 1.03, [(span.name, (span.start + span.end) / 2 / end, INK) for span in spans])

@@ -1,0 +1,120 @@
+"""The tables of one scenario: phases, endpoints, metrics of a request, errors, machines."""
+
+from typing import Any
+
+from asyncload_lib.report.table import Entry, Table, Verdict, build_table, mapping, mappings, verdict
+from asyncload_lib.report.text import clean
+from asyncload_lib.report.units import NOTHING, count, duration, rate
+
+__all__ = ["scenario_tables"]
+
+
+def scenario_tables(metric: Entry) -> tuple[Table, ...]:
+    """Give phases, endpoints, metrics of a request, errors and machines: those of them that there are."""
+    phases = mappings(metric.get("phases"))
+    tables = (
+        _phase_table(phases, mapping(metric.get("baseline"))),
+        _endpoint_table(mappings(metric.get("endpoints"))),
+        _metric_table(mappings(metric.get("request_metrics"))),
+        _error_table(mappings(metric.get("errors"))),
+        _vm_table(mappings(metric.get("vms"))),
+    )
+    return tuple(table for table in tables if table is not None)
+
+
+def _phase_table(phases: list[Entry], baseline: Entry) -> Table | None:
+    rows = [*phases, *([{**baseline, "phase": f"baseline: {baseline.get('kind')}"}] if baseline else [])]
+    if len(rows) < 2:
+        return None
+    return build_table(
+        "Phases",
+        [
+            ("Phase", "text", lambda row: clean(row.get("phase"), 60)),
+            ("At once", "number", lambda row: count(row.get("concurrency"))),
+            ("Total time", "number", lambda row: duration(row.get("total_time"))),
+            ("Requests", "number", lambda row: count(row.get("total_requests"))),
+            ("Failed", "number", lambda row: count(row.get("failed_requests"))),
+            ("Throughput", "number", lambda row: rate(row.get("requests_per_second"))),
+            *((f"{name} (ok)", "number", _reader(name)) for name in ("p50", "p95", "p99")),
+        ],
+        rows,
+    )
+
+
+def _reader(name: str) -> Any:
+    return lambda row: duration(row.get(f"{name}_latency"))
+
+
+def _endpoint_table(endpoints: list[Entry]) -> Table | None:
+    return build_table(
+        "Endpoints",
+        [
+            ("Endpoint", "code", lambda row: _endpoint(row, 90)),
+            ("Requests", "number", lambda row: count(row.get("total_requests"))),
+            ("Throughput", "number", lambda row: rate(row.get("requests_per_second"))),
+            ("Ok", "number", lambda row: count(row.get("successful_requests"))),
+            ("Ok min", "number", lambda row: duration(row.get("min_response_time"))),
+            ("Ok mean", "number", lambda row: duration(row.get("avg_response_time"))),
+            *((f"Ok {name}", "number", _reader(name)) for name in ("p50", "p95", "p99")),
+            ("Ok max", "number", lambda row: duration(row.get("max_response_time"))),
+            ("Failed", "number", lambda row: count(row.get("failed_requests"))),
+            ("Failed p95", "number", lambda row: duration(row.get("failed_p95_latency"))),
+        ],
+        endpoints,
+        "Failed requests are in no percentile of the successful ones.",
+    )
+
+
+def _endpoint(row: Entry, limit: int) -> str:
+    kind = clean(row.get("type"), 20)
+    return clean(row.get("name"), limit) if kind == NOTHING else f"{kind} {clean(row.get('name'), limit)}"
+
+
+def _metric_table(metrics: list[Entry]) -> Table | None:
+    return build_table(
+        "Metrics of a request",
+        [
+            ("Metric", "text", lambda row: clean(row.get("name"), 60).replace("_", " ")),
+            ("Request", "code", lambda row: clean(row.get("request") or None, 90)),
+            ("Count", "number", lambda row: count(row.get("count"))),
+            *((title, "number", _plain(title)) for title in ("min", "avg", "p50", "p95", "p99", "max")),
+        ],
+        metrics,
+        "These are not requests: they enter no request count and no rate.",
+    )
+
+
+def _plain(key: str) -> Any:
+    return lambda row: duration(row.get(key))
+
+
+def _error_table(errors: list[Entry]) -> Table | None:
+    return build_table(
+        "Errors, grouped",
+        [
+            ("Error", "text", lambda row: clean(row.get("error"), 200)),
+            ("Endpoint", "code", lambda row: _endpoint(row, 90)),
+            ("Count", "number", lambda row: count(row.get("count"))),
+        ],
+        errors,
+    )
+
+
+def _vm_table(vms: list[Entry]) -> Table | None:
+    def state(row: Entry) -> Verdict:
+        tones = {"up": Verdict("up", "✓", "pass"), "down": Verdict("down", "✗", "fail")}
+        return tones.get(str(row.get("state"))) or verdict(row.get("state"))
+
+    return build_table(
+        "Machines",
+        [
+            ("Machine", "text", lambda row: clean(row.get("name"), 60)),
+            ("State", "verdict", state),
+            ("Check", "text", lambda row: clean(row.get("kind"), 20)),
+            ("Address", "code", lambda row: clean(row.get("url"), 120)),
+            ("Latency", "number", lambda row: duration(row.get("latency"))),
+            ("Started after", "number", lambda row: duration(row.get("start_offset"))),
+            ("Error", "text", lambda row: clean(row.get("error"), 160)),
+        ],
+        vms,
+    )
