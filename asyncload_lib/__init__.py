@@ -48,6 +48,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOMES[name].startswith("users."):
+        import_module(f"{__name__}.plugin")  # whoever writes a user class wants its requests recorded
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

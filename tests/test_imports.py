@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
 """A room or module of `asyncload_lib`, and what it may import besides itself."""
 
 LIBRARY = WORDS | {"results", "verdict", "report", "eventloop", "demo"}
-WIRING = {"health", "participant", "coordinator", "scenarios", "plugin", "suite"}
+WIRING = {"health", "participant", "coordinator", "observer", "scenarios", "session", "plugin", "suite"}
 ROOMS |= {module: LIBRARY | WIRING | {"users", ""} for module in WIRING}
 ROOMS |= {"": LIBRARY | {"users"}, "__main__": LIBRARY}
 """The wiring stands on top and may see everything; the command line works without users; "" is the package itself."""
@@ -45,7 +45,7 @@ DOORS: dict[str, set[str]] = {
     "numpy": {"results", "verdict", "report", "health"},
     "psutil": {"health"},
     "redis": {"users", "demo"},
-    "pyreqwest": {"users"},
+    "pyreqwest": {"users", "observer"},
     "uvloop": {"eventloop.thread", "demo"},
     "requests": {"users"},
     "fastapi": {"demo"},

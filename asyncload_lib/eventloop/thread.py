@@ -16,6 +16,7 @@ from typing import Any
 
 import gevent
 import gevent.event
+import gevent.lock
 import uvloop
 
 from asyncload_lib.eventloop.native import native, start_native_thread
@@ -124,6 +125,7 @@ class LoopThread:
         self._pid = 0
         self._reports: deque[tuple[Callback, tuple[Any, ...]]] = deque()
         self._signalled = False
+        self._draining = gevent.lock.RLock()
         self._wake: Any = None
         self._drainer: Any = None
         self._gathered = gevent.event.Event()
@@ -234,20 +236,18 @@ class LoopThread:
         self._after_batch.append(function)
 
     def flush(self) -> None:
-        """Take now what the loop has reported so far."""
-        reports = self._reports
-        for _ in range(len(reports)):
-            try:
+        """Take now what the loop has reported so far; when it returns, every listener has seen it."""
+        with self._draining:
+            reports = self._reports
+            for _ in range(len(reports)):
                 function, args = reports.popleft()
-            except IndexError:  # another greenlet took the rest while a listener was waiting
-                break
-            try:
-                function(*args)
-            except Exception:
-                # One listener's mistake must not end the only way back to the hub.
-                logger.exception("a report from the event loop could not be handled")
-        for listener in self._after_batch:
-            listener()
+                try:
+                    function(*args)
+                except Exception:
+                    # One listener's mistake must not end the only way back to the hub.
+                    logger.exception("a report from the event loop could not be handled")
+            for listener in self._after_batch:
+                listener()
 
     def _drain_forever(self) -> None:
         while True:

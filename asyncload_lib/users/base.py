@@ -95,7 +95,7 @@ class AsyncUser(User):
         """Return an async context manager that records its block as one request; see `Measurement`."""
         return Measurement(self, request_type, name, context, intended_ns)
 
-    async def wait(self) -> None:  # type: ignore[override]
+    async def wait(self) -> None:
         """Sleep for `wait_time()` seconds; a stop ends the sleep at once."""
         if self._stop_requested:
             raise StopUser
@@ -108,7 +108,7 @@ class AsyncUser(User):
 
     # -- Locust's side; on the hub -------------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def run(self) -> None:  # type: ignore[misc]
         """Park the user's greenlet until its coroutine is done; a killed greenlet cancels it."""
         self._state = LOCUST_STATE_RUNNING
         self.loop_thread.post(self._begin)

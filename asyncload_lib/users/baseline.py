@@ -20,6 +20,7 @@ from redis.retry import Retry
 
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.files import FileSpace, file_space
+from asyncload_lib.users.measure import tally
 from asyncload_lib.users.phases import gate
 from asyncload_lib.vm_list import Vm
 
@@ -55,6 +56,7 @@ class _BaselineUser(User):
     def measured(self, request_type: str, name: str) -> Iterator[None]:
         """Report the block as one request; an exception is its failure and goes no further."""
         error: Exception | None = None
+        tally.started += 1
         start_time, begun_ns = time.time(), time.perf_counter_ns()
         try:
             yield

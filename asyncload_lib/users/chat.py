@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from locust import task
 
@@ -25,6 +25,8 @@ class ChatUser(AsyncHttpUser):
 
     abstract = True
     scenario = "chat"
+    timeout_s: ClassVar[float] = 30.0
+    """When an answer is given up; `chat.timeout`, and more against a server that makes its callers queue."""
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
@@ -57,7 +59,7 @@ class ChatUser(AsyncHttpUser):
             self.settings.chat.path,
             json=self._body(),
             headers=self._headers(),
-            timeout=self.settings.chat.timeout,
+            timeout=self.timeout_s,
             catch_response=True,
             intended_ns=intended_ns,
         )
@@ -90,7 +92,7 @@ class ChatStreamUser(ChatUser):
             self.settings.chat.stream_path,
             json=self._body(),
             headers={**self._headers(), "accept": "text/event-stream"},
-            timeout=self.settings.chat.timeout,
+            timeout=self.timeout_s,
             catch_response=True,
             stream=True,
         )

@@ -21,10 +21,11 @@ class Start:
 
 
 class Gate:
-    """All methods are for the loop's thread; `on_change(waiting, done)` is called there, too."""
+    """All methods are for the loop's thread, where `on_change(waiting, done)` and `on_release(at_ns)` are called too."""
 
     def __init__(self) -> None:
         self.on_change: Callable[[int, int], None] = lambda waiting, done: None
+        self.on_release: Callable[[int], None] = lambda at_ns: None
         self.reset()
 
     def reset(self) -> None:
@@ -33,7 +34,6 @@ class Gate:
         self._done = 0
         self._finish = asyncio.Event()
         self._base = 0
-        self._release_ns = 0
 
     async def enter(self) -> Start:
         """Wait for the release. The ordinal follows the order of arrival within the process."""
@@ -56,6 +56,7 @@ class Gate:
 
     def _open(self) -> None:
         at_ns = time.perf_counter_ns()
+        self.on_release(at_ns)
         for future in self._waiting:
             if not future.done():
                 future.set_result(at_ns)

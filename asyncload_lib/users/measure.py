@@ -109,6 +109,7 @@ class Measurement:
                 "start_time": self.start_time,
                 "url": self.url,
                 "response": self.response,
+                "ended_ns": ended_ns,
             },
         )
 

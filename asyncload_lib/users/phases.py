@@ -61,11 +61,16 @@ class ChatSustainedUser(_PhaseUser, ChatUser):
 
 
 class RedisOperationUser(_PhaseUser, RedisUser):
-    """One SET and GET at the instant of release."""
+    """One SET and GET at the instant of release, through a pool that is warm, as that of a running service is."""
 
     abstract = True
 
+    async def on_start(self) -> None:  # type: ignore[override]
+        self._held = await self.hold_connection()
+
     async def perform(self, ordinal: int, at_ns: int) -> None:
+        if self._held is not None:
+            await self.pool.release(self._held)
         await self.operation(intended_ns=at_ns)
 
 

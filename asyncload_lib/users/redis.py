@@ -1,5 +1,6 @@
 """Users of a pooled `redis.asyncio` manager."""
 
+import asyncio
 import itertools
 import os
 import secrets
@@ -11,6 +12,7 @@ from locust import task
 from locust.exception import StopTest
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from asyncload_lib.users.base import AsyncUser
 
@@ -60,6 +62,18 @@ class RedisUser(AsyncUser):
         self._redis = redis_manager(
             self, self.target.redis_url, max_connections=options.max_connections, timeout_s=options.timeout
         )
+        self.pool: Any = self._redis.connection_pool
+
+    async def hold_connection(self) -> Any:
+        """Open a connection and keep it for now; None when the pool has no more, or Redis does not answer.
+
+        What is wrong with Redis shows when it is measured; here it would only end the user.
+        """
+        try:
+            async with asyncio.timeout(self.settings.redis.timeout / 10):
+                return await self.pool.get_connection()
+        except (RedisError, OSError):
+            return None
 
     @task
     async def set_and_get(self) -> None:

@@ -1,0 +1,83 @@
+# Everything a person does here, each with one word. `make help` lists it; exit codes stand in the README.
+# make itself leaves with 2 whenever a command fails; the command's own code stands in its last line ("Error 3").
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+CONFIG ?=
+HOST ?=
+OUT ?=
+PROCESSES ?=
+USERS ?=
+RUN_TIME ?=
+SCENARIOS ?=
+DEMO_MODE ?=
+WORKERS ?= 1
+MASTER ?= 127.0.0.1
+LOCUSTFILE ?= locustfiles/chat.py
+
+SETTINGS = $(if $(CONFIG),--asyncload-config '$(CONFIG)') $(if $(HOST),--host '$(HOST)') \
+	$(if $(OUT),--asyncload-out '$(OUT)') $(if $(USERS),--asyncload-chat-users $(USERS)) \
+	$(if $(RUN_TIME),--asyncload-chat-sustain $(RUN_TIME)) $(if $(SCENARIOS),--asyncload-scenarios $(SCENARIOS)) \
+	$(if $(DEMO_MODE),--asyncload-demo-mode $(DEMO_MODE))
+QUIET = --loglevel WARNING --only-summary
+SUITE = $(BIN)/locust -f locustfiles/suite.py --headless $(QUIET)
+
+.PHONY: help loadtest test ui demo master worker bench compare report lint clean
+.DEFAULT_GOAL := help
+
+help: ## list what can be made
+	@echo "Targets:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+	@echo "Variables: CONFIG=file.toml HOST=url OUT=dir PROCESSES=n USERS=n RUN_TIME=30s SCENARIOS=chat,redis,mixed,vm_health"
+	@echo "           DEMO_MODE=async|blocking"
+
+$(BIN)/.runtime: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "asyncload needs Python 3.11 or newer; name one with PYTHON=python3.12"; exit 64; }
+	@echo "Installing what a load test needs into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 has no venv; on Debian: apt-get install python3-venv"; exit 64; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+$(BIN)/.development: $(BIN)/.runtime requirements-dev.txt
+	@echo "Installing what the tests need into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+loadtest: $(BIN)/.runtime ## the four scenarios against the embedded target, or against HOST / CONFIG
+	@$(SUITE) $(if $(PROCESSES),--processes $(PROCESSES) --master-bind-host 127.0.0.1) $(SETTINGS)
+
+test: $(BIN)/.development ## all tests
+	@$(BIN)/python -m pytest
+
+ui: $(BIN)/.runtime ## Locust's web UI on http://127.0.0.1:8089 (LOCUSTFILE=locustfiles/chat.py)
+	@$(BIN)/locust -f $(LOCUSTFILE) --web-host 127.0.0.1 $(SETTINGS)
+
+demo: $(BIN)/.runtime ## the embedded target alone, until Ctrl-C (DEMO_MODE=blocking: its backend blocks)
+	@$(BIN)/python -m asyncload_lib demo $(if $(DEMO_MODE),--mode $(DEMO_MODE))
+
+master: $(BIN)/.runtime ## direct WORKERS=n workers through the four scenarios
+	@$(SUITE) --master --expect-workers $(WORKERS) $(SETTINGS)
+
+worker: $(BIN)/.runtime ## make load for the master at MASTER=host
+	@$(BIN)/locust -f locustfiles/suite.py --worker --master-host $(MASTER) --loglevel WARNING $(SETTINGS)
+
+bench: $(BIN)/.development ## speed side by side with other load generators (QUICK=1: under 3 minutes)
+	@$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+compare: $(BIN)/.runtime ## compare two runs: A=before.json B=after.json
+	@$(BIN)/python -m asyncload_lib compare '$(A)' '$(B)'
+
+report: $(BIN)/.runtime ## make the reports of a run again: RESULTS=results.json
+	@$(BIN)/python -m asyncload_lib report '$(RESULTS)' $(if $(OUT),--out '$(OUT)')
+
+lint: $(BIN)/.development ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean: ## remove what was made: environment, caches, reports
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis reports/performance bench/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,275 @@
+"""A process that runs users: it records what they do and does what the run's coordinator asks.
+
+In a local run this process is its own coordinator; on a worker the coordinator is the master. Either way they speak in
+Locust's custom messages, so there is one way through the code.
+"""
+
+import gc
+import logging
+import os
+import platform
+import time
+from typing import Any
+
+import gevent
+from locust import __version__ as locust_version
+from locust.env import Environment
+from locust.exception import RPCError
+from locust.runners import WorkerRunner
+
+from asyncload_lib import __version__
+from asyncload_lib.health import ProcessHealth
+from asyncload_lib.results.recorder import Recorder
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
+from asyncload_lib.users import events
+from asyncload_lib.users.base import AsyncUser, loop_thread
+from asyncload_lib.users.chat import ChatUser
+from asyncload_lib.users.measure import tally
+from asyncload_lib.users.phases import gate
+
+__all__ = ["REPORT_INTERVAL_S", "Participant", "ToCoordinator", "ToParticipant"]
+
+logger = logging.getLogger(__name__)
+
+REPORT_INTERVAL_S = 1.0
+"""How often a snapshot is sent; a killed worker takes at most this much with it."""
+
+
+class ToParticipant:
+    """Messages from the coordinator."""
+
+    PING = "asyncload_ping"  # {"sent_ns"}
+    RELEASE = "asyncload_release"  # {"phase", "base", "at_ns"}: at_ns on this process's clock
+    FINISH = "asyncload_finish"  # {"phase"}: begin nothing more
+    FINALISE = "asyncload_finalise"  # {"token", "stop"}: flush, report, acknowledge
+    WATCH = "asyncload_watch"  # None: forget what the monitors have seen so far
+
+
+class ToCoordinator:
+    """Messages to the coordinator; all carry plain msgpack types."""
+
+    HELLO = "asyncload_hello"
+    PONG = "asyncload_pong"  # {"sent_ns", "clock_ns"}
+    STATE = "asyncload_state"  # {"phase", "waiting", "done"}
+    PART = "asyncload_part"  # a part of a cumulative snapshot
+    FINAL = "asyncload_final"  # {"token", "health", "released_ns", "first_start_us", "last_start_us"}
+
+
+class Participant:
+    """Wires one environment's users to its recorder; made once, in Locust's `init` event."""
+
+    def __init__(self, environment: Environment, settings: Settings, target: Target) -> None:
+        self.environment = environment
+        self.settings = settings
+        self.thread = loop_thread()
+        self.recorder = Recorder("none")
+        self.health = ProcessHealth(self.thread, settings)
+        self._target = target
+        self._plan: dict[str, Any] = {}
+        self._seen_started = tally.started
+        self._state = (0, 0)
+        self._told = (0, 0)
+        self._released_ns = 0
+        self._starts_us: list[float] = []
+        self._recording = False
+        self._listen()
+        gevent.spawn(self._report_forever)
+
+    # -- wiring --------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        runner = self.environment.runner
+        assert runner is not None
+        for message, listener in (
+            (ToParticipant.PING, self._on_ping),
+            (ToParticipant.RELEASE, self._on_release),
+            (ToParticipant.FINISH, self._on_finish),
+            (ToParticipant.WATCH, self._on_watch),
+        ):
+            runner.register_message(message, listener)
+        # Stopping users takes as long as the stop timeout; the message loop must go on meanwhile.
+        runner.register_message(ToParticipant.FINALISE, self._on_finalise, concurrent=True)
+        self.environment.events.test_start.add_listener(self._on_test_start)
+        self.environment.events.request.add_listener(self._on_request)
+        events.request_metric.add_listener(self._on_metric)
+        events.request_abandoned.add_listener(self._on_abandoned)
+        self.thread.after_batch(self._after_batch)
+        gate.on_change = lambda waiting, done: self.thread.to_hub(self._on_gate, waiting, done)
+        gate.on_release = lambda at_ns: self.thread.to_hub(self._on_released, at_ns)
+
+    def send(self, message: str, data: Any) -> bool:
+        """Send to the coordinator; False if that failed. A later snapshot makes up for a lost one."""
+        runner = self.environment.runner
+        assert runner is not None
+        try:
+            runner.send_message(message, data)
+        except RPCError as error:
+            logger.warning("%s could not be sent to the master: %s", message, error)
+            return False
+        return True
+
+    def hello(self) -> None:
+        """Introduce this process: what must agree over all processes of a run, and what only names it."""
+        self.send(
+            ToCoordinator.HELLO,
+            {
+                "version": __version__,
+                "locust": locust_version,
+                "python": platform.python_version(),
+                "fingerprint": self.settings.fingerprint(),
+                "host": platform.node(),
+                "pid": os.getpid(),
+            },
+        )
+
+    # -- a test begins -------------------------------------------------------------------------------------------
+
+    def _on_test_start(self, environment: Environment, **_: Any) -> None:
+        plan = getattr(environment.parsed_options, "asyncload_plan", None)
+        if plan is None:
+            return
+        self._plan = plan
+        if plan["run_id"] != self.recorder.run_id:
+            self.recorder = Recorder(plan["run_id"])
+        AsyncUser.run_id = plan["run_id"]
+        AsyncUser.settings = self.settings
+        ChatUser.timeout_s = plan["timeout_s"]
+        AsyncUser.target = Target.from_wire(plan["target"]) if plan["target"] else self._target
+        self.thread.call(self._reset_gate())
+        # A full collection takes 100 ms in a process with Locust in it; what exists now need not be looked at again.
+        gc.collect()
+        gc.freeze()
+        self._state = self._told = (0, 0)
+        self._released_ns, self._starts_us = 0, []
+        self._seen_started = tally.started
+        self.health.start()
+        self._recording = True
+        if not plan["gated"]:
+            self._begin(plan["phase"], time.perf_counter_ns())
+
+    @staticmethod
+    async def _reset_gate() -> None:
+        gate.reset()
+
+    def _begin(self, phase: str, at_ns: int) -> None:
+        runner = self.environment.runner
+        assert runner is not None
+        users = self._state[0] if self._plan["gated"] else runner.user_count
+        self.recorder.begin(phase, users, at_ns)
+
+    def ramped_up(self) -> None:
+        """Enter the phase that is measured: until now users were still being spawned."""
+        if not self._recording or self._plan["gated"]:
+            return
+        if self._plan["phase"] == "ramp":
+            self.thread.flush()
+            self.recorder.end()
+            self._plan = {**self._plan, "phase": "run"}
+            self.health.reset()
+        self._begin("run", time.perf_counter_ns())
+
+    # -- what users do -------------------------------------------------------------------------------------------
+
+    def _on_request(
+        self,
+        request_type: str,
+        name: str,
+        response_time: float | None,
+        response_length: object,
+        exception: object = None,
+        ended_ns: int | None = None,
+        **_: Any,
+    ) -> None:
+        if ended_ns is None:  # a user class of somebody else; its requests are known only when they end
+            ended_ns = time.perf_counter_ns()
+            tally.started += 1
+        self.recorder.tick(ended_ns)
+        self.recorder.add(request_type, name, response_time, exception, response_length)
+
+    def _on_metric(self, environment: Any, metric: str, request: str, values_us: list[float], **_: Any) -> None:
+        if environment is not self.environment:
+            return
+        for value_us in values_us:
+            self.recorder.add_metric(metric, value_us, request)
+        if metric == "send_delay" and self._released_ns:
+            self._starts_us.extend(values_us)
+
+    def _on_abandoned(self, environment: Any, name: str, age_us: float, **_: Any) -> None:
+        if environment is self.environment:
+            self.recorder.add_abandoned(name, age_us)
+
+    def _after_batch(self) -> None:
+        started = tally.started
+        if started != self._seen_started and self._recording:
+            self.recorder.add_started(started - self._seen_started)
+        self._seen_started = started
+        if self._state != self._told:
+            waiting, done = state = self._state
+            if self.send(ToCoordinator.STATE, {"phase": self._plan.get("phase"), "waiting": waiting, "done": done}):
+                self._told = state
+
+    def _on_gate(self, waiting: int, done: int) -> None:
+        self._state = (waiting, done)
+
+    def _on_released(self, at_ns: int) -> None:
+        self._released_ns = at_ns
+        self._begin(self._plan["phase"], at_ns)
+
+    # -- what the coordinator asks -------------------------------------------------------------------------------
+
+    def _on_ping(self, msg: Any, **_: Any) -> None:
+        self.send(ToCoordinator.PONG, {"sent_ns": msg.data["sent_ns"], "clock_ns": time.perf_counter_ns()})
+
+    def _on_release(self, msg: Any, **_: Any) -> None:
+        if msg.data["phase"] == self._plan.get("phase"):
+            in_s = (msg.data["at_ns"] - time.perf_counter_ns()) / 1e9
+            self.thread.post(gate.release, msg.data["base"], in_s)
+
+    def _on_finish(self, msg: Any, **_: Any) -> None:
+        if msg.data["phase"] == self._plan.get("phase"):
+            self.thread.post(gate.finish)
+
+    def _on_watch(self, **_: Any) -> None:
+        self.health.reset()
+
+    def _on_finalise(self, msg: Any, **_: Any) -> None:
+        runner = self.environment.runner
+        if msg.data["stop"] and isinstance(runner, WorkerRunner):
+            runner.stop()
+        self.finalise(msg.data["token"])
+
+    def finalise(self, token: int) -> None:
+        """Report all that was measured, and say that it is all."""
+        self.thread.flush()
+        self.recorder.end()
+        self._send_parts()
+        self.send(
+            ToCoordinator.FINAL,
+            {
+                "token": token,
+                "run_id": self.recorder.run_id,
+                "health": self.health.report(self._starts_us),
+                "released_ns": self._released_ns,
+                "first_start_us": min(self._starts_us, default=0.0),
+                "last_start_us": max(self._starts_us, default=0.0),
+            },
+        )
+
+    def _send_parts(self) -> None:
+        for part in self.recorder.snapshot_parts():
+            self.send(ToCoordinator.PART, part)
+
+    def _report_forever(self) -> None:
+        while True:
+            gevent.sleep(REPORT_INTERVAL_S)
+            if self._recording:
+                self._send_parts()
+
+    def close(self) -> None:
+        """End the monitors and the loop thread."""
+        self._recording = False
+        self.health.stop()
+        events.request_metric.remove_listener(self._on_metric)
+        events.request_abandoned.remove_listener(self._on_abandoned)
+        self.thread.close()

@@ -1,0 +1,376 @@
+"""The wiring into Locust: options, the embedded target, who plays which part, and the end of a run.
+
+Importing this module registers its listeners on Locust's own events; `asyncload_lib` imports it with its user classes.
+"""
+
+import logging
+import os
+import signal
+import sys
+from dataclasses import replace
+from typing import Any
+
+import gevent
+import gevent.lock
+from locust import events
+from locust import log as locust_log
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, LocalRunner, MasterRunner, WorkerRunner
+
+from asyncload_lib.coordinator import Coordinator
+from asyncload_lib.demo.stack import DemoStack
+from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
+from asyncload_lib.observer import TargetObserver
+from asyncload_lib.participant import Participant
+from asyncload_lib.scenarios import FREE_PHASES, free_metric
+from asyncload_lib.session import Session
+from asyncload_lib.settings import OPTIONS, Settings, add_arguments, from_sources
+from asyncload_lib.target import Target
+from asyncload_lib.users.base import loop_thread
+from asyncload_lib.verdict.criteria import problems as criterion_problems
+from asyncload_lib.vm_list import Vm
+
+__all__ = ["Plugin", "plugin_of"]
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_INTERVAL_S = 2.0
+
+_plugins: dict[int, "Plugin"] = {}
+
+
+def plugin_of(environment: Environment) -> "Plugin":
+    """Return the plugin of a Locust environment."""
+    return _plugins[id(environment)]
+
+
+class Plugin:
+    """Everything asyncload adds to one Locust environment, on whichever node it runs."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.settings = _settings(environment)
+        self.target = _configured(self.settings)
+        self.session: Session | None = None
+        self.coordinator: Coordinator | None = None
+        self.participant: Participant | None = None
+        self.observer: TargetObserver | None = None
+        self._demo: DemoStack | None = None
+        self._demo_start: gevent.Greenlet | None = None
+        self._closing = gevent.lock.RLock()
+        self._closed = False
+        self._signal: signal.Signals | None = None
+        if not environment.stop_timeout:
+            environment.stop_timeout = self.settings.stop_timeout
+
+    # -- start-up ------------------------------------------------------------------------------------------------
+
+    @property
+    def is_suite(self) -> bool:
+        """Whether this environment runs the scenarios, not just users."""
+        return getattr(self.environment.shape_class, "runs_scenarios", False)
+
+    def start(self) -> None:
+        """Take this node's parts: directing, running users, or both."""
+        runner = self.environment.runner
+        if isinstance(runner, (LocalRunner, MasterRunner)):
+            self.coordinator = Coordinator(self.environment)
+            self.environment.events.test_start.add_listener(self._on_test_start)
+            self.environment.events.spawning_complete.add_listener(self._on_spawning_complete)
+            self.environment.events.test_stopping.add_listener(self._on_test_stopping)
+            self._note_signals()
+            if self._needs_demo():
+                self._demo_start = gevent.spawn(self._start_demo)
+        if isinstance(runner, (LocalRunner, WorkerRunner)):
+            self.participant = Participant(self.environment, self.settings, self.target)
+            self.environment.events.spawning_complete.add_listener(lambda **_: self.participant.ramped_up())
+            self.participant.hello()
+        if self.coordinator is not None:
+            self.environment.events.test_stop.add_listener(self._on_test_stop)
+        # Registered in `init`: it runs before Locust's own, while a worker can still speak and a run is still running.
+        self.environment.events.quitting.add_listener(self._on_quitting_first)
+
+    def _needs_demo(self) -> bool:
+        hosts = [user_class.host for user_class in self.environment.user_classes]
+        return not (self.environment.host or any(hosts) or self.target.redis_url or self.target.vms)
+
+    def _start_demo(self) -> None:
+        demo = self.settings.demo
+        self._demo = DemoStack(
+            mode="blocking" if demo.mode == "blocking" else "async",
+            model_time_s=demo.model_time,
+            network_delay_s=demo.network_delay,
+            vm_delay_s=demo.vm_delay,
+            keep_going=True,
+        )
+        self._demo.start()
+        self.target = _embedded(self._demo, self.settings)
+        self.environment.host = self.target.host
+        simulated = ", ".join(f"{name} {value * 1e3:g} ms" for name, value in self._demo.simulated.items())
+        say(f"No host given: the target is the embedded demo at {self.target.host} ({simulated}, all simulated)")
+
+    def await_target(self) -> None:
+        """Wait until the embedded target is up; raises TargetError if it does not come up."""
+        if self._demo_start is not None:
+            self._demo_start.get()
+
+    # -- a run ---------------------------------------------------------------------------------------------------
+
+    def open_session(self, kind: str) -> Session:
+        """Begin a run: who takes part, against what, and under which name."""
+        assert self.coordinator is not None
+        self.await_target()
+        if self.environment.host and self.environment.host != self.target.host:
+            self.target = replace(self.target, host=self.environment.host, embedded=False, simulated=None)
+        self.session = Session(self.settings, self.target, self.coordinator, kind)
+        self.coordinator.begin(self.session.id)
+        self._compare_members()
+        if self.observer is None:
+            self.observer = TargetObserver(loop_thread(), self.target, self.settings)
+            self.observer.start()
+        self.observer.reset()
+        return self.session
+
+    def _compare_members(self) -> None:
+        """Name every worker whose code or settings are not the master's, before anything is sent."""
+        assert self.coordinator is not None
+        ours = {"version": _own_version(), "fingerprint": self.settings.fingerprint()}
+        for member in self.coordinator.members.values():
+            differing = [key for key, value in ours.items() if member.hello and member.hello.get(key) != value]
+            if differing:
+                member.note = f"its {' and '.join(differing)} differ from the master's"
+                say(f"Worker {member.id}: {member.note}")
+
+    def announce(self, phase: str, *, gated: bool, timeout_s: float) -> None:
+        """Tell the participants, through Locust's own start message, what the next test is."""
+        assert self.session is not None
+        options = self.environment.parsed_options
+        assert options is not None
+        options.asyncload_plan = {
+            "run_id": self.session.id,
+            "phase": phase,
+            "gated": gated,
+            "timeout_s": timeout_s,
+            "target": self.target.to_wire() if self.target.embedded else None,
+        }
+
+    def _on_test_start(self, **_: Any) -> None:
+        if self.is_suite:
+            return
+        self.open_session("free")
+        self.announce(self._first_phase(), gated=False, timeout_s=self.settings.chat.timeout)
+        gevent.spawn(self._checkpoint_forever, self.session)
+
+    def _first_phase(self) -> str:
+        """Keep the ramp out of the result, unless all users come at once."""
+        options, runner = self.environment.parsed_options, self.environment.runner
+        rate = getattr(options, "spawn_rate", None) or 1
+        assert runner is not None
+        return "ramp" if runner.target_user_count > rate else "run"
+
+    def _on_spawning_complete(self, **_: Any) -> None:
+        if self.observer is not None and not self.is_suite:
+            self.observer.reset()
+
+    def _on_test_stopping(self, **_: Any) -> None:
+        # On a master the workers must stop their users and report before Locust says "quit": it listens no longer
+        # than half a second after that.
+        if isinstance(self.environment.runner, MasterRunner):
+            self._finalise(stop=True)
+
+    def _on_test_stop(self, **_: Any) -> None:
+        if isinstance(self.environment.runner, LocalRunner):
+            self._finalise(stop=False)
+        if self.session is not None and not self.is_suite:
+            self._close_free_session(self.session)
+
+    def _finalise(self, *, stop: bool) -> None:
+        assert self.coordinator is not None
+        session = self.session
+        if session is None or session.exit_code is not None:
+            return
+        for member in self.coordinator.finalise(stop=stop):
+            problem = f"worker {member.id} gave no final report"
+            if problem not in session.problems:
+                session.problems.append(problem)
+
+    def _close_free_session(self, session: Session) -> None:
+        if session.exit_code is not None:
+            return
+        session.health += self.health()
+        session.metrics = [self._free_metric()]
+        if self._signal is not None:
+            session.interrupted_by = self._signal
+        session.close()
+        if self.environment.web_ui is not None:
+            say(session.summary)
+
+    def _free_metric(self) -> dict[str, Any]:
+        assert self.coordinator is not None
+        measured = self.coordinator.store.merged()
+        classes = self.environment.user_classes
+        scenarios = {getattr(user_class, "scenario", "run") for user_class in classes}
+        scenario = scenarios.pop() if len(scenarios) == 1 else "run"
+        phases = {name: phase for name, phase in measured.items() if name in FREE_PHASES}
+        return free_metric(scenario, phases, event_loops=self.event_loops())
+
+    def health(self) -> list[dict[str, Any]]:
+        """Return what the members last said of themselves."""
+        assert self.coordinator is not None
+        return [member.final["health"] for member in self.coordinator.members.values() if member.final.get("health")]
+
+    def event_loops(self) -> list[dict[str, Any]]:
+        """Return every loop that was watched since the last reset: the target's, then the generators'."""
+        assert self.observer is not None
+        return [*self.observer.report(), *(loop for health in self.health() for loop in health["event_loops"])]
+
+    def _checkpoint_forever(self, session: Session) -> None:
+        while True:
+            gevent.sleep(CHECKPOINT_INTERVAL_S)
+            if session is not self.session or session.exit_code is not None:
+                return
+            session.checkpoint([self._free_metric()])
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _note_signals(self) -> None:
+        """Remember that Ctrl-C came; what happens then is Locust's affair."""
+        previous = signal.getsignal(signal.SIGINT)
+
+        def note(number: int, frame: Any) -> None:
+            self._signal = signal.SIGINT
+            if callable(previous):
+                previous(number, frame)
+
+        signal.signal(signal.SIGINT, note)
+
+    def _on_quitting_first(self, **_: Any) -> None:
+        runner = self.environment.runner
+        assert runner is not None
+        if isinstance(runner, WorkerRunner):
+            assert self.participant is not None
+            runner.stop()
+            self.participant.finalise(0)
+        elif runner.state in (STATE_SPAWNING, STATE_RUNNING) and self._signal is None:
+            self._signal = signal.SIGTERM
+
+    def finish(self) -> None:
+        """Write what is not written yet, set the exit code, end everything; the last to run before Locust exits.
+
+        Locust can come here twice at the same time (SIGTERM on a master): the second waits for the first.
+        """
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            runner = self.environment.runner
+            if isinstance(runner, LocalRunner):
+                runner.stop()
+            self._settle_exit_code()
+            if self.observer is not None:
+                self.observer.stop()
+            if self.participant is not None:
+                self.participant.close()
+            loop_thread().close()
+            if self._demo is not None:
+                self._demo.stop()
+
+    def _settle_exit_code(self) -> None:
+        session = self.session
+        if session is None or isinstance(self.environment.runner, WorkerRunner):
+            return
+        if session.exit_code is None:
+            session.interrupted_by = self._signal or signal.SIGTERM
+            session.health += self.health()
+            session.close()
+        code = session.exit_code
+        if code == ExitCode.PASS and locust_log.unhandled_greenlet_exception:
+            code = ExitCode.LOCUST_USAGE
+        self.environment.process_exit_code = code
+
+
+def say(text: str) -> None:
+    """Print a line for the person at the terminal."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _settings(environment: Environment) -> Settings:
+    options = vars(environment.parsed_options)
+    try:
+        settings = from_sources(options, os.environ, criterion_problems=criterion_problems)
+    finally:
+        # The master's options are sent to every worker: secrets must not cross, nor replace the worker's own.
+        for option in OPTIONS.values():
+            options[option.dest] = None
+    if settings.host and not environment.host:
+        environment.host = settings.host
+    return settings
+
+
+def _configured(settings: Settings) -> Target:
+    host = settings.host.rstrip("/") if settings.host else None
+    return Target(
+        host=host,
+        baseline_host=settings.baseline.host,
+        redis_url=settings.redis.url,
+        vms=settings.vms,
+        probe_token=settings.loop.probe_token,
+    )
+
+
+def _embedded(demo: DemoStack, settings: Settings) -> Target:
+    return Target(
+        host=demo.host,
+        baseline_host=demo.blocking_host,
+        redis_url=demo.redis_url,
+        vms=tuple(Vm(**vm) for vm in demo.vms),
+        probe_token=demo.probe_token,
+        embedded=True,
+        mode=settings.demo.mode,
+        simulated=dict(demo.simulated),
+    )
+
+
+def _own_version() -> str:
+    from asyncload_lib import __version__
+
+    return __version__
+
+
+def _add_arguments(parser: LocustArgumentParser, **_: Any) -> None:
+    add_arguments(parser)
+
+
+def _init(environment: Environment, **_: Any) -> None:
+    try:
+        plugin = Plugin(environment)
+        plugin.start()
+    except ConfigurationError as error:
+        for problem in error.problems:
+            print(f"asyncload: {problem}", file=sys.stderr)
+        print("asyncload: nothing was sent", file=sys.stderr)
+        sys.exit(ExitCode.BAD_CONFIGURATION)
+    except AsyncloadError as error:
+        print(f"asyncload: {error}", file=sys.stderr)
+        sys.exit(ExitCode.LOCUST_FAILURES)
+    _plugins[id(environment)] = plugin
+
+
+def _quitting(environment: Environment, **_: Any) -> None:
+    # Registered at import: it runs after Locust's own listeners, so a master's workers have been heard.
+    if id(environment) in _plugins:
+        plugin_of(environment).finish()
+
+
+def _quit(**_: Any) -> None:
+    for plugin in _plugins.values():
+        if plugin.session is not None and plugin.session.summary and plugin.environment.web_ui is None:
+            say("\n" + plugin.session.summary)
+
+
+events.init_command_line_parser.add_listener(_add_arguments)
+events.init.add_listener(_init)
+events.quitting.add_listener(_quitting)
+events.quit.add_listener(_quit)

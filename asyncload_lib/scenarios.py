@@ -1,0 +1,222 @@
+"""The four scenarios: which phases they run, and what is derived from them. Knows results, not how load is made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from asyncload_lib.results.figures import ratio, seconds
+from asyncload_lib.results.model import build_metric
+from asyncload_lib.results.phase import PhaseResult
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
+from asyncload_lib.units import redact
+
+__all__ = ["FREE_PHASES", "Phase", "Scenario", "free_metric", "planned", "suite_metric"]
+
+Json = dict[str, Any]
+
+FREE_PHASES = ("run", "ramp")
+"""Phases of a run without scenarios: users are still being spawned, then all are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One load: `users` by name of the user class, released together.
+
+    `sustain_s`: how long they go on; 0 means that each does its part once. `baseline`: against the blocking service.
+    """
+
+    name: str
+    users: Mapping[str, int]
+    sustain_s: float = 0.0
+    baseline: bool = False
+
+    @property
+    def user_count(self) -> int:
+        return sum(self.users.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Phases in order, the baseline last; `headline` is the phase whose figures stand for the scenario.
+
+    `baseline_operations`: how many operations the baseline does, one after another.
+    """
+
+    key: str
+    test_name: str
+    phases: tuple[Phase, ...]
+    headline: str
+    baseline_kind: str
+    baseline_operations: int
+
+    def phase_key(self, phase: Phase) -> str:
+        """Return the name under which the phase is recorded."""
+        return f"{self.key}/{phase.name}"
+
+
+def planned(settings: Settings, target: Target) -> list[Scenario]:
+    """Return the scenarios that are asked for, without the baselines that have nothing to run against."""
+    builders = {"chat": _chat, "redis": _redis, "mixed": _mixed, "vm_health": _vm_health}
+    return [builders[key](settings, target) for key in settings.scenarios]
+
+
+def _chat(settings: Settings, target: Target) -> Scenario:
+    chat = settings.chat
+    few = Phase("few", {"ChatSustained": min(chat.few_users, chat.users)}, sustain_s=chat.sustain / 2)
+    sustained = Phase("sustained", {"ChatSustained": chat.users}, sustain_s=chat.sustain)
+    burst = Phase("burst", {"ChatBurst": chat.users})
+    baseline = Phase("baseline", {"ChatBurst": chat.users}, baseline=True)
+    phases = (
+        *((few,) if chat.sustain else ()),
+        burst,
+        *((sustained,) if chat.sustain else ()),
+        *((baseline,) if settings.baseline.enabled and target.baseline_host else ()),
+    )
+    name = f"{chat.users} Concurrent Chat Requests (HTTP)"
+    return Scenario("chat", name, phases, "burst", "a server whose handler blocks its event loop", chat.users)
+
+
+def _redis(settings: Settings, target: Target) -> Scenario:
+    count = settings.redis.operations
+    phases = (
+        Phase("burst", {"RedisOperation": count}),
+        *((Phase("baseline", {"RedisBaseline": 1}, baseline=True),) if settings.baseline.enabled else ()),
+    )
+    kind = "one blocking client, one operation after another"
+    return Scenario("redis", f"{count} Concurrent Redis Operations", phases, "burst", kind, count)
+
+
+def _mixed(settings: Settings, target: Target) -> Scenario:
+    files, commands = settings.files.operations, settings.mixed.redis_operations
+    phases = (
+        Phase("redis_alone", {"RedisOperation": commands}),
+        Phase("files_alone", {"FileOperation": files}),
+        Phase("mixed", {"FileOperation": files, "RedisOperation": commands}),
+        *((Phase("baseline", {"MixedBaseline": 1}, baseline=True),) if settings.baseline.enabled else ()),
+    )
+    kind = "plain file calls and one blocking client, one operation after another"
+    return Scenario("mixed", "Mixed File I/O + Redis Operations", phases, "mixed", kind, files + commands)
+
+
+def _vm_health(settings: Settings, target: Target) -> Scenario:
+    count = len(target.vms)
+    phases = (
+        Phase("checks", {"VmCheck": count}),
+        *((Phase("baseline", {"VmBaseline": 1}, baseline=True),) if settings.baseline.enabled else ()),
+    )
+    kind = "one machine after another"
+    return Scenario("vm_health", "Cross-VM Concurrent Requests", phases, "checks", kind, count)
+
+
+def suite_metric(
+    scenario: Scenario,
+    measured: Mapping[str, PhaseResult],
+    target: Target,
+    *,
+    event_loops: Sequence[Json],
+    start_skew_s: Mapping[str, float | None],
+) -> Json:
+    """Return the scenario's element of "metrics"; a phase that was never reached is empty, not missing."""
+    results = {
+        phase.name: measured.get(scenario.phase_key(phase)) or PhaseResult(scenario.phase_key(phase), phase.user_count)
+        for phase in scenario.phases
+    }
+    baseline = results.pop("baseline", None)
+    headline = results[scenario.headline]
+    operations = scenario.baseline_operations
+    baseline_s = None if baseline is None else baseline.total_time_s
+    operation_s = ratio(baseline_s, operations)
+    return build_metric(
+        scenario.key,
+        scenario.test_name,
+        headline,
+        list(results.values()),
+        baseline,
+        concurrency=next(phase.user_count for phase in scenario.phases if phase.name == scenario.headline),
+        extra=_extra(scenario, results, target),
+        event_loops=event_loops,
+        vms=_vms(headline, target) if scenario.key == "vm_health" else (),
+        start_skew_s=start_skew_s.get(
+            scenario.phase_key(next(p for p in scenario.phases if p.name == scenario.headline))
+        ),
+        baseline_kind=scenario.baseline_kind,
+        baseline_concurrency=operations,
+        blocking_operation_time_s=operation_s,
+        ceiling=float(operations),
+        explanation=_explanation(scenario, operation_s, baseline_s),
+    )
+
+
+def free_metric(scenario: str, measured: Mapping[str, PhaseResult], *, event_loops: Sequence[Json]) -> Json:
+    """Return the one element of "metrics" of a run without scenarios."""
+    headline = measured.get("run") or PhaseResult("run")
+    phases = [measured[name] for name in ("ramp", "run") if name in measured]
+    return build_metric(
+        scenario, f"Load run: {scenario}", headline, phases, None, concurrency=headline.users, event_loops=event_loops
+    )
+
+
+def _explanation(scenario: Scenario, operation_s: float | None, baseline_s: float | None) -> str:
+    count = scenario.baseline_operations
+    if operation_s is None or baseline_s is None:
+        return "The baseline has no answer to measure by."
+    return (
+        f"C = {count} operations, D = {operation_s * 1e3:.3g} ms each: {scenario.baseline_kind} takes C x D = "
+        f"{baseline_s:.3g} s. What waits instead of computing can overlap, so the ratio comes near C by construction "
+        f"and can never be more than {count}x."
+    )
+
+
+def _extra(scenario: Scenario, results: Mapping[str, PhaseResult], target: Target) -> Json:
+    if scenario.key == "chat":
+        return {"degradation": ratio(_p95_us(results.get("sustained")), _p95_us(results.get("few")))}
+    if scenario.key == "mixed":
+        mixed = results["mixed"]
+        return {
+            "redis_interference": ratio(_p95_us(mixed, "REDIS"), _p95_us(results["redis_alone"])),
+            "file_interference": ratio(_p95_us(mixed, "FILE"), _p95_us(results["files_alone"])),
+        }
+    if scenario.key == "vm_health":
+        return _reachability(results[scenario.headline], target)
+    return {}
+
+
+def _p95_us(phase: PhaseResult | None, kind: str | None = None) -> float | None:
+    if phase is None:
+        return None
+    part = PhaseResult(phase.name)
+    part.endpoints = {key: value for key, value in phase.endpoints.items() if kind in (None, key[0])}
+    return part.ok.quantile(0.95)
+
+
+def _reachability(checks: PhaseResult, target: Target) -> Json:
+    up = sum(1 for endpoint in checks.endpoints.values() if endpoint.ok.count)
+    slowest_us = max((h.max_us for h in (checks.ok, checks.failed) if h.count), default=None)
+    wall_s, slowest_s = checks.total_time_s, seconds(slowest_us)
+    return {
+        "reachable": ratio(up, len(target.vms)),
+        "slowest_check": slowest_s,
+        "beyond_slowest": None if wall_s is None or slowest_s is None else max(wall_s - slowest_s, 0.0),
+    }
+
+
+def _vms(checks: PhaseResult, target: Target) -> list[Json]:
+    rows = []
+    for vm in target.vms:
+        endpoint = checks.endpoints.get(("VM", vm.name))
+        delay = checks.metrics.get(("send_delay", vm.name))
+        is_up = bool(endpoint and endpoint.ok.count)
+        tally = None if endpoint is None else endpoint.ok if is_up else endpoint.failed
+        rows.append(
+            {
+                "name": vm.name,
+                "kind": vm.kind,
+                "url": redact(vm.url),
+                "state": "up" if is_up else "down",
+                "latency": seconds(tally.histogram.max_us) if tally and tally.histogram.count else None,
+                "error": next((text for (_, name, text) in checks.errors if name == vm.name), None),
+                "start_offset": seconds(delay.histogram.max_us) if delay and delay.histogram.count else None,
+            }
+        )
+    return rows

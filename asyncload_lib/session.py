@@ -1,0 +1,244 @@
+"""One run from its start to its report: what it was, what came of it, and how it ended."""
+
+import logging
+import os
+import platform
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from asyncload_lib import __version__
+from asyncload_lib.coordinator import Coordinator, Member
+from asyncload_lib.errors import ExitCode, ReportError
+from asyncload_lib.report.console import console_table
+from asyncload_lib.results.model import build_results, dump
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
+from asyncload_lib.units import redact
+from asyncload_lib.verdict.criteria import evaluate, selected, verdict
+from asyncload_lib.verdict.generator import judge_generator
+
+__all__ = ["Session"]
+
+logger = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+_PACKAGES = ("locust", "gevent", "redis", "uvloop", "pyreqwest", "numpy")
+_SIGNAL_CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
+
+
+class Session:
+    """Collects the scenarios of one run and writes its results and reports once."""
+
+    def __init__(self, settings: Settings, target: Target, coordinator: Coordinator, kind: str) -> None:
+        self.id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+        self.kind = kind
+        self.metrics: list[Json] = []
+        self.health: list[Json] = []
+        self.problems: list[str] = []
+        self.interrupted_by: signal.Signals | None = None
+        self.exit_code: ExitCode | None = None
+        self.summary = ""
+        self._settings = settings
+        self._target = target
+        self._coordinator = coordinator
+        self._started = time.time()
+        self._started_s = time.monotonic()
+        self._git_commit = _git_commit()
+
+    # -- the document --------------------------------------------------------------------------------------------
+
+    def results(self, metrics: Sequence[Json], *, partial: bool = False) -> Json:
+        """Return the results document as of now; `partial` marks a checkpoint of a run that has not ended."""
+        settings = self._settings
+        generator = judge_generator(
+            self.health,
+            {
+                "cpu_percent_max": settings.generator.max_cpu,
+                "loop_lag_p99": settings.generator.max_loop_lag,
+                "hub_lag_p99": settings.generator.max_hub_lag,
+                "send_delay_p99": settings.generator.max_send_delay,
+            },
+        )
+        problems = [*self.problems, *_losses(self._coordinator.members.values())]
+        if not any(metric["total_requests"] for metric in metrics):
+            problems.append("no request was answered or failed: there is nothing to judge")
+        if partial:
+            status, problems = "partial", ["this is a checkpoint: the run had not ended", *problems]
+        elif self.interrupted_by is not None:
+            status, problems = "interrupted", [f"the run was ended by {self.interrupted_by.name}", *problems]
+        elif problems:
+            status = "incomplete"
+        elif not generator["valid"]:
+            status, problems = "invalid", list(generator["reasons"])
+        else:
+            status = "complete"
+        document = build_results(self._run(status, problems), metrics, [], generator, self._workers())
+        scenarios = [metric["scenario"] for metric in metrics]
+        criteria = selected(
+            settings.criteria, scenarios, self.kind, settings.loop.limit, defaults=settings.criteria_defaults
+        )
+        rows = evaluate(criteria, document)
+        return build_results(document["run"], metrics, rows, generator, document["workers"])
+
+    def _run(self, status: str, problems: Sequence[str]) -> Json:
+        now = time.time()
+        target = self._target
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "seed": self._settings.seed,
+            "command": redact(shlex.join(sys.argv)),
+            "started": _iso(self._started),
+            "ended": _iso(now),
+            "duration_s": round(time.monotonic() - self._started_s, 3),
+            "status": status,
+            "status_reasons": list(problems),
+            "target": {
+                "host": redact(target.host) if target.host else None,
+                "embedded": target.embedded,
+                "mode": target.mode,
+            },
+            "settings": self._settings.redacted(),
+            "versions": {"asyncload": __version__, **{name: version(name) for name in _PACKAGES}},
+            "host": {
+                "name": platform.node(),
+                "os": platform.platform(),
+                "load_average": [round(load, 2) for load in os.getloadavg()],
+            },
+            "python": platform.python_version(),
+            "cpu_count": os.cpu_count(),
+            "loop": "uvloop",
+            "git_commit": self._git_commit,
+            "simulated": target.simulated,
+        }
+
+    def _workers(self) -> list[Json]:
+        totals = self._coordinator.store.workers()
+        return [_worker(member, totals.get(member.id, {})) for member in self._coordinator.members.values()]
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Write results and reports and settle the exit code; a second call does nothing.
+
+        Results first, exit code second, pictures last: a broken template loses neither data nor verdict.
+        """
+        if self.exit_code is not None:
+            return
+        results = self.results(self.metrics)
+        word, code = verdict(results["criteria"], results["run"]["status"])
+        if self.interrupted_by is not None:
+            code = _SIGNAL_CODES[self.interrupted_by]
+        self.exit_code = code
+        lines = [console_table(results)]
+        try:
+            lines += self._write(results)
+        except ReportError as error:
+            self.exit_code = ExitCode.REPORT_FAILED
+            lines.append(f"The report could not be written: {error}")
+        self.summary = "\n".join(lines)
+        logger.info("run %s: %s, exit code %d", self.id, word, self.exit_code)
+
+    def _write(self, results: Json) -> list[str]:
+        from asyncload_lib.report.render import render_all  # with matplotlib: not before there is something to draw
+
+        directory = Path(self._settings.out)
+        timestamp, path = self._dump(results, directory)
+        dump(results, directory / "latest.json", overwrite=True)
+        paths = render_all(results, directory, timestamp)
+        checkpoint = self.checkpoint_path
+        checkpoint.unlink(missing_ok=True)
+        return [f"  {name:<9}{path}" for name, path in {"Results": path, **_titled(paths)}.items()]
+
+    def _dump(self, results: Json, directory: Path) -> tuple[str, Path]:
+        """Write under the first second that no other run has taken."""
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ReportError(f"{directory}: {error.strerror}") from error
+        second = int(time.time())
+        while True:
+            timestamp = time.strftime("%Y%m%d_%H%M%S", time.gmtime(second))
+            path = directory / f"async_load_test_results_{timestamp}.json"
+            try:
+                dump(results, path)
+            except FileExistsError:
+                second += 1
+            else:
+                return timestamp, path
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return Path(self._settings.out) / f"checkpoint_{self.id}.json"
+
+    def checkpoint(self, metrics: Sequence[Json]) -> None:
+        """Write what is known so far, so that a killed master leaves something to make a report from."""
+        try:
+            self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
+            dump(self.results(metrics, partial=True), self.checkpoint_path, overwrite=True)
+        except (OSError, ReportError) as error:
+            logger.warning("the checkpoint could not be written: %s", error)
+
+
+def _losses(members: Any) -> list[str]:
+    return [
+        f"worker {member.id} was lost at {_iso(member.lost_at)} ({member.lost_why}); with it at most what it had not "
+        f"yet reported: {_unreported(member)}"
+        for member in members
+        if member.lost_at is not None
+    ]
+
+
+def _unreported(member: Member) -> str:
+    if member.last_report is None:
+        return "everything, for it had reported nothing"
+    return "the time since its last report, at most one report interval before it fell silent"
+
+
+def _worker(member: Member, totals: Json) -> Json:
+    health = member.final.get("health") or {}
+    hello = member.hello
+    return {
+        "id": member.id,
+        "host": hello.get("host"),
+        "pid": hello.get("pid"),
+        "state": "lost" if member.lost_at is not None else "complete" if member.final else "running",
+        "lost_at": None if member.lost_at is None else _iso(member.lost_at),
+        "operations": totals.get("operations", 0),
+        "requests_per_second": totals.get("requests_per_second"),
+        "p95_latency": totals.get("p95_latency"),
+        "cpu_percent_max": health.get("cpu_percent_max"),
+        "loop_lag_p99": health.get("loop_lag_p99"),
+        "hub_lag_p99": health.get("hub_lag_p99"),
+        "last_report_age": None if member.last_report is None else round(time.monotonic() - member.last_report, 3),
+        "version": hello.get("version"),
+        "settings_fingerprint": (hello.get("fingerprint") or "")[:12] or None,
+        "clock_offset_s": None if member.round_trip_ns is None else member.offset_ns / 1e9,
+        "note": member.lost_why or member.note or None,
+    }
+
+
+def _titled(paths: dict[str, Path]) -> dict[str, Path]:
+    titles = {"html": "Report", "md": "Markdown", "xml": "JUnit"}
+    return {titles[ending]: paths[ending] for ending in titles if ending in paths}
+
+
+def _iso(moment: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+def _git_commit() -> str | None:
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None

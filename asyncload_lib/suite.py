@@ -1,0 +1,202 @@
+"""The four scenarios in order, each phase released together, each against its blocking baseline."""
+
+import logging
+import sys
+import time
+from typing import Any
+
+import gevent
+from locust import LoadTestShape
+from locust.runners import LocalRunner, MasterRunner
+
+from asyncload_lib.plugin import CHECKPOINT_INTERVAL_S, Plugin, plugin_of, say
+from asyncload_lib.results.phase import PhaseResult
+from asyncload_lib.scenarios import Phase, Scenario, planned, suite_metric
+from asyncload_lib.session import Session
+from asyncload_lib.users import baseline, phases
+
+__all__ = [
+    "ChatBurst",
+    "ChatSustained",
+    "FileOperation",
+    "MixedBaseline",
+    "RedisBaseline",
+    "RedisOperation",
+    "Suite",
+    "VmBaseline",
+    "VmCheck",
+]
+
+GATHER_LIMIT_S = 60.0
+FINISH_MARGIN_S = 20.0
+PROGRESS_INTERVAL_S = 0.5
+
+
+class ChatBurst(phases.ChatBurstUser):
+    """One chat request at the release."""
+
+
+class ChatSustained(phases.ChatSustainedUser):
+    """Conversations until the phase ends."""
+
+
+class RedisOperation(phases.RedisOperationUser):
+    """One Redis operation at the release."""
+
+
+class FileOperation(phases.FileOperationUser):
+    """One file operation at the release."""
+
+
+class VmCheck(phases.VmCheckUser):
+    """One health check at the release."""
+
+
+class RedisBaseline(baseline.RedisBaselineUser):
+    """Redis operations one after another."""
+
+
+class MixedBaseline(baseline.MixedBaselineUser):
+    """File and Redis operations one after another."""
+
+
+class VmBaseline(baseline.VmBaselineUser):
+    """Health checks one after another."""
+
+
+class Suite(LoadTestShape):
+    """The shape that Locust starts; its only tick is the whole suite."""
+
+    runs_scenarios = True
+
+    def tick(self) -> None:
+        assert self.runner is not None
+        Driver(plugin_of(self.runner.environment)).run()
+
+
+class Driver:
+    """Runs the scenarios of one session, on the master or locally."""
+
+    def __init__(self, plugin: Plugin) -> None:
+        runner = plugin.environment.runner
+        assert isinstance(runner, (LocalRunner, MasterRunner))
+        assert plugin.coordinator is not None
+        self._plugin = plugin
+        self._runner = runner
+        self._coordinator = plugin.coordinator
+        self._checkpointed_s = time.monotonic()
+        self._skews_s: dict[str, float | None] = {}
+
+    def run(self) -> None:
+        """Run every scenario and write the report."""
+        # Locust's closing table would show the last phase only, as if that had been the run.
+        logging.getLogger("locust.stats_logger").setLevel(logging.WARNING)
+        session = self._plugin.open_session("suite")
+        scenarios = planned(self._plugin.settings, self._plugin.target)
+        host = self._plugin.target.host or "the configured addresses"
+        say(f"Run {session.id}: {len(scenarios)} scenarios against {host}")
+        for number, scenario in enumerate(scenarios, 1):
+            say(f"[{number}/{len(scenarios)}] {scenario.test_name}")
+            session.metrics.append(self._scenario(scenario, session))
+        session.close()
+        if self._plugin.environment.web_ui is not None:
+            say(session.summary)
+
+    def _scenario(self, scenario: Scenario, session: Session) -> dict[str, Any]:
+        assert self._plugin.observer is not None
+        self._coordinator.watch()
+        self._plugin.observer.reset()
+        loops: list[dict[str, Any]] = []
+        for phase in scenario.phases:
+            if phase.baseline:
+                loops = self._watched(session)
+            self._phase(scenario, phase, session)
+        return suite_metric(
+            scenario,
+            self._coordinator.store.merged(),
+            self._plugin.target,
+            event_loops=loops or self._watched(session),
+            start_skew_s=self._skews_s,
+        )
+
+    def _watched(self, session: Session) -> list[dict[str, Any]]:
+        """Take the monitors' findings over the scenario so far; the baseline, which blocks on purpose, comes later."""
+        session.health += self._plugin.health()
+        return self._plugin.event_loops()
+
+    # -- one phase -----------------------------------------------------------------------------------------------
+
+    def _phase(self, scenario: Scenario, phase: Phase, session: Session) -> None:
+        key = scenario.phase_key(phase)
+        timeout_s = self._timeout_s(phase)
+        self._aim(phase)
+        self._plugin.announce(key, gated=True, timeout_s=timeout_s)
+        classes = [self._runner.user_classes_by_name[name] for name in phase.users]
+        for user_class in classes:
+            user_class.fixed_count = phase.users[user_class.__name__]
+        self._runner.start(phase.user_count, max(phase.user_count, 1), user_classes=classes)
+        gathered = self._coordinator.wait_until(
+            lambda: self._coordinator.waiting(key) >= phase.user_count, GATHER_LIMIT_S
+        )
+        if not gathered:
+            waiting = self._coordinator.waiting(key)
+            session.problems.append(f"{key}: only {waiting} of {phase.user_count} users came to the start")
+        self._coordinator.release(key)
+        self._sustain(key, phase, session)
+        limit_s = timeout_s + FINISH_MARGIN_S
+        if not self._await_done(key, phase, session, limit_s):
+            left = self._coordinator.waiting(key) - self._coordinator.done(key)
+            session.problems.append(f"{key}: {left} users had not finished {limit_s:g} s later and were cut off")
+        self._runner.stop()
+        self._skews_s[key] = self._coordinator.start_skew_s()
+        self._tell(key, phase, final=True)
+
+    def _timeout_s(self, phase: Phase) -> float:
+        """Return when a request is given up: a blocking server makes the last of its queue wait for all the others."""
+        timeout_s = float(self._plugin.settings.chat.timeout)
+        return timeout_s * (10 if phase.baseline else 1)
+
+    def _aim(self, phase: Phase) -> None:
+        target = self._plugin.target
+        self._plugin.environment.host = target.baseline_host if phase.baseline else target.host
+
+    def _sustain(self, key: str, phase: Phase, session: Session) -> None:
+        deadline = time.monotonic() + phase.sustain_s
+        while (left_s := deadline - time.monotonic()) > 0 and self._coordinator.live:
+            gevent.sleep(min(PROGRESS_INTERVAL_S, left_s))
+            self._coordinator.check_members()
+            self._progress(key, phase, session)
+        if phase.sustain_s:
+            self._coordinator.finish(key)
+
+    def _await_done(self, key: str, phase: Phase, session: Session, limit_s: float) -> bool:
+        deadline = time.monotonic() + limit_s
+        coordinator = self._coordinator
+        while time.monotonic() < deadline:
+            if coordinator.wait_until(lambda: coordinator.done(key) >= coordinator.waiting(key), PROGRESS_INTERVAL_S):
+                return True
+            if not coordinator.live:
+                return False
+            self._progress(key, phase, session)
+        return False
+
+    # -- what people see -----------------------------------------------------------------------------------------
+
+    def _progress(self, key: str, phase: Phase, session: Session) -> None:
+        if sys.stdout.isatty():
+            self._tell(key, phase, final=False)
+        if time.monotonic() - self._checkpointed_s > CHECKPOINT_INTERVAL_S:
+            session.checkpoint(session.metrics)
+            self._checkpointed_s = time.monotonic()
+
+    def _tell(self, key: str, phase: Phase, *, final: bool) -> None:
+        measured = self._coordinator.store.merged().get(key) or PhaseResult(key)
+        p95_us = measured.ok.quantile(0.95)
+        p95 = "" if p95_us is None else f"  p95 {p95_us / 1e3:.1f} ms"
+        line = (
+            f"      {phase.name:<12}{phase.user_count:>5} users  {measured.ok_count:>6} ok"
+            f"  {measured.failed_count:>4} failed  {measured.total_time_s or 0:>6.2f} s{p95}"
+        )
+        sys.stdout.write(f"\r{line}\x1b[K" if sys.stdout.isatty() else line)
+        sys.stdout.write("\n" if final else "")
+        sys.stdout.flush()
