@@ -51,12 +51,16 @@ class Evidence:
 def shares(evidence: Evidence) -> dict[str, float]:
     """Seconds of the stall by cause; they add up to its length unless the others overlap."""
     length = evidence.length_s
-    machine = min(length, evidence.run_delay_s + evidence.steal_s)
+    machine = evidence.run_delay_s + evidence.steal_s
     gc = min(length, evidence.gc_s)
     off_cpu = max(0.0, length - evidence.cpu_s - evidence.run_delay_s)
     share = evidence.gil_share
     gil = min(off_cpu, evidence.witness_s) if share is None else off_cpu * share
     gil = max(0.0, gil - evidence.gc_elsewhere_s)
+    # The loop hands the GIL to the watchdog, and waits until the machine lets the watchdog run.
+    handed_over = min(gil, evidence.witness_delay_s)
+    gil -= handed_over
+    machine = min(length, machine + handed_over)
     return {"loop": max(0.0, length - machine - gc - gil), "gil": gil, "gc": gc, "machine": machine}
 
 
@@ -68,5 +72,6 @@ def cause_of(evidence: Evidence) -> str:
         if evidence.callback_s >= evidence.limit_s:
             return "loop"
         starved = evidence.samples == 0 and evidence.witness_delay_s + evidence.witness_s >= evidence.length_s / 2
-        return "machine" if evidence.idle or starved else QUEUE
+        worked = evidence.cpu_s >= evidence.length_s / 2
+        return "machine" if (evidence.idle or starved) and not worked else QUEUE
     return max(parts, key=lambda cause: parts[cause])

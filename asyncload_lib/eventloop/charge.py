@@ -61,24 +61,22 @@ def _evidence(stall: Stall, pauses: list[GcPause], loop_ident: int, limit_s: flo
 def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | None]:
     """Seconds that one callback ran inside the stall, and its samples.
 
-    It reaches to the stall's edges or to the next sample without a callback, and half way to a sample of another one.
+    A callback seen alone reaches to the stall's edges. Where others were seen too, it reaches half way to them, and
+    half way to the edges.
     """
     late, best, longest = stall.late, None, 0.0
-    for index, segment in enumerate(stall.segments):
-        if not segment.held:
-            continue
-        first, last = segment.samples[0].since_ns, segment.samples[-1].at_ns
-        length = (last - first) / NS
-        if length >= PROOF_SHARE * limit_s:
-            head, tail = first - (late.now_ns - late.length_ns), late.now_ns - last
-            if index and stall.segments[index - 1].held:
-                head = (first - stall.segments[index - 1].samples[-1].at_ns) // 2
-            if index + 1 < len(stall.segments) and stall.segments[index + 1].held:
-                tail = (stall.segments[index + 1].samples[0].since_ns - last) // 2
-            length += (max(0, head) + max(0, tail)) / NS
-        if length > longest or best is None:
-            best, longest = segment, length
-    return min(longest, late.length_ns / NS), best
+    start = late.now_ns - late.length_ns
+    callbacks = [segment for segment in stall.segments if segment.held]
+    for index, segment in enumerate(callbacks):
+        seen = segment.seen_ns
+        if seen >= PROOF_SHARE * limit_s * NS:
+            before = callbacks[index - 1].samples[-1].at_ns if index else start
+            after = callbacks[index + 1].samples[0].since_ns if index + 1 < len(callbacks) else late.now_ns
+            unseen = max(0, segment.samples[0].since_ns - before) + max(0, after - segment.samples[-1].at_ns)
+            seen += unseen if len(callbacks) == 1 else unseen // 2
+        if seen > longest or best is None:
+            best, longest = segment, seen
+    return min(longest, late.length_ns) / NS, best
 
 
 def _culprit(segment: Segment) -> tuple[Place | None, str]:

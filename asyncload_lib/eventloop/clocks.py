@@ -33,6 +33,7 @@ class ThreadMeter:
     def __init__(self) -> None:
         self.ident: int = native("_thread", "get_ident")()
         self.tid: int = native("_thread", "get_native_id")()
+        self._clock = time.pthread_getcpuclockid(self.ident) if hasattr(time, "pthread_getcpuclockid") else None
         self._schedstat: int | None = None
         self._syscall: int | None = None
         self._futex = FUTEX_SYSCALL.get(os.uname().machine) if hasattr(os, "uname") else None
@@ -41,6 +42,13 @@ class ThreadMeter:
             self._pread, self._runtime = calls
             self._schedstat = _open(f"/proc/self/task/{self.tid}/schedstat")
             self._syscall = _open(f"/proc/self/task/{self.tid}/syscall") if self._futex else None
+
+    def cpu_ns(self) -> int:
+        """CPU time of this thread; 0 where the system has no such clock, or the thread has ended."""
+        try:
+            return 0 if self._clock is None else time.clock_gettime_ns(self._clock)
+        except OSError:
+            return 0
 
     def run_delay_ns(self) -> int:
         """Total time this thread was runnable and had no CPU."""

@@ -11,7 +11,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any, Self
 
 from .charge import charge
@@ -78,12 +78,12 @@ class _Monitor:
         overdue = self._pulse.beat_ns + 2 * self._period_ns
         return late + max(0, end_ns - max(start_ns, overdue)) if self._running else late
 
-    def _begin(self) -> None:
+    def _begin(self, base: CodeType | None = None) -> None:
         if self._running:
             raise RuntimeError(f"the monitor {self.name!r} is running already")
         self._meter = ThreadMeter()
         now = time.perf_counter_ns()
-        self._pulse = Pulse(now)
+        self._pulse = Pulse(now, base)
         self._findings = Findings(now, self._limit_s, self._period_s)
         self._ended_ns = None
         self._cpu_ns, self._delay_ns = time.thread_time_ns(), self._meter.run_delay_ns()
@@ -149,12 +149,15 @@ class LoopMonitor(_Monitor):
         super().__init__(name, limit_s, period_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._based = False
 
     def start(self) -> None:
         """Start the heartbeat on the running loop and the watchdog beside it."""
         self._loop = asyncio.get_running_loop()
-        self._begin()
-        self._pulse.resting = True  # until the first beat has found the frame that runs the loop
+        self._based = False
+        task = asyncio.current_task(self._loop)
+        outermost = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
+        self._begin(loop_base(sys._getframe(1), outermost))
         self._timer = self._loop.call_later(self._period_s, self._beat)
 
     def stop(self) -> None:
@@ -176,9 +179,9 @@ class LoopMonitor(_Monitor):
     def _beat(self) -> None:
         if self._timer is None or self._loop is None:
             return
-        if self._pulse.base is None:
-            self._pulse.base = loop_base(sys._getframe(1))
-            self._pulse.resting = False
+        if not self._based:
+            self._based = True
+            self._pulse.base = loop_base(sys._getframe(1))  # certain here: the loop called this itself
         self._measure()
         self._timer = self._loop.call_later(self._period_s, self._beat)
 
@@ -211,7 +214,8 @@ class HubMonitor(_Monitor):
 
     def start(self) -> None:
         """Start the heartbeat greenlet and the watchdog."""
-        self._begin()
+        hub = sys.modules.get("gevent.hub")  # a hub that waits for events is idle, not in a callback
+        self._begin(hub.Hub.run.__code__ if hub is not None else None)
         self._spawn(self._run)
 
     def stop(self) -> None:

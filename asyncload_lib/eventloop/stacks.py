@@ -41,7 +41,7 @@ class Place:
 def callback_frames(innermost: FrameType | None, base: CodeType | None) -> list[FrameType]:
     """The frames of the running callback, outermost first; empty when the loop runs none.
 
-    `base`: code of the frame that runs the loop, see `loop_base`. Without one (a greenlet) the whole stack counts.
+    `base`: code of the frame that runs the loop, see `loop_base`. Without one (a hub of greenlets) all frames count.
     """
     frames: list[FrameType] = []
     frame = innermost
@@ -56,11 +56,20 @@ def callback_frames(innermost: FrameType | None, base: CodeType | None) -> list[
     return frames
 
 
-def loop_base(frame: FrameType | None) -> CodeType | None:
-    """Code of the frame that runs the loop, found from inside a callback (`frame` called the callback)."""
-    while frame is not None and frame.f_code in (_HANDLE_RUN, _RUN_ONCE):
-        frame = frame.f_back
-    return frame.f_code if frame is not None else None
+def loop_base(frame: FrameType | None, outermost: FrameType | None = None) -> CodeType | None:
+    """Code of the frame that runs the loop, found from inside a callback.
+
+    `frame` called in from the callback; `outermost` is the frame of the running task's coroutine, if there is one.
+    """
+    inside, walk = frame, frame
+    while walk is not None and walk.f_code is not _HANDLE_RUN:
+        if walk is outermost:
+            inside = walk.f_back
+        walk = walk.f_back
+    base = inside if walk is None else walk
+    while base is not None and base.f_code in (_HANDLE_RUN, _RUN_ONCE):
+        base = base.f_back
+    return base.f_code if base is not None else None
 
 
 def positions(frames: list[FrameType]) -> tuple[Position, ...]:

@@ -22,6 +22,7 @@ __all__ = ["Late", "Pulse", "Sample", "Segment", "Stall", "Watchdog"]
 
 MS = 1_000_000
 CLOSE_WATCH_NS = MS
+START_S = 1.0
 BASELINE_NS = 50 * MS
 HURRY_S = 0.0005
 MAX_OTHER_THREADS = 16
@@ -49,8 +50,6 @@ class Pulse:
 
     beat_ns: int
     base: CodeType | None = None
-    resting: bool = False
-    """No stack is taken: it is not known yet where the loop begins in it."""
     late: deque[Late] = field(default_factory=deque)
     discard: list[list[FrameType]] = field(default_factory=list)
     """Frames that the watchdog held. Only the loop's thread lets them go: their locals may have finalizers."""
@@ -58,10 +57,15 @@ class Pulse:
 
 @dataclass(slots=True)
 class Sample:
-    """One look at the loop's thread. `since_ns`: from when on the same call is known to have been running."""
+    """One look at the loop's thread.
+
+    since_ns      from when on one C call is known to have been running; `at_ns` if that is not known
+    run_delay_ns  how long the loop's thread has waited for a CPU so far, in its whole life
+    """
 
     at_ns: int
     since_ns: int
+    run_delay_ns: int
     stack: tuple[Position, ...]
     waits_for_gil: bool | None
     others: dict[int, tuple[Position, ...]]
@@ -75,6 +79,12 @@ class Segment:
     task: str | None
     samples: list[Sample]
     depth: int
+
+    @property
+    def seen_ns(self) -> int:
+        """How long the callback was seen to run, from the first sample to the last, without waits for a CPU."""
+        first, last = self.samples[0], self.samples[-1]
+        return last.at_ns - first.since_ns - (last.run_delay_ns - first.run_delay_ns)
 
 
 @dataclass(slots=True)
@@ -110,6 +120,8 @@ class Watchdog:
         self._on_stall = on_stall
         self._bell = native("_thread", "allocate_lock")()
         self._bell.acquire()
+        self._awake = native("_thread", "allocate_lock")()
+        self._awake.acquire()
         self._ended = False
         self._segments: list[Segment] = []
         self._waits: deque[tuple[int, int, int]] = deque(maxlen=256)
@@ -120,8 +132,9 @@ class Watchdog:
         self._switch_s: float | None = None
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Begin to watch; returns when the thread does, some 0.1 ms later."""
         start_native_thread(self._run)
+        self._awake.acquire(True, START_S)
 
     def ring(self) -> None:
         """Wake the watchdog now: a late beat is there to be settled."""
@@ -139,9 +152,10 @@ class Watchdog:
         me = ThreadMeter()
         self._ident = me.ident
         delay = me.run_delay_ns()
+        self._awake.release()
         try:
             while not self._ended:
-                asked = time.perf_counter_ns()
+                asked, cpu = time.perf_counter_ns(), self._meter.cpu_ns()
                 pause = self._pause_ns(asked)
                 rung = self._bell.acquire(True, pause / 1e9)
                 now = time.perf_counter_ns()
@@ -149,7 +163,10 @@ class Watchdog:
                 gil_wait = 0 if rung else max(0, now - asked - pause - (delay - before))
                 if now - asked - pause > MS // 2:
                     self._waits.append((now, gil_wait, delay - before))
-                self._look(now, gil_wait)
+                # Waited for the GIL longer than the switch interval while the loop's thread was on a CPU: from then on
+                # it reached no bytecode boundary, so it was inside one C call.
+                off_cpu = max(0, now - asked - (self._meter.cpu_ns() - cpu))
+                self._look(now, max(0, gil_wait - self._switch_ns() - off_cpu))
         finally:
             self._hurry(False)
             me.close()
@@ -161,7 +178,7 @@ class Watchdog:
             return max(-overdue, CLOSE_WATCH_NS)
         return max(CLOSE_WATCH_NS, min(overdue // 20, 50 * MS))
 
-    def _look(self, now: int, gil_wait: int) -> None:
+    def _look(self, now: int, proven: int) -> None:
         pulse = self._pulse
         while pulse.late:
             # Peek, settle, then pop: whoever waits for the deque to be empty must find the stall counted.
@@ -169,10 +186,10 @@ class Watchdog:
             self._on_stall(stall)
             pulse.late.popleft()
             self._let_go(stall.segments)
-        overdue = now - pulse.beat_ns >= self._patience_ns and not pulse.resting
+        overdue = now - pulse.beat_ns >= self._patience_ns
         self._hurry(overdue)
         if overdue:
-            self._sample(now, gil_wait)
+            self._sample(now, proven)
         elif self._segments:
             self._let_go(self._segments)
             self._segments = []
@@ -194,7 +211,10 @@ class Watchdog:
                 sys.setswitchinterval(self._switch_s)
             self._switch_s = None
 
-    def _sample(self, now: int, gil_wait: int) -> None:
+    def _switch_ns(self) -> int:
+        return int((self._switch_s or sys.getswitchinterval()) * 1e9)
+
+    def _sample(self, now: int, proven: int) -> None:
         waits = self._meter.waits_for_gil()
         current = sys._current_frames()
         frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
@@ -203,10 +223,7 @@ class Watchdog:
         if waits is not False:
             chosen = list(current.items())[:MAX_OTHER_THREADS]
             others = {ident: positions(callback_frames(frame, None)) for ident, frame in chosen}
-        # Waited longer than the switch interval: from then on whoever held the GIL reached no bytecode boundary.
-        switch = int((self._switch_s or sys.getswitchinterval()) * 1e9)
-        since = now - gil_wait + switch if gil_wait > switch else now
-        sample = Sample(now, since, positions(frames), waits, others)
+        sample = Sample(now, now - proven, self._meter.run_delay_ns(), positions(frames), waits, others)
         last = self._segments[-1] if self._segments else None
         if last is not None and frames and last.held and last.held[0] is frames[0]:
             common = 0

@@ -225,8 +225,8 @@ def disagreement(inside: dict[str, Any], outside: dict[str, Any]) -> str | None:
     if outside["blocked"] and told > felt + blind_s:
         return (
             f"The witnesses disagree: from outside a stall of {told * 1e3:.0f} ms was seen, the loop itself was never"
-            f" late by more than {felt * 1e3:.0f} ms. The time went by outside the loop: network, accept queue, a proxy,"
-            " or another worker that the probe did not read."
+            f" late by more than {felt * 1e3:.0f} ms. The time went by outside the loop: network, accept queue,"
+            " proxy, or another worker that the probe did not read."
         )
     if inside["blocked"] and not outside["blocked"] and seen > blind_s:
         return (
