@@ -65,8 +65,12 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._failed = message["status"] >= 400
             MutableHeaders(scope=message)[REQUEST_ID] = self._request_id
+            # The server does not tell a sender that the client has gone: it has to be asked. Here, not before the last
+            # byte, where the question would part headers and body; a stream listens all the time.
+            if await Request(self._scope, self._receive).is_disconnected():
+                self.client_gone = True
         elif not message.get("more_body", False):
-            self.settle(await self._outcome())
+            self.settle(self._outcome())
         await self._send(message)
 
     def settle(self, outcome: str) -> None:
@@ -74,8 +78,7 @@ class _Exchange:
             self._ledger.settle(self._entry, outcome)
             self._entry = None
 
-    async def _outcome(self) -> str:
-        # The server does not tell a sender that the client has gone; it has to be asked.
-        if self.client_gone or await Request(self._scope, self._receive).is_disconnected():
+    def _outcome(self) -> str:
+        if self.client_gone:
             return "disconnected"
         return "failed" if self._failed or self._state.get("failed") else "answered"

@@ -16,6 +16,7 @@ from asyncload_lib.demo.answers import Pace, Question, answer_body, answer_event
 from asyncload_lib.demo.backends import AsyncBackend, Backend, BlockingBackend
 from asyncload_lib.demo.faults import parse_fault
 from asyncload_lib.demo.ledger import Ledger
+from asyncload_lib.eventloop.asgi import LoopProbe
 
 __all__ = ["BackendOptions", "create_app"]
 
@@ -53,6 +54,7 @@ def create_app(options: BackendOptions) -> FastAPI:
 
     app = FastAPI(title="asyncload demo", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(LedgerMiddleware, ledger=Ledger(directory / f"ledger-{options.role}"))
+    app.add_middleware(LoopProbe, token=options.probe_token, path="/asyncload/loop")
     app.add_exception_handler(RedisError, _redis_is_down)
     _add_routes(app, backend, options)
     return app

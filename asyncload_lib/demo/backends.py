@@ -13,6 +13,9 @@ from typing import Any, Protocol
 from redis import Redis
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 __all__ = ["HISTORY_LENGTH", "HISTORY_TTL_S", "AsyncBackend", "Backend", "BlockingBackend"]
 
@@ -20,6 +23,8 @@ HISTORY_LENGTH = 20
 HISTORY_TTL_S = 600
 _TRANSCRIPT_BYTES = 64 << 20
 _POOL_SIZE = 100
+_WARM_CONNECTIONS = 50  # opened before the first request, so that no burst pays for them
+_RETRIES = 1  # the default waits for seconds before it says that Redis is gone
 # RESP2 and no driver information: a new connection costs no round trip before its first command.
 _CONNECTION: dict[str, Any] = {"protocol": 2, "driver_info": None, "socket_timeout": 10, "socket_connect_timeout": 5}
 
@@ -51,12 +56,15 @@ class AsyncBackend:
     """Every wait is awaited: pooled `redis.asyncio`, `asyncio.sleep`, the file in a thread."""
 
     def __init__(self, redis_url: str, transcript: Path) -> None:
-        pool = BlockingConnectionPool.from_url(redis_url, max_connections=_POOL_SIZE, timeout=10, **_CONNECTION)
+        retry = AsyncRetry(NoBackoff(), _RETRIES)
+        pool = BlockingConnectionPool.from_url(
+            redis_url, max_connections=_POOL_SIZE, timeout=10, retry=retry, **_CONNECTION
+        )
         self._redis: AsyncRedis = AsyncRedis(connection_pool=pool)
         self._transcript = transcript
 
     async def open(self) -> None:
-        await self.ping()
+        await asyncio.gather(*(self.ping() for _ in range(_WARM_CONNECTIONS)))
         await asyncio.to_thread(self._transcript.touch)
 
     async def ping(self) -> None:
@@ -82,7 +90,7 @@ class BlockingBackend:
     """The same, and nothing is ever awaited: sync `redis`, `time.sleep`, `open().write()` on the loop's own thread."""
 
     def __init__(self, redis_url: str, transcript: Path) -> None:
-        self._redis = Redis.from_url(redis_url, **_CONNECTION)
+        self._redis = Redis.from_url(redis_url, retry=Retry(NoBackoff(), _RETRIES), **_CONNECTION)
         self._transcript = transcript
 
     async def open(self) -> None:

@@ -34,7 +34,7 @@ class Children:
     """Context manager: makes the directory, ends all children and removes the directory at exit."""
 
     def __init__(self) -> None:
-        self.directory = Path(tempfile.gettempdir(), f"asyncload-demo-{secrets.token_hex(8)}")
+        self.directory = Path(tempfile.gettempdir(), f"asyncload-demo-{secrets.token_hex(6)}")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._set_death_signal = _death_signal_setter()
         reading, self._held = os.pipe()
@@ -45,6 +45,7 @@ class Children:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
+                env={"PATH": os.defpath},
                 start_new_session=True,
             )
             self.directory.mkdir(mode=0o700)
@@ -83,7 +84,7 @@ class Children:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,
-                env=os.environ | {"PYTHONPATH": path},
+                env=os.environ | {"PYTHONPATH": path, "TMPDIR": str(self.directory)},
                 start_new_session=True,
                 pass_fds=[self._held, *(sock.fileno() for sock in sockets)],
                 preexec_fn=self._set_death_signal,  # safe: no thread is running yet
@@ -94,12 +95,13 @@ class Children:
         return [role for role, process in self._processes.items() if process.poll() is not None]
 
     def describe_death(self, role: str) -> str:
-        """Return one line: role, process, how it ended, and the last line of its log."""
+        """Return one line: role, process, how it ended, and the last line of its log when it ended by itself."""
         process = self._processes[role]
-        code = process.returncode
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        who, code = f"{role} (process {process.pid})", process.returncode
+        if code < 0:
+            return f"{who} was ended by {signal.Signals(-code).name}"
         log = (self.directory / f"{role}.log").read_text(errors="replace").strip().splitlines()
-        return f"{role} (process {process.pid}) {how}" + (f": {log[-1].strip()}" if log else "")
+        return f"{who} ended with exit code {code}" + (f": {log[-1].strip()}" if log else "")
 
     def check(self) -> None:
         """Raise TargetError when a child has ended."""

@@ -56,10 +56,12 @@ def is_answering(port: int) -> bool:
 
 def command_counts(port: int, reset: bool = False) -> dict[str, int] | None:
     """Return how often Redis executed each command since its start or the last reset; None when it is gone."""
-    from redis import Redis, RedisError  # 0.1 s, not needed to start
+    from redis import Redis, RedisError  # imported when asked: 0.1 s that the start does not need
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
     try:
-        with Redis(port=port, protocol=2, socket_timeout=5) as client:
+        with Redis(port=port, protocol=2, socket_timeout=5, retry=Retry(NoBackoff(), 0)) as client:
             counts = {name.removeprefix("cmdstat_"): row["calls"] for name, row in client.info("commandstats").items()}
             if reset:
                 client.config_resetstat()

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,11 @@ def stack(shared_stack: DemoStack) -> DemoStack:
 @pytest.fixture(params=["async", "blocking"])
 def host(request: pytest.FixtureRequest, stack: DemoStack) -> str:
     return stack.host if request.param == "async" else stack.blocking_host
+
+
+@pytest.fixture
+def private_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory that temporary files go to, so that what is left of them can be seen."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return tmp_path

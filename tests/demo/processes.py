@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def is_gone(pid: int) -> bool:
     """Say whether a process has ended; a zombie that nobody has collected yet has."""

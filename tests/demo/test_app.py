@@ -78,24 +78,40 @@ def test_unknown_paths_and_methods_are_refused(stack: DemoStack) -> None:
 
 
 def test_a_waiting_async_backend_answers_others_and_a_blocking_one_does_not(stack: DemoStack) -> None:
-    assert _first_to_finish(stack.host) == "health"
-    assert _first_to_finish(stack.blocking_host) == "chat"
+    took_s, chat_is_done = _health_during_a_slow_chat(stack.host)
+    assert not chat_is_done
+    took_s, _ = _health_during_a_slow_chat(stack.blocking_host)
+    assert took_s >= 0.2
 
 
-def _first_to_finish(host: str) -> str:
-    """Ask for a slow answer, then for a quick one on a second connection; return which of them comes first."""
+def _health_during_a_slow_chat(host: str) -> tuple[float, bool]:
+    """Ask for an answer of 0.5 s, then for a quick one; return how long that took, and whether the slow one is done."""
     address = (urlsplit(host).hostname, urlsplit(host).port)
     slow, quick = socket.create_connection(address), socket.create_connection(address)
     body = json.dumps({"message": "slow"}).encode()
-    head = b"POST /api/chat?fault=delay:0.3 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /api/chat?fault=delay:0.5 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with slow, quick:
         slow.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         time.sleep(0.1)  # until the slow one is being worked on
+        began = time.perf_counter()
         quick.sendall(b"GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n")
         quick.settimeout(10)
         quick.recv(4096)
+        took_s = time.perf_counter() - began
         slow.setblocking(False)
         try:
-            return "chat" if slow.recv(4096) else "closed"
+            return took_s, bool(slow.recv(4096))
         except BlockingIOError:
-            return "health"
+            return took_s, False
+
+
+def test_the_probe_names_what_blocks_the_loop(stack: DemoStack) -> None:
+    token = {"X-Asyncload-Token": stack.probe_token}
+    blocking_calls = {"/api/chat?fault=block:0.2": stack.host, "/api/chat": stack.blocking_host}
+    for path, host in blocking_calls.items():
+        assert ask("POST", f"{host}/asyncload/loop/reset", headers=token)[0] == 200
+        assert ask("POST", host + path, {"message": "x"})[0] == 200
+        report = json.loads(ask("GET", f"{host}/asyncload/loop", headers=token)[1])
+        assert report["blocked"], path
+        assert "asyncload_lib/demo/" in report["culprits"][0]["file"], path
+    assert ask("GET", f"{stack.host}/asyncload/loop")[0] == 401

@@ -1,0 +1,122 @@
+"""Nothing of the demo stays behind, whoever is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from asyncload_lib.demo.stack import DemoStack
+from tests.demo.processes import ROOT, still_there, wait_until
+from tests.demo.web import ask
+
+CALLER = """
+import json, os, signal, sys, time
+from asyncload_lib.demo.stack import DemoStack
+with DemoStack() as stack:
+    fork = os.fork() if "fork" in sys.argv else None
+    if fork == 0:
+        os.closerange(0, 3)
+        time.sleep(60)
+        os._exit(0)
+    print(json.dumps(stack.pids | {"fork": fork}), flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        stack.reset_ledger()
+        print("report written", stack.ledger()["chat"]["received"], flush=True)
+"""
+
+
+@contextmanager
+def _caller(*arguments: str) -> Iterator[tuple["subprocess.Popen[bytes]", dict[str, int | None]]]:
+    """Run a process that has a demo; yield it and the demo's processes."""
+    command = [sys.executable, "-c", CALLER, *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True) as caller:
+        try:
+            assert caller.stdout is not None
+            yield caller, json.loads(caller.stdout.readline())
+        finally:
+            caller.kill()
+
+
+def _everything_is_gone(pids: Mapping[str, int | None], tmp: Path) -> bool:
+    return wait_until(lambda: not still_there(filter(None, pids.values())) and not list(tmp.iterdir()))
+
+
+def test_nothing_stays_when_the_supervisor_is_killed(private_tmp: Path) -> None:
+    with DemoStack() as stack:
+        os.kill(stack.pids["supervisor"], signal.SIGKILL)
+        assert _everything_is_gone(stack.pids, private_tmp)
+        assert wait_until(lambda: "code -9" in str(stack.failure()))
+
+
+def test_nothing_stays_when_the_caller_is_killed(private_tmp: Path) -> None:
+    with _caller() as (caller, pids):
+        caller.kill()
+        assert _everything_is_gone(pids, private_tmp)
+
+
+def test_nothing_stays_when_the_caller_is_killed_and_its_fork_holds_the_lifeline(private_tmp: Path) -> None:
+    with _caller("fork") as (caller, pids):
+        fork = pids.pop("fork")
+        assert fork is not None
+        try:
+            caller.kill()
+            assert _everything_is_gone(pids, private_tmp)
+        finally:
+            os.kill(fork, signal.SIGKILL)
+
+
+def test_ctrl_c_reaches_the_caller_alone_which_still_has_its_target(private_tmp: Path) -> None:
+    with _caller() as (caller, pids):
+        os.killpg(caller.pid, signal.SIGINT)
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == b"report written 0\n"
+        assert caller.wait(10) == 0
+        assert _everything_is_gone(pids, private_tmp)
+
+
+@pytest.mark.parametrize("role", ["backend", "redis"])
+def test_a_killed_child_ends_the_rest_and_is_named(role: str, private_tmp: Path) -> None:
+    with DemoStack() as stack:
+        os.kill(stack.pids[role], signal.SIGKILL)
+        assert _everything_is_gone(stack.pids, private_tmp)
+        assert wait_until(lambda: stack.failure() is not None)
+        assert stack.failure() == f"asyncload demo: {role} (process {stack.pids[role]}) was ended by SIGKILL"
+
+
+def test_keep_going_keeps_the_rest_and_the_ledger_of_the_dead(private_tmp: Path) -> None:
+    with DemoStack(keep_going=True, model_time_s=0.01) as stack:
+        ask("POST", f"{stack.host}/api/chat", {"message": "x"}, {"X-Request-ID": "before"})
+        os.kill(stack.pids["backend"], signal.SIGKILL)
+        assert wait_until(lambda: still_there([stack.pids["backend"]]) == [])
+        with pytest.raises(ConnectionError):
+            ask("GET", f"{stack.host}/api/health")
+        assert ask("POST", f"{stack.blocking_host}/api/chat", {"message": "x"})[0] == 200
+        assert stack.ledger_ids()["ids"]["backend"] == {"before": "answered"}
+        os.kill(stack.pids["redis"], signal.SIGKILL)
+        assert wait_until(lambda: stack.ledger()["redis"]["commands"] is None)
+        assert ask("POST", f"{stack.blocking_host}/api/chat", {"message": "x"})[0] == 503
+        assert stack.ledger()["backends"]["blocking"] | {"by_path": {}} == {
+            "received": 2,
+            "answered": 1,
+            "failed": 1,
+            "disconnected": 0,
+            "duplicates": 0,
+            "in_flight": 0,
+            "by_path": {},
+        }
+        assert stack.failure() is None
+    assert _everything_is_gone(stack.pids, private_tmp)
+
+
+def test_a_child_that_ignores_the_signal_is_killed(private_tmp: Path) -> None:
+    with DemoStack() as stack:
+        os.kill(stack.pids["vms"], signal.SIGSTOP)
+    assert _everything_is_gone(stack.pids, private_tmp)

