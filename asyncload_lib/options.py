@@ -168,9 +168,9 @@ class Generator:
     """Limits of the load generator itself; beyond them the run is invalid."""
 
     max_cpu: float = row(percentage(1, 100), 90, "CPU of one generator process")
-    max_loop_lag: float = row(duration(0.001, 60), "50ms", "p99 lag of the loop that runs the users")
-    max_hub_lag: float = row(duration(0.001, 60), "250ms", "p99 lag of Locust's own loop")
-    max_send_delay: float = row(duration(0.001, 60), "100ms", "p99 delay between intended and real start")
+    max_loop_lag: float = row(duration(0.001, 60), "100ms", "p99 lag of the loop that runs the users")
+    max_hub_lag: float = row(duration(0.001, 60), "500ms", "p99 lag of Locust's own loop")
+    max_send_delay: float = row(duration(0.001, 60), "200ms", "p99 delay between intended and real start")
 
 
 @dataclass(frozen=True, slots=True)

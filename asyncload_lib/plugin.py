@@ -82,6 +82,8 @@ class Plugin:
             self._note_signals()
             if self._needs_demo():
                 self._demo_start = gevent.spawn(self._start_demo)
+                if self.environment.parsed_options.headless:  # otherwise its start would eat into --run-time
+                    self.await_target()
         if isinstance(runner, (LocalRunner, WorkerRunner)):
             self.participant = Participant(self.environment, self.settings, self.target)
             self.environment.events.spawning_complete.add_listener(lambda **_: self.participant.ramped_up())
