@@ -80,12 +80,13 @@ def unpack(data: bytes, size: int) -> Integers:
     """Return the counts that `pack` was given, `size` places; raises ValueError on anything else."""
     try:
         inflater = zlib.decompressobj()
+        # One byte beyond what can be right: more is odd, and never inflated.
         raw = np.frombuffer(inflater.decompress(data, size * _WIRE_BYTES + 1), dtype=np.uint8)
     except (zlib.error, TypeError) as error:
         raise ValueError(f"packed counts cannot be read: {error}") from error
     used, odd = divmod(len(raw), _WIRE_BYTES)
-    if odd or used > size or not inflater.eof:
-        raise ValueError(f"packed counts have {len(raw)} bytes, not up to {size} buckets of {_WIRE_BYTES}")
+    if odd or not inflater.eof:
+        raise ValueError(f"packed counts are cut off or exceed {size} buckets")
     places = raw[: used * 4].reshape(4, -1).T.copy().view("<u4").ravel().astype(np.int64).cumsum()
     sizes = raw[used * 4 :].reshape(8, -1).T.copy().view("<i8").ravel()
     if used and (places[-1] >= size or (np.diff(places) <= 0).any() or (sizes <= 0).any()):

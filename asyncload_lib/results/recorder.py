@@ -71,12 +71,14 @@ class Recorder:
         self._ended = True
 
     def tick(self, now_ns: int | None = None) -> None:
-        """Say when (perf_counter_ns) the answers that are added next came; call it once before each batch."""
+        """Say when (perf_counter_ns) the answers that are added next came; call it before each batch or answer."""
         now_ns = self._clock_ns() if now_ns is None else now_ns
         if now_ns >= self._next_second_ns:
             self.fold()
             start_ns = self._start_ns()
             self._next_second_ns = now_ns + _NS - (now_ns - start_ns) % _NS
+        elif self._moment_ns is not None and now_ns < self._moment_ns:
+            return  # the phase ends with the newest answer, not with the one that is told last
         self._moment_ns = now_ns
 
     # Samples

@@ -149,6 +149,7 @@ def test_wire_is_compact() -> None:
         {"bits": 5},
         {"counts": b"no zlib"},
         {"counts": "text"},
+        {"counts": pack(np.ones(5, dtype=np.int64))[:-4]},
         {"counts": pack(np.ones(FINE.size + 1, dtype=np.int64))},
         {"sum_ns": 5},
         {"sum_ns": None},

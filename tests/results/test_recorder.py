@@ -118,13 +118,15 @@ def test_phase_time_runs_from_the_intended_start_to_the_last_answer() -> None:
     recorder.add("GET", "/", 1.0, None)
     recorder.tick(start + 5 * SECOND // 2)
     recorder.add("GET", "/", 1.0, None)
+    recorder.tick(start + 9 * SECOND // 4)
+    recorder.add("GET", "/", 1.0, None)
     recorder.end()
     clock.ns += 60 * SECOND
     assert only_phase(recorder).total_time_s == 2.5
     recorder.tick(start + 9 * SECOND)
     recorder.add("GET", "/", 1.0, None)
     phase = only_phase(recorder)
-    assert (phase.ok_count, phase.total_time_s) == (3, 2.5)
+    assert (phase.ok_count, phase.total_time_s) == (4, 2.5)
 
 
 def test_phase_without_an_answer_has_no_time() -> None:
@@ -163,15 +165,18 @@ def test_phases_keep_their_samples_apart_and_can_be_resumed() -> None:
     recorder.add("REDIS", "get", 1.0, None)
     recorder.begin("redis/burst", 100)
     recorder.add("REDIS", "get", 2.0, None)
-    recorder.snapshot()
+    recorder.snapshot()  # what has ended is encoded once, and must be encoded again after it went on
     recorder.begin("redis/few", 5)
     recorder.add("REDIS", "get", 3.0, None)
     phases = recorder.results()
     assert {name: phase.ok_count for name, phase in phases.items()} == {"redis/few": 2, "redis/burst": 1}
     assert phases["redis/few"].ok.max_us == 3_000.0
+    recorder.begin("redis/baseline")
     store = Store("run-1")
-    assert store.accept("w", recorder.snapshot())
-    assert {name: phase.ok_count for name, phase in store.merged().items()} == {"redis/few": 2, "redis/burst": 1}
+    for _ in range(2):
+        assert store.accept("w", recorder.snapshot())
+        reported = {name: phase.ok_count for name, phase in store.merged().items()}
+        assert reported == {"redis/few": 2, "redis/burst": 1, "redis/baseline": 0}
 
 
 def test_a_metric_of_a_request_is_not_a_request() -> None:
@@ -275,11 +280,11 @@ def test_memory_does_not_grow_with_requests() -> None:
     try:
         recorder, clock = recorder_at()
         recorder.begin("run")
-        early = load(0, 100_000)
-        late = load(100_000, 400_000)
+        early = load(0, 30_000)
+        late = load(30_000, 150_000)
     finally:
         tracemalloc.stop()
-    assert late - early < 1_000_000
+    assert late - early < 500_000
 
 
 def test_buffers_are_bounded_without_ticks_and_snapshots() -> None:
@@ -288,11 +293,11 @@ def test_buffers_are_bounded_without_ticks_and_snapshots() -> None:
     try:
         recorder.add("GET", "/", 1.0, None)
         before = tracemalloc.get_traced_memory()[0]
-        for _ in range(300_000):
+        for _ in range(100_000):
             recorder.add("GET", "/", 1.0, None)
             recorder.add_metric("lag", 1.0)
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert grown < 1_000_000
-    assert only_phase(recorder).ok_count == 300_001
+    assert grown < 700_000  # unbounded, 1.6 MB
+    assert only_phase(recorder).ok_count == 100_001
