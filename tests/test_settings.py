@@ -190,7 +190,7 @@ REFUSED = [
     ("vms = [{url = 'http://a'}]", ["vms", "machine 1", "name is missing"]),
     ("vms = [{name = 'A', url = 'http://a', port = 1}]", ["vms", "machine 1", "'port'"]),
     ("vms = [{name = 'A', url = 'http://a', kind = 'redis'}]", ["vms", "machine 1", "url", "redis://"]),
-    ("loop.limit = '2ms'", ["loop.period", "loop.limit", "0.002"]),
+    ("loop = {limit = '2ms', period = '3ms'}", ["loop.period", "loop.limit", "0.002", "0.003"]),
     ("chat = {users = 5, few_users = 6}", ["chat.few_users", "6", "5"]),
     ("files.operations = 100000", ["files.operations", "files.max_bytes"]),
     ("seed = 0x" + "f" * 5000, ["seed", "thousands of digits"]),

@@ -1,19 +1,19 @@
 """Two runs beside each other: first whether they may be compared, then ratios, each with what the samples allow to say.
 
 A ratio above 1 means that the second run is better. Its interval comes from `intervals`. One that contains 1 is "not
-significant"; one that lies within 5 % around 1, like a ratio that does, is "no improvement".
+significant"; one that lies within 10 % around 1, like a ratio that does, is "no improvement".
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_counts
+from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_total_times
 
 __all__ = ["PRACTICALLY_EQUAL", "compare", "markdown"]
 
-PRACTICALLY_EQUAL = 1.05
-"""A ratio between 1 / 1.05 and 1.05 is no difference that anybody would pay for."""
+PRACTICALLY_EQUAL = 1.1
+"""A ratio between 1 / 1.1 and 1.1 is less than what one run of each can tell apart: runs differ by themselves."""
 
 Run = Mapping[str, Any]
 Interval = tuple[float, float]
@@ -21,10 +21,20 @@ Interval = tuple[float, float]
 _PERCENTILES = ("p50", "p95", "p99")
 _WHOLE = {"better": "improved", "worse": "worse", "none": "no improvement"}
 # How a run was watched, judged and stored; and what the comparison is for: the mode of the demo.
-_IMMATERIAL = (
-    "out", "stop_timeout", "criteria", "criteria_defaults", "scenarios", "seed", "host", "files.directory", "demo.mode",
-    "baseline.", "generator.", "loop.",
-)  # fmt: skip
+_IMMATERIAL = frozenset(
+    {
+        "out",
+        "stop_timeout",
+        "criteria",
+        "criteria_defaults",
+        "scenarios",
+        "seed",
+        "host",
+        "files.directory",
+        "demo.mode",
+    }
+)
+_IMMATERIAL_GROUPS = ("baseline.", "generator.", "loop.")
 
 
 def compare(before: Run, after: Run, *, force: bool = False) -> dict[str, Any]:
@@ -93,7 +103,8 @@ def _obstacles(before: Run, after: Run) -> Iterator[str]:
             yield _differs(f"concurrency of {name}", *users)
     settings = [results["run"].get("settings") or {} for results in (before, after)]
     for key in sorted(settings[0].keys() | settings[1].keys()):
-        if not key.startswith(_IMMATERIAL) and settings[0].get(key) != settings[1].get(key):
+        is_material = key not in _IMMATERIAL and not key.startswith(_IMMATERIAL_GROUPS)
+        if is_material and settings[0].get(key) != settings[1].get(key):
             yield _differs(f"setting {key}", settings[0].get(key), settings[1].get(key))
 
 
@@ -144,8 +155,7 @@ def _rows(before: Run, after: Run) -> Iterator[dict[str, Any]]:
 
 
 def _rows_of(before: Run, after: Run) -> Iterator[dict[str, Any]]:
-    n1, n2 = before.get("total_requests"), after.get("total_requests")
-    spread = spread_of_counts(n1, n2) if n1 and n2 else None
+    spread = spread_of_total_times(before, after)
     for metric, unit, key in (("total_time", " s", "total_time"), ("throughput", "/s", "requests_per_second")):
         old, new = before.get(key), after.get(key)
         ratio = _ratio(new, old) if metric == "throughput" else _ratio(old, new)

@@ -1,8 +1,13 @@
-"""How far the ratio of two runs may be off, from what one run of each can tell.
+"""How far the ratio of two runs may be off, as far as one run of each can tell.
+
+What varies from run to run, such as a neighbour on the machine, is in none of these.
 
 - Percentiles: both 95 % intervals, worst against best; hence at least as wide as a 95 % interval of the ratio.
-- Throughput and total time, of which a run has one value: ratio * exp(+-1.96 * sqrt(1/n1 + 1/n2)) for n1 and n2
-  requests, as if they were independent events (Poisson counts, delta method on the logarithm).
+- Throughput and total time, of which a run has one value: ratio * exp(+-1.96 * sqrt(v1 + v2)), where v is the variance
+  of the logarithm of the total time. A burst lasts as long as its slowest request, so the spread of a maximum counts:
+  (pi / sqrt(6) * s)**2 with the tail's scale s = ln(max / p50) / ln(n / 2), exact for Pareto tails and wide for lighter
+  ones (Gumbel's limit of the logarithm of a maximum). The longer a run goes on beyond its slowest request, the more it
+  is a count of n independent events instead: 1 / n.
 - Error rates: Newcombe's interval of the difference of two proportions (Statistics in Medicine 17, 873, 1998).
 """
 
@@ -10,17 +15,30 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["difference_of_proportions", "ratio_of_percentiles", "spread_of_counts"]
+__all__ = ["difference_of_proportions", "ratio_of_percentiles", "spread_of_total_times"]
 
 Interval = tuple[float, float]
 
 _Z95 = 1.959964
 
 
-def spread_of_counts(n1: int, n2: int) -> Interval:
-    """Return the factors below and above a ratio of two rates, seen over `n1` and `n2` events."""
-    factor = math.exp(_Z95 * math.sqrt(1 / n1 + 1 / n2))
+def spread_of_total_times(before: Mapping[str, Any], after: Mapping[str, Any]) -> Interval | None:
+    """Return the factors below and above a ratio of total times or throughputs; None where a sample is too small."""
+    variances = [_variance_of_log_total_time(phase) for phase in (before, after)]
+    if None in variances:
+        return None
+    factor = math.exp(_Z95 * math.sqrt(sum(variance or 0.0 for variance in variances)))
     return 1 / factor, factor
+
+
+def _variance_of_log_total_time(phase: Mapping[str, Any]) -> float | None:
+    n, total_s = phase.get("total_requests") or 0, phase.get("total_time")
+    median_s, slowest_s = phase.get("p50_latency"), phase.get("max_response_time")
+    if n < 3 or not total_s or not median_s or not slowest_s:
+        return None
+    share = min(1.0, slowest_s / total_s)
+    tail = math.pi / math.sqrt(6) * max(0.0, math.log(slowest_s / median_s)) / math.log(n / 2)
+    return float((1 - share) ** 2 / n + (share * tail) ** 2)
 
 
 def ratio_of_percentiles(before: Mapping[str, Any], after: Mapping[str, Any]) -> Interval | None:

@@ -1,0 +1,222 @@
+"""The commands that need no load: what they print, how they leave, and that no error is a traceback."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncload_lib.__main__ import main
+from asyncload_lib.errors import ExitCode
+from tests.results.sample import sample_results
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "asyncload.example.toml"
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("ASYNCLOAD_CONFIG", "ASYNCLOAD_OUT", "ASYNCLOAD_REDIS_URL"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def run(*argv: object) -> int:
+    """Return the exit code, whether `main` returns it or argparse raises it."""
+    try:
+        return main([str(argument) for argument in argv])
+    except SystemExit as left:
+        return int(str(left.code))
+
+
+def refused(code: ExitCode, *argv: object, capsys: pytest.CaptureFixture[str]) -> str:
+    assert run(*argv) == code
+    captured = capsys.readouterr()
+    assert captured.err
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def saved(path: Path, **changes: Any) -> Path:
+    results = copy.deepcopy(SAMPLE)
+    results["run"] |= changes
+    path.write_text(json.dumps(results), "utf-8")
+    return path
+
+
+SAMPLE = sample_results()
+
+
+# --- check -----------------------------------------------------------------------------------------------------------
+
+
+def test_check_shows_settings_with_origin_and_criteria(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "a.toml"
+    config.write_text('scenarios = ["redis"]\ncriteria = ["redis p95<1s"]\n[loop]\nlimit = "20ms"\n')
+    monkeypatch.setenv("ASYNCLOAD_REDIS_URL", "redis://:hunter2@127.0.0.1:6379/0")
+    assert run("check", config) == ExitCode.PASS
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for line in (
+        "scenarios redis (file)", "redis.url redis://:***@127.0.0.1:6379/0 (environment)", "chat.users 50 (default)",
+        "loop.limit 0.02 s (file)", "loop.probe_token not set (default)", "redis p95 < 1 s (file)",
+        "redis total_time < 2 s (default)", "redis max_stall < 20 ms (default)",
+    ):  # fmt: skip
+        assert line in lines
+    assert [line for line in lines if "hunter2" in line or line.startswith("redis p95 < 2 s")] == []
+
+
+def test_check_accepts_the_example_and_no_file_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", EXAMPLE) == ExitCode.PASS
+    assert "Browser = http://172.16.168.25:3000" in capsys.readouterr().out
+    assert run("check") == ExitCode.PASS
+
+
+def test_check_lists_every_problem_in_settings_and_criteria(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "a.toml"
+    config.write_text('seed = -1\nfoo = 1\ncriteria = ["chat p59 < 1 s", "nonsense"]\n')
+    err = refused(ExitCode.BAD_CONFIGURATION, "check", config, capsys=capsys)
+    assert len(err.splitlines()) == 4
+    for word in ("'foo'", "seed", "did you mean p99", "'nonsense' is not a criterion"):
+        assert word in err
+
+
+# --- compare ---------------------------------------------------------------------------------------------------------
+
+
+def test_compare_prints_the_table_and_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "table.md"
+    before, after = saved(tmp_path / "a.json"), saved(tmp_path / "b.json", id="b0000000")
+    assert run("compare", before, after, "--markdown", table) == ExitCode.PASS
+    out = capsys.readouterr().out
+    assert out.startswith("# a4c1e9d2 -> b0000000: no improvement\n")
+    assert table.read_text("utf-8") == out
+
+
+def test_compare_leaves_with_3_when_the_second_run_is_worse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    worse = copy.deepcopy(SAMPLE)
+    worse["metrics"][0]["error_rate"] = 0.5
+    (tmp_path / "worse.json").write_text(json.dumps(worse))
+    before = saved(tmp_path / "a.json")
+    assert run("compare", before, tmp_path / "worse.json") == ExitCode.CRITERIA_FAILED
+    assert run("compare", tmp_path / "worse.json", before) == ExitCode.PASS
+    assert "more errors" in capsys.readouterr().out
+
+
+def test_compare_refuses_what_is_not_comparable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = saved(tmp_path / "a.json"), saved(tmp_path / "b.json", seed=2)
+    assert run("compare", before, after) == ExitCode.BAD_CONFIGURATION
+    captured = capsys.readouterr()
+    assert "not comparable: seed was 1 and is 2" in captured.out
+    assert "--force" in captured.err
+    assert run("compare", before, after, "--force") == ExitCode.PASS
+
+
+def test_table_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results, nowhere = saved(tmp_path / "a.json"), tmp_path / "nowhere" / "table.md"
+    assert str(nowhere) in refused(
+        ExitCode.REPORT_FAILED, "compare", results, results, "--markdown", nowhere, capsys=capsys
+    )
+
+
+# --- report ----------------------------------------------------------------------------------------------------------
+
+
+def test_report_is_made_again_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = saved(tmp_path / "a.json")
+    assert run("report", results, "--out", tmp_path / "out") == ExitCode.PASS
+    written = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    stem = "async_load_test_report_20260131_120000"
+    assert {path.name for path in written} == {f"{stem}.md", f"{stem}.html", f"{stem}.xml"}
+    first = {path: path.read_bytes() for path in written}
+    assert all(first.values())
+    assert run("report", results, "--out", tmp_path / "out") == ExitCode.PASS
+    again = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert not set(again) & set(written)
+    assert {path: path.read_bytes() for path in written} == first
+    assert run("report", results) == ExitCode.PASS
+    assert (tmp_path / f"{stem}.md").exists()
+
+
+def test_report_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    argv = ("report", saved(tmp_path / "a.json"), "--out", tmp_path / "file" / "out")
+    assert str(tmp_path / "file") in refused(ExitCode.REPORT_FAILED, *argv, capsys=capsys)
+
+
+# --- every way to be wrong -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "{", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1}', "\0"]
+)
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_unreadable_results_are_named(
+    command: str, content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, good = tmp_path / "bad.json", saved(tmp_path / "good.json")
+    if content is not None:
+        path.write_text(content)
+    argv = (command, good, path) if command == "compare" else (command, path)
+    err = refused(ExitCode.BAD_CONFIGURATION, *argv, capsys=capsys)
+    assert str(path) in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["nonsense"], ["report"], ["compare", "a"], ["compare", "a", "b", "c"], ["check", "--nonsense"],
+     ["check", "a.toml", "b.toml"], ["report", "a", "--out"]],
+)  # fmt: skip
+def test_wrong_command_line_leaves_with_64(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    refused(ExitCode.BAD_CONFIGURATION, *argv, capsys=capsys)
+
+
+def test_demo_gets_its_own_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr("asyncload_lib.demo.stack.main", lambda argv: seen.append(argv) or 7)
+    assert run("demo", "--mode", "blocking", "--port=0", "--help") == 7
+    assert seen == [["--mode", "blocking", "--port=0", "--help"]]
+
+
+def test_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("asyncload_lib.demo.stack.main", interrupted)
+    assert run("demo") == ExitCode.INTERRUPTED
+    assert "Traceback" not in capsys.readouterr().err
+
+
+# --- as a process ----------------------------------------------------------------------------------------------------
+
+WITHOUT_LOCUST = """
+import sys
+from asyncload_lib.__main__ import main
+code = main(sys.argv[1:])
+loaded = sorted({"locust", "gevent"} & set(sys.modules))
+sys.exit(f"{loaded} loaded" if loaded else code)
+"""
+
+
+@pytest.mark.parametrize("command", ["report", "compare", "check"])
+def test_command_works_without_locust(command: str, tmp_path: Path) -> None:
+    results = saved(tmp_path / "a.json")
+    argv = {"report": [results], "compare": [results, results], "check": [EXAMPLE]}[command]
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LOCUST, command, *map(str, argv)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_reader_that_has_seen_enough_is_no_error() -> None:
+    ran = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -u -m asyncload_lib check | head -n 1; exit "${{PIPESTATUS[0]}}"'],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("out ")

@@ -1,0 +1,222 @@
+"""Two runs beside each other: never "faster" by chance, never a ratio of what cannot be compared."""
+
+import copy
+import re
+from typing import Any
+
+import pytest
+
+from asyncload_lib.verdict.comparison import compare, markdown
+from tests.results.sample import sample_results
+
+Results = dict[str, Any]
+
+SAMPLE = sample_results()
+
+
+@pytest.fixture
+def before() -> Results:
+    return copy.deepcopy(SAMPLE)
+
+
+@pytest.fixture
+def after() -> Results:
+    return copy.deepcopy(SAMPLE)
+
+
+def chat(results: Results) -> dict[str, Any]:
+    entry: dict[str, Any] = results["metrics"][0]
+    return entry
+
+
+def row_of(comparison: dict[str, Any], metric: str, scenario: str = "chat") -> dict[str, Any]:
+    (row,) = [row for row in comparison["rows"] if (row["scenario"], row["metric"]) == (scenario, metric)]
+    return row
+
+
+def scaled(results: Results, factor: float, requests: int | None = None) -> Results:
+    """Make chat `factor` times slower, in every figure that a comparison looks at."""
+    entry = chat(results)
+    entry["total_requests"] = requests or entry["total_requests"]
+    entry["total_time"] *= factor
+    entry["requests_per_second"] /= factor
+    entry["p50_latency"] *= factor
+    entry["max_response_time"] *= factor
+    for percentile in entry["latency"].values():
+        for edge in ("value", "ci_low", "ci_high"):
+            percentile[edge] = None if percentile[edge] is None else percentile[edge] * factor
+    return results
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_never_faster_than_itself(before: Results, after: Results) -> None:
+    comparison = compare(before, after)
+    assert comparison["comparable"]
+    assert len(comparison["rows"]) == 4 * 6
+    assert {row["change"] for row in comparison["rows"]} == {"none"}
+    assert {row["words"] for row in comparison["rows"]} <= {
+        "not significant", "not significant (too few samples)", "no improvement", "no change",
+    }  # fmt: skip
+    assert (comparison["change"], comparison["words"]) == ("none", "no improvement")
+
+
+@pytest.mark.parametrize("seed", range(2, 22))
+def test_two_runs_of_the_same_are_not_faster_either(seed: int, before: Results) -> None:
+    """Another sample of the same latencies."""
+    again = sample_results(seed)
+    again["run"]["seed"] = again["run"]["settings"]["seed"] = before["run"]["seed"]
+    comparison = compare(before, again)
+    assert comparison["comparable"], comparison["reasons"]
+    assert [row for row in comparison["rows"] if row["change"] != "none"] == []
+
+
+def test_ten_times_faster_is_said_with_its_interval(before: Results, after: Results) -> None:
+    comparison = compare(scaled(before, 10), after)
+    p50 = row_of(comparison, "p50")
+    assert p50["ratio"] == pytest.approx(10)
+    match = re.fullmatch(r"10\.0x faster \((\d+\.\d)x to (\d+\.\d)x\)", p50["words"])
+    assert match is not None
+    assert 5 < float(match[1]) < 10 < float(match[2]) < 20
+    for metric in ("total_time", "throughput"):
+        row = row_of(comparison, metric)
+        assert row["words"].startswith("10.0x faster (")
+        assert 7 < row["low"] < 10 < row["high"] < 14
+        assert row["change"] == "better"
+    assert row_of(comparison, "p99")["words"] == "not significant (too few samples)"  # 50 requests
+    assert (comparison["change"], comparison["words"]) == ("better", "improved")
+
+
+def test_slower_is_said_as_plainly(before: Results, after: Results) -> None:
+    comparison = compare(before, scaled(after, 4))
+    for metric in ("total_time", "throughput", "p50"):
+        match = re.fullmatch(r"4\.0x slower \((\d\.\d)x to (\d\.\d)x\)", row_of(comparison, metric)["words"])
+        assert match is not None
+        assert 2 < float(match[1]) <= 4 <= float(match[2]) < 8
+    assert (comparison["change"], comparison["words"]) == ("worse", "worse")
+
+
+@pytest.mark.parametrize(
+    ("factor", "requests", "words"),
+    [
+        (1.3, 50, "not significant"),
+        (1.3, 5000, "1.3x faster (1.2x to 1.4x)"),
+        (1 / 1.3, 5000, "1.3x slower (1.2x to 1.4x)"),
+        (1.05, 1000, "not significant"),
+        (1.001, 50_000, "no improvement"),  # known to be equal
+        (1.08, 50_000, "no improvement"),  # known to be faster, by what runs differ by themselves
+        (1 / 1.08, 50_000, "no improvement"),
+    ],
+)
+def test_doubt_comes_before_the_ratio(
+    factor: float, requests: int, words: str, before: Results, after: Results
+) -> None:
+    for results in (before, after):
+        chat(results)["total_time"] = 100.0  # far beyond the slowest request: what counts is how many there were
+    row = row_of(compare(scaled(before, factor, requests), scaled(after, 1, requests)), "throughput")
+    assert re.sub(r"1\.3x to", "1.2x to", row["words"]) == words
+
+
+def test_failing_fast_is_no_improvement(before: Results, after: Results) -> None:
+    chat(after)["error_rate"] = 0.5
+    comparison = compare(scaled(before, 10), after)
+    assert row_of(comparison, "error_rate")["words"] == "more errors"
+    assert comparison["words"] == "worse"
+    chat(before)["error_rate"], chat(after)["error_rate"] = 0.5, 0.0
+    assert row_of(compare(before, after), "error_rate")["words"] == "fewer errors"
+    chat(before)["error_rate"], chat(after)["error_rate"] = 0.0, 0.02  # one of fifty
+    assert row_of(compare(before, after), "error_rate")["words"] == "not significant"
+
+
+def test_what_is_not_there_any_more_is_worse(before: Results, after: Results) -> None:
+    chat(after)["latency"]["p95"] = {"value": None, "ci_low": None, "ci_high": None, "resolved": False, "note": ""}
+    row = row_of(compare(before, after), "p95")
+    assert (row["words"], row["after"], row["change"]) == ("no data", "no data", "worse")
+    row = row_of(compare(after, before), "p95")
+    assert (row["words"], row["change"]) == ("no data", "none")
+
+
+def test_length_of_a_free_run_is_no_result(before: Results, after: Results) -> None:
+    before["run"]["kind"] = after["run"]["kind"] = "free"
+    metrics = {row["metric"] for row in compare(before, after)["rows"]}
+    assert metrics == {"throughput", "p50", "p95", "p99", "error_rate"}
+
+
+# --- comparability ---------------------------------------------------------------------------------------------------
+
+OBSTACLES = [
+    # path to a value                    another value                     what the reason names
+    (("run", "seed"), 2, "seed was 1 and is 2"),
+    (("run", "kind"), "free", "kind was suite and is free"),
+    (("run", "status"), "invalid", "the run after is invalid"),
+    (("run", "status"), "incomplete", "the run after is incomplete"),
+    (("run", "target"), {"host": "http://h", "embedded": False}, "target was the embedded demo and is http://h"),
+    (("run", "settings", "chat.users"), 60, "setting chat.users was 50 and is 60"),
+    (("run", "settings", "demo.model_time"), 0.1, "setting demo.model_time was None and is 0.1"),
+    (("metrics", 0, "concurrency"), 60, "concurrency of chat was 50 and is 60"),
+    (("metrics", 0, "scenario"), "run", "scenarios was chat, redis"),
+    (("schema_version",), 2, "schema version was 1 and is 2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value", "reason"), OBSTACLES, ids=[row[2] for row in OBSTACLES])
+def test_what_is_not_comparable_gets_no_ratio(
+    path: tuple[Any, ...], value: object, reason: str, before: Results, after: Results
+) -> None:
+    place: Any = after
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    comparison = compare(before, after)
+    assert (comparison["comparable"], comparison["rows"]) == (False, [])
+    assert (comparison["words"], comparison["change"]) == ("not comparable", "none")
+    assert len(comparison["reasons"]) == 1
+    assert reason in comparison["reasons"][0]
+    assert reason in markdown(comparison)
+    forced = compare(before, after, force=True)
+    assert forced["forced"]
+    assert forced["rows"]
+    assert reason in markdown(forced)
+
+
+def test_all_obstacles_come_together(before: Results, after: Results) -> None:
+    after["run"] |= {"seed": 2, "status": "partial"}
+    after["run"]["settings"] |= {"chat.users": 60, "redis.ttl": 5}
+    assert len(compare(before, after)["reasons"]) == 4
+
+
+def test_what_is_compared_may_differ(before: Results, after: Results) -> None:
+    """The mode of the demo is what one compares; how a run is stored and judged changes no figure."""
+    after["run"]["target"] |= {"mode": "blocking", "host": "http://127.0.0.1:40009"}
+    after["run"]["settings"] |= {
+        "demo.mode": "blocking", "out": "b", "criteria": ["chat p95 < 1 s"], "loop.limit": 0.02, "baseline.enabled": 0,
+    }  # fmt: skip
+    after["run"] |= {"python": "3.13.0", "git_commit": "f" * 40}
+    comparison = compare(before, after)
+    assert comparison["comparable"], comparison["reasons"]
+    assert [note for note in comparison["notes"] if "mode of the target was async and is blocking" in note]
+    assert [note for note in comparison["notes"] if note.startswith("Python was 3.11.7")]
+
+
+# --- Markdown --------------------------------------------------------------------------------------------------------
+
+
+def test_markdown_has_a_table_for_each_scenario(before: Results, after: Results) -> None:
+    text = markdown(compare(scaled(before, 10), after))
+    assert text.startswith("# a4c1e9d2 -> a4c1e9d2: improved\n")
+    assert text.count("\n## ") == 4
+    tables = [[line for line in part.splitlines() if line.startswith("|")] for part in text.split("\n## ")[1:]]
+    for table in tables:
+        assert len(table) == 2 + 6
+        assert len({len(line) for line in table}) == 1
+        assert {line.count("|") for line in table} == {5}
+    assert "| total_time" in tables[0][2]
+    assert "10.0x faster (" in tables[0][2]
+
+
+def test_hostile_names_stay_in_their_cell(before: Results, after: Results) -> None:
+    before["run"]["id"] = chat(after)["test_name"] = "a|b\n<script>"
+    text = markdown(compare(before, after))
+    assert "<script>" not in text
+    assert "## a\\|b &lt;script>\n" in text

@@ -1,0 +1,355 @@
+"""Criteria on whole results: pass and fail on both sides of the limit, and nothing passes without data."""
+
+import copy
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import pytest
+
+from asyncload_lib.errors import ExitCode
+from asyncload_lib.verdict.criteria import bind, evaluate, parse, selected, verdict
+from asyncload_lib.verdict.metrics import METRICS
+from tests.results.sample import sample_results
+
+SUITE = ("chat", "redis", "mixed", "vm_health")
+SCHEMA = json.loads((files("asyncload_lib.results") / "schema.json").read_text("utf-8"))
+
+Results = dict[str, Any]
+
+
+@pytest.fixture
+def results() -> Results:
+    return copy.deepcopy(SAMPLE)
+
+
+SAMPLE = sample_results()
+
+
+def row_of(text: str, results: Results, *, is_default: bool = False) -> dict[str, Any]:
+    (row,) = evaluate([parse(text, is_default=is_default)], results)
+    return row
+
+
+def metric(results: Results, scenario: str) -> dict[str, Any]:
+    entry: dict[str, Any] = next(entry for entry in results["metrics"] if entry["scenario"] == scenario)
+    return entry
+
+
+def request_metric(results: Results, name: str) -> dict[str, Any]:
+    phase = next(phase for phase in metric(results, "chat")["phases"] if phase["phase"] == "sustained")
+    found: dict[str, Any] = next(row for row in phase["request_metrics"] if row["name"] == name)
+    return found
+
+
+READ: list[tuple[str, str, Callable[[Results], float]]] = [
+    # subject and metric                 unit  where the value stands in the results, in base units
+    ("chat p50", "s", lambda r: metric(r, "chat")["p50_latency"]),
+    ("chat p95", "s", lambda r: metric(r, "chat")["p95_latency"]),
+    ("chat p99", "ms", lambda r: metric(r, "chat")["p99_latency"] * 1e3),
+    ("chat p99.9", "us", lambda r: metric(r, "chat")["latency"]["p99.9"]["value"] * 1e6),
+    ("chat avg", "s", lambda r: metric(r, "chat")["avg_response_time"]),
+    ("chat min", "s", lambda r: metric(r, "chat")["min_response_time"]),
+    ("chat max", "s", lambda r: metric(r, "chat")["max_response_time"]),
+    ("chat total_time", "s", lambda r: metric(r, "chat")["total_time"]),
+    ("chat throughput", "", lambda r: metric(r, "chat")["requests_per_second"]),
+    ("chat total_requests", "", lambda r: 50),
+    ("chat.sustained total_requests", "", lambda r: 600),
+    ("chat.sustained failed_requests", "", lambda r: 6),
+    ("chat.sustained error_rate", "%", lambda r: 1.0),
+    ("chat.sustained abandoned_requests", "", lambda r: 3),
+    ("chat.baseline total_time", "s", lambda r: metric(r, "chat")["baseline"]["total_time"]),
+    ("chat start_skew", "ms", lambda r: 3.1),
+    ("chat speedup", "x", lambda r: metric(r, "chat")["baseline"]["speedup"]),
+    ("chat degradation", "x", lambda r: metric(r, "chat")["extra"]["degradation"]),
+    ("redis[REDIS GET] p95", "ms", lambda r: metric(r, "redis")["endpoints"][0]["p95_latency"] * 1e3),
+    ("redis[SET] total_requests", "", lambda r: 100),
+    ("mixed redis_interference", "x", lambda r: metric(r, "mixed")["extra"]["redis_interference"]),
+    ("mixed file_interference", "x", lambda r: metric(r, "mixed")["extra"]["file_interference"]),
+    ("vm_health reachable", "%", lambda r: 500 / 6),
+    ("vm_health error_rate", "%", lambda r: 100 / 6),
+    ("vm_health[NPU] error_rate", "%", lambda r: 100),
+    ("vm_health beyond_slowest", "ms", lambda r: 1.2),
+    ("chat.sustained time_to_first_token.p95", "ms", lambda r: request_metric(r, "time_to_first_token")["p95"] * 1e3),
+    ("chat.sustained[/api/chat/stream] inter_token_latency.count", "",
+     lambda r: request_metric(r, "inter_token_latency")["count"]),
+    ("chat max_stall", "ms", lambda r: 0.0),
+    ("chat stalls", "", lambda r: 0),
+    ("chat blocked_time", "s", lambda r: 0),
+    ("chat lag_p99", "ms", lambda r: 0.8 * 4.2),
+    ("target max_stall", "ms", lambda r: 0.0),
+    ("generator max_stall", "ms", lambda r: 0.0),
+    ("generator cpu", "%", lambda r: 41.0),
+    ("generator hub_lag", "ms", lambda r: 6.8),
+    ("generator loop_lag", "ms", lambda r: 3.1),
+    ("generator send_delay", "ms", lambda r: 2.2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "unit", "where"), READ, ids=[row[0] for row in READ])
+def test_value_is_the_one_in_the_results(
+    what: str, unit: str, where: Callable[[Results], float], results: Results
+) -> None:
+    expected = where(results)
+    bind([parse(f"{what} < 1 {unit}")])
+    row = row_of(f"{what} >= 0 {unit}", results)
+    assert row["verdict"] == "pass", row["why"]
+    assert row["observed_value"] == pytest.approx(expected, rel=1e-9)
+    above, below = f"{expected * 1.01 + 0.01:.9f}", f"{expected * 0.99 - 0.01:.9f}"
+    assert row_of(f"{what} < {above} {unit}", results)["verdict"] == "pass"
+    assert row_of(f"{what} > {above} {unit}", results)["verdict"] == "fail"
+    if expected > 0.02:
+        assert row_of(f"{what} < {below} {unit}", results)["verdict"] == "fail"
+        assert row_of(f"{what} > {below} {unit}", results)["verdict"] == "pass"
+
+
+def test_the_table_reads_every_metric() -> None:
+    read = {what.partition(" ")[2] if "]" not in what else what.rpartition(" ")[2] for what, *_ in READ}
+    assert set(METRICS) - read == {"p90"}  # in the results of a run only since a later schema
+
+
+@pytest.mark.parametrize(
+    ("limit", "passes"),
+    [("< 600", False), ("<= 600", True), ("> 600", False), (">= 600", True), ("= 600", True), ("= 601", False)],
+)
+def test_operators_at_their_limit(limit: str, passes: bool, results: Results) -> None:
+    assert row_of(f"chat.sustained total_requests {limit}", results)["verdict"] == ("pass" if passes else "fail")
+
+
+def test_a_share_that_binary_fractions_miss_is_equal_to_its_limit(results: Results) -> None:
+    metric(results, "chat")["error_rate"] = 0.07
+    assert row_of("chat error_rate <= 7 %", results)["verdict"] == "pass"
+    assert row_of("chat error_rate < 7 %", results)["verdict"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "observed", "passes"),
+    [
+        (1.99996, "< 2 s", "1.99996 s", True),
+        (2.00004, "< 2 s", "2 s", False),
+        (2.00004, "<= 2 s", "2.00004 s", False),
+        (0.31234, "< 2 s", "0.312 s", True),
+        (0.31234, "< 400 ms", "312 ms", True),
+        (1.23456, "< 400 ms", "1235 ms", False),
+    ],
+)
+def test_observed_never_looks_like_the_other_side_of_the_limit(
+    value: float, limit: str, observed: str, passes: bool, results: Results
+) -> None:
+    metric(results, "chat")["latency"]["p95"]["value"] = value
+    row = row_of(f"chat p95 {limit}", results)
+    assert (row["observed"], row["verdict"]) == (observed, "pass" if passes else "fail")
+
+
+# --- no data ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), float("inf"), "0.1", True])
+def test_what_is_not_a_number_never_passes(nothing: object, results: Results) -> None:
+    chat = metric(results, "chat")
+    chat["latency"]["p95"]["value"] = chat["error_rate"] = chat["total_time"] = nothing
+    chat["baseline"]["speedup"] = chat["extra"]["degradation"] = nothing
+    chat["failed_requests"] = None
+    results["generator"]["processes"][0]["cpu_percent_max"] = nothing
+    for what in ("chat p95 < 2 s", "chat error_rate < 1 %", "chat total_time < 5 s", "chat speedup >= 10x",
+                 "chat degradation <= 1.5x", "generator cpu < 90 %", "generator cpu > 0 %"):  # fmt: skip
+        row = row_of(what, results)
+        assert (row["verdict"], row["observed"], row["observed_value"]) == ("no data", "no data", None), what
+        assert row["why"], what
+
+
+def test_without_a_request_nothing_is_known(results: Results) -> None:
+    metric(results, "chat")["total_requests"] = 0
+    for what in ("error_rate < 1 %", "p95 < 2 s", "total_time < 5 s", "failed_requests = 0", "throughput >= 0",
+                 "total_requests < 100", "abandoned_requests = 0"):  # fmt: skip
+        assert row_of(f"chat {what}", results)["verdict"] == "no data", what
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("chat.few[nowhere] p95 < 2 s", "0 endpoints are named nowhere"),
+        ("redis.nowhere p95 < 2 s", "redis has no phase nowhere"),
+        ("redis time_to_first_token.p95 < 2 s", "time_to_first_token was not measured"),
+        ("files p95 < 2 s", "files has no results"),
+    ],
+)
+def test_what_was_not_there_says_why(text: str, why: str, results: Results) -> None:
+    row = row_of(text, results)
+    assert (row["verdict"], row["why"]) == ("no data", why)
+
+
+def test_one_process_without_a_figure_leaves_all_unknown(results: Results) -> None:
+    results["generator"]["processes"].append({"process": "4712", "cpu_percent_max": None})
+    assert row_of("generator cpu < 90 %", results)["verdict"] == "no data"
+    results["generator"]["processes"][1]["cpu_percent_max"] = 95.0
+    row = row_of("generator cpu < 90 %", results)
+    assert (row["verdict"], row["observed"], row["why"]) == ("fail", "95 %", "the worst of 2")
+
+
+def test_name_of_two_endpoints_must_be_made_unique(results: Results) -> None:
+    twin = metric(results, "redis")["endpoints"][0] | {"type": "CACHE"}
+    metric(results, "redis")["endpoints"].append(twin)
+    assert row_of("redis[GET] p95 < 2 s", results)["verdict"] == "no data"
+    assert row_of("redis[CACHE GET] p95 < 2 s", results)["verdict"] == "pass"
+
+
+# --- which criteria a run has ----------------------------------------------------------------------------------------
+
+
+def test_defaults_are_those_of_the_design() -> None:
+    names = [criterion.name for criterion in selected([], SUITE)]
+    bind(selected([], SUITE))
+    assert names == [
+        "chat total_time < 5 s", "chat p95 < 2 s", "chat error_rate < 1 %", "chat.sustained p95 < 2 s",
+        "chat.sustained error_rate < 1 %", "chat degradation <= 1.5x", "chat speedup >= 10x", "chat max_stall < 10 ms",
+        "redis total_time < 2 s", "redis p95 < 2 s", "redis error_rate < 1 %", "redis speedup >= 10x",
+        "redis max_stall < 10 ms",
+        "mixed total_time < 5 s", "mixed error_rate < 1 %", "mixed redis_interference <= 3x",
+        "mixed file_interference <= 3x", "mixed max_stall < 10 ms",
+        "vm_health reachable >= 50 %", "vm_health start_skew <= 50 ms", "vm_health beyond_slowest <= 50 ms",
+        "vm_health max_stall < 10 ms",
+    ]  # fmt: skip
+
+
+def test_limit_of_stalls_follows_the_setting() -> None:
+    names = [criterion.name for criterion in selected([], ["redis"], loop_limit_s=0.0255)]
+    assert names[-1] == "redis max_stall < 25.5 ms"
+
+
+def test_written_criterion_replaces_the_default_on_the_same_subject_and_metric() -> None:
+    chosen = selected(["chat p95 < 1 s", "chat.few p95 < 1 s", "chat p95 > 1 ms"], SUITE)
+    names = [criterion.name for criterion in chosen]
+    assert "chat p95 < 2 s" not in names
+    assert "chat.sustained p95 < 2 s" in names
+    assert names[-3:] == ["chat p95 < 1 s", "chat.few p95 < 1 s", "chat p95 > 1 ms"]
+    assert [criterion.is_default for criterion in chosen[-4:]] == [True, False, False, False]
+    assert selected([], SUITE, defaults=False) == []
+
+
+def test_sample_passes_and_its_blocked_twin_fails() -> None:
+    for mode, failed in (("async", []), ("blocking", ["chat max_stall < 10 ms"])):
+        results = sample_results(mode=mode)
+        sustained = next(phase for phase in results["metrics"][0]["phases"] if phase["phase"] == "sustained")
+        sustained["error_rate"] = 0.009
+        rows = evaluate(selected([], SUITE), results)
+        bad = [row["name"] for row in rows if row["verdict"] != "pass"]
+        assert [name for name in failed if name not in bad] == []
+        assert bool(bad) == bool(failed), bad
+    stall = next(row for row in rows if row["name"] == "chat max_stall < 10 ms")
+    assert (stall["observed"], stall["why"]) == ("204 ms", "target: demo/app.py:88 in answer")
+
+
+def test_rows_fit_the_schema() -> None:
+    rows = evaluate(selected(["files p95 < 1 s", "generator cpu < 90 %"], SUITE), SAMPLE)
+    validator = jsonschema.Draft202012Validator({**SCHEMA["$defs"]["criterion"], "$defs": SCHEMA["$defs"]})
+    assert [error.message for row in rows for error in validator.iter_errors(row)] == []
+    assert {row["verdict"] for row in rows} == {"pass", "fail", "no data"}
+
+
+# --- not evaluated ---------------------------------------------------------------------------------------------------
+
+
+def free(results: Results, scenario: str) -> Results:
+    results["run"]["kind"] = "free"
+    entry = metric(results, scenario if scenario in SUITE else "chat")
+    results["metrics"] = [entry | {"scenario": scenario, "phase": "run", "baseline": None, "extra": {}, "phases": []}]
+    return results
+
+
+@pytest.mark.parametrize(
+    ("scenario", "evaluated"),
+    [
+        ("chat", {"p95", "error_rate", "max_stall"}),
+        ("redis", {"p95", "error_rate", "max_stall"}),
+        ("files", {"p95", "error_rate", "max_stall"}),
+        ("run", {"p95", "error_rate", "max_stall"}),
+        ("vm_health", {"error_rate", "max_stall"}),
+    ],
+)
+def test_free_run_is_asked_only_for_what_it_can_show(scenario: str, evaluated: set[str], results: Results) -> None:
+    chosen = selected([], [scenario], "free")
+    bind(chosen)
+    rows = evaluate(chosen, free(results, scenario))
+    by_verdict = {word: [row for row in rows if row["verdict"] == word] for word in ("pass", "not evaluated")}
+    assert {row["name"].split()[1] for row in by_verdict["pass"]} == evaluated
+    assert len(by_verdict["pass"]) + len(by_verdict["not evaluated"]) == len(rows)
+    assert {row["why"] for row in by_verdict["not evaluated"]} <= {"only the suite measures this"}
+    assert verdict(rows, "complete") == ("pass", ExitCode.PASS)
+
+
+def test_free_run_of_machines_that_are_down_fails(results: Results) -> None:
+    free(results, "vm_health")["metrics"][0]["error_rate"] = 1.0
+    rows = evaluate(selected([], ["vm_health"], "free"), results)
+    assert verdict(rows, "complete") == ("fail", ExitCode.CRITERIA_FAILED)
+
+
+@pytest.mark.parametrize("text", ["chat speedup >= 10x", "chat degradation <= 1.5x", "chat.sustained p95 < 2 s"])
+def test_what_a_user_wrote_is_asked_for_and_fails_without_data(text: str, results: Results) -> None:
+    assert row_of(text, free(results, "chat"))["verdict"] == "no data"
+    assert row_of(text, results, is_default=True)["verdict"] == "not evaluated"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "settings", "embedded", "verdict", "why"),
+    [
+        ("chat", {"baseline.enabled": False}, True, "not evaluated", "baseline.enabled"),
+        ("redis", {"baseline.enabled": False}, True, "not evaluated", "baseline.enabled"),
+        ("chat", {"baseline.enabled": True}, False, "not evaluated", "baseline.host"),
+        ("chat", {"baseline.enabled": True, "baseline.host": "http://old"}, False, "no data", "speedup"),
+        ("redis", {"baseline.enabled": True}, False, "no data", "speedup"),
+        ("chat", {"baseline.enabled": True}, True, "no data", "speedup"),
+    ],
+)
+def test_speedup_without_a_baseline(
+    scenario: str, settings: dict[str, Any], embedded: bool, verdict: str, why: str, results: Results
+) -> None:
+    results["run"]["settings"] |= settings
+    results["run"]["target"]["embedded"] = embedded
+    metric(results, scenario)["baseline"] = None
+    text = f"{scenario} speedup >= 10x"
+    row = row_of(text, results, is_default=True)
+    assert row["verdict"] == verdict
+    assert why in row["why"]
+    assert row_of(text, results)["verdict"] == "no data"
+
+
+def test_scenario_that_was_left_out_is_not_asked_for_but_one_that_is_missing_is(results: Results) -> None:
+    results["metrics"] = [metric(results, "chat")]
+    results["run"]["settings"]["scenarios"] = ["chat", "redis"]
+    assert row_of("mixed p95 < 2 s", results)["why"] == "mixed is no part of this run"
+    assert row_of("mixed p95 < 2 s", results)["verdict"] == "not evaluated"
+    assert row_of("redis p95 < 2 s", results)["verdict"] == "no data"
+    del results["run"]["settings"]["scenarios"]
+    assert row_of("mixed p95 < 2 s", results)["verdict"] == "no data"
+
+
+def test_sustained_phase_that_was_switched_off_is_not_asked_for(results: Results) -> None:
+    results["run"]["settings"]["chat.sustain"] = 0
+    assert row_of("chat.sustained p95 < 2 s", results, is_default=True)["verdict"] == "not evaluated"
+
+
+# --- verdict of the whole --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status", "word", "code"),
+    [
+        (["pass", "pass"], "complete", "pass", 0),
+        (["pass", "not evaluated"], "complete", "pass", 0),
+        ([], "complete", "pass", 0),
+        (["pass", "fail"], "complete", "fail", 3),
+        (["pass", "no data"], "complete", "fail", 3),
+        (["not evaluated"], "complete", "fail", 3),
+        (["nonsense"], "complete", "fail", 3),
+        (["pass"], "incomplete", "incomplete", 4),
+        (["fail"], "partial", "incomplete", 4),
+        (["fail"], "interrupted", "incomplete", 4),
+        (["pass"], "nonsense", "incomplete", 4),
+        (["fail", "no data"], "invalid", "invalid", 6),
+    ],
+)
+def test_verdict_of_the_run(verdicts: list[str], status: str, word: str, code: int) -> None:
+    assert verdict([{"verdict": one} for one in verdicts], status) == (word, ExitCode(code))

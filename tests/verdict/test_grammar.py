@@ -1,0 +1,112 @@
+"""The grammar of criteria, as a table: what is one, what is none, and what is one about nothing."""
+
+import pytest
+
+from asyncload_lib.errors import ConfigurationError
+from asyncload_lib.verdict.grammar import bind, parse, problems
+from asyncload_lib.verdict.metrics import METRICS, Subject
+
+PARSED = [
+    # text                                    subject                              metric  op    value  unit
+    ("chat p95 < 2 s", Subject("chat"), "p95", "<", 2.0, "s"),
+    ("  chat   p95<2s ", Subject("chat"), "p95", "<", 2.0, "s"),
+    ("chat.sustained p95 <= 1500 ms", Subject("chat", "sustained"), "p95", "<=", 1500.0, "ms"),
+    ("chat[POST /api/chat] p99.9 < 2.5 s", Subject("chat", None, "POST /api/chat"), "p99.9", "<", 2.5, "s"),
+    ("chat.burst[GET /a[1]] avg < .5 s", Subject("chat", "burst", "GET /a[1]"), "avg", "<", 0.5, "s"),
+    ("chat error_rate < 1 %", Subject("chat"), "error_rate", "<", 1.0, "%"),
+    ("chat error_rate<1%", Subject("chat"), "error_rate", "<", 1.0, "%"),
+    ("chat speedup >= 10x", Subject("chat"), "speedup", ">=", 10.0, "x"),
+    ("chat speedup > 10", Subject("chat"), "speedup", ">", 10.0, ""),
+    ("redis failed_requests = 0", Subject("redis"), "failed_requests", "=", 0.0, ""),
+    ("target max_stall < 10 ms", Subject("target"), "max_stall", "<", 10.0, "ms"),
+    ("generator cpu < 90 %", Subject("generator"), "cpu", "<", 90.0, "%"),
+    ("chat time_to_first_token.p95 < 300 ms", Subject("chat"), "time_to_first_token.p95", "<", 300.0, "ms"),
+    ("vm_health reachable >= 50 %", Subject("vm_health"), "reachable", ">=", 50.0, "%"),
+]
+
+
+@pytest.mark.parametrize(("text", "subject", "metric", "operator", "value", "unit"), PARSED, ids=[p[0] for p in PARSED])
+def test_parses(text: str, subject: Subject, metric: str, operator: str, value: float, unit: str) -> None:
+    criterion = parse(text)
+    found = (criterion.subject, criterion.metric, criterion.operator, criterion.value, criterion.unit)
+    assert found == (subject, metric, operator, value, unit)
+    assert problems(text) == ()
+    assert parse(criterion.name) == criterion
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("chat p95<2.50s", "chat p95 < 2.5 s"),
+        ("chat speedup>=10 x", "chat speedup >= 10x"),
+        ("chat error_rate<1%", "chat error_rate < 1 %"),
+        ("chat total_requests > 1000000", "chat total_requests > 1000000"),
+    ],
+)
+def test_name_is_the_same_in_every_output(text: str, name: str) -> None:
+    assert parse(text).name == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "chat", "chat p95", "chat p95 <", "p95 < 2 s", "chat p95 < s", "chat p95 2 s", "chat p95 == 2 s",
+        "chat p95 =< 2 s", "chat p95 != 2 s", "chat p95 < 2 s and more", "chat p95 < -2 s", "chat p95 < nan s",
+        "chat p95 < inf s", "chat p95 < 1e3 s", "chat p95 < 2 parsecs", "chat p95 < 2 S", "chat[] p95 < 2 s",
+        "chat. p95 < 2 s", "chat p95 < 2,5 s", "chat p95 < " + "9" * 400 + " s", "chat p95 < \uff12 s",
+    ],
+)  # fmt: skip
+def test_other_shapes_are_refused(text: str) -> None:
+    (problem,) = problems(text)
+    assert "is not a criterion" in problem
+    assert "chat p95 < 2 s" in problem
+
+
+UNBOUND = [
+    # text                             what the one sentence must name
+    ("chta p95 < 2 s", ["unknown subject chta", "chat, redis, mixed, vm_health"]),
+    ("chat p59 < 2 s", ["chat has no metric p59", "did you mean p99", "total_time", "speedup"]),
+    ("chat.warmup p95 < 2 s", ["chat has no phase warmup", "few, burst, sustained"]),
+    ("chat.burst max_stall < 2 ms", ["chat.burst has no metric max_stall"]),
+    ("chat[x] total_time < 2 s", ["chat[x] has no metric total_time"]),
+    ("redis degradation < 2x", ["redis has no metric degradation"]),
+    ("chat reachable > 50 %", ["chat has no metric reachable"]),
+    ("chat cpu < 90 %", ["chat has no metric cpu"]),
+    ("target p95 < 2 s", ["target has no metric p95", "max_stall"]),
+    ("target.burst max_stall < 2 ms", ["target has neither phases nor endpoints"]),
+    ("generator[x] cpu < 90 %", ["generator has neither phases nor endpoints"]),
+    ("chat time_to_first_token.p12 < 2 s", ["no metric time_to_first_token.p12"]),
+    ("chat p95 < 2", ["needs a unit of us, ms, s"]),
+    ("chat p95 < 2 %", ["needs a unit of us, ms, s"]),
+    ("chat error_rate < 0.01", ["needs a unit of %"]),
+    ("chat speedup > 10 s", ["needs a unit of x"]),
+    ("chat total_requests > 10 s", ["needs no unit"]),
+]
+
+
+@pytest.mark.parametrize(("text", "named"), UNBOUND, ids=[row[0] for row in UNBOUND])
+def test_what_means_nothing_is_refused_before_the_run(text: str, named: list[str]) -> None:
+    (problem,) = problems(text)
+    assert [word for word in named if word not in problem] == []
+
+
+def test_bind_lists_all_problems() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        bind([parse("chat p59 < 2 s"), parse("chat p95 < 2 s"), parse("foo p95 < 2 x")])
+    assert len(caught.value.problems) == 2
+
+
+def test_bind_knows_only_what_the_caller_knows() -> None:
+    known = {"chat": ("burst",), "redis": None}
+    bind([parse("chat.burst p95 < 2 s"), parse("redis.anything p95 < 2 s")], known)
+    with pytest.raises(ConfigurationError, match="unknown subject mixed; there are chat, redis"):
+        bind([parse("mixed p95 < 2 s")], known)
+
+
+def test_every_promised_metric_can_be_named() -> None:
+    promised = (
+        "p50 p90 p95 p99 p99.9 avg min max total_time error_rate throughput total_requests failed_requests "
+        "abandoned_requests speedup degradation redis_interference file_interference reachable start_skew "
+        "beyond_slowest max_stall stalls blocked_time lag_p99"
+    )
+    assert [name for name in promised.split() if name not in METRICS] == []

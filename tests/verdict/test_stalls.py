@@ -1,0 +1,100 @@
+"""Which stalls count, of which loops: only what code of the watched process can be blamed for."""
+
+from typing import Any
+
+import pytest
+
+from asyncload_lib.verdict.stalls import observe_loops
+
+QUIET: dict[str, Any] = {"stalls": 0, "blocked_s": 0.0, "max_stall": 0.0}
+
+
+def stalled(length_s: float) -> dict[str, Any]:
+    return {"stalls": 1, "blocked_s": length_s, "max_stall": length_s}
+
+
+def loop(name: str = "target", **changes: Any) -> dict[str, Any]:
+    causes = {cause: changes.pop(cause, QUIET) for cause in ("loop", "gil", "gc", "machine")}
+    longest = max(cause["max_stall"] for cause in causes.values())
+    watched = {
+        "name": name, "witness": "outside" if "outside" in name else "inside",
+        "watched_s": 10.0, "blocked": longest > 0.01, "max_stall": longest,
+        "stalls": sum(cause["stalls"] for cause in causes.values()),
+        "blocked_s": sum(cause["blocked_s"] for cause in causes.values()),
+        "lag": {"p50": 0.0001, "p99": 0.002, "max": longest}, "by_cause": causes, "culprits": [],
+    }  # fmt: skip
+    return watched | changes
+
+
+def holder(length_s: float, function: str | None = "crunch") -> dict[str, Any]:
+    return {
+        "file": "a.py", "line": 7, "function": function, "cause": "gil", "count": 2, "total_s": 2 * length_s,
+        "longest_s": length_s,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("watched", "max_stall", "stalls", "blocked_time"),
+    [
+        (loop(), 0.0, 0.0, 0.0),
+        (loop(loop=stalled(0.2)), 0.2, 1.0, 0.2),
+        (loop(gc=stalled(0.2), machine=stalled(0.3)), 0.0, 0.0, 0.0),
+        (loop(gil=stalled(0.2)), 0.0, 0.0, 0.0),
+        (loop(gil=stalled(0.2), culprits=[holder(0.2, None)]), 0.0, 0.0, 0.0),
+        (loop(gil=stalled(0.2), culprits=[holder(0.1)]), 0.1, 2.0, 0.2),
+        (loop(loop=stalled(0.05), gil=stalled(0.2), culprits=[holder(0.1)]), 0.1, 3.0, 0.25),
+        # a witness that knows no causes
+        (loop(by_cause={}, max_stall=0.04, stalls=3, blocked_s=0.1), 0.04, 3.0, 0.1),
+        (loop(by_cause={}, max_stall=None, stalls=0, blocked_s=None), 0.0, 0.0, 0.0),
+    ],
+)
+def test_only_what_code_is_to_blame_for_counts(
+    watched: dict[str, Any], max_stall: float, stalls: float, blocked_time: float
+) -> None:
+    assert observe_loops([watched], "max_stall", "target")[0] == max_stall
+    assert observe_loops([watched], "stalls", "target")[0] == stalls
+    assert observe_loops([watched], "blocked_time", "target")[0] == pytest.approx(blocked_time)
+
+
+def test_worst_loop_counts_and_names_the_culprit() -> None:
+    named = holder(0.3) | {"cause": "loop"}
+    loops = [loop("target", loop=stalled(0.1)), loop("target", loop=stalled(0.3), culprits=[named])]
+    assert observe_loops(loops, "max_stall", "chat") == (0.3, "target: a.py:7 in crunch")
+    assert observe_loops(loops, "stalls", "chat")[0] == 1
+
+
+def test_witness_inside_decides_over_the_one_outside() -> None:
+    """From outside, a queue and a busy machine look like a blocked loop."""
+    outside = loop("target (outside)", by_cause={}, max_stall=0.3, stalls=5, blocked_s=0.9)
+    for subject in ("chat", "target"):
+        assert observe_loops([outside, loop("target")], "max_stall", subject)[0] == 0.0
+        assert observe_loops([outside, loop("target", loop=stalled(0.1))], "max_stall", subject)[0] == 0.1
+        assert observe_loops([outside], "max_stall", subject) == (0.3, "target (outside)")
+        assert observe_loops([outside, loop("target", watched_s=0)], "max_stall", subject)[0] == 0.3
+
+
+def test_scenario_means_the_target_and_the_loops_that_run_its_users() -> None:
+    generator, hub = loop("generator", loop=stalled(0.05)), loop("generator hub", loop=stalled(0.5))
+    loops = [generator, hub, loop("target", loop=stalled(0.02))]
+    assert observe_loops(loops, "max_stall", "chat")[0] == 0.05
+    assert observe_loops(loops, "max_stall", "target")[0] == 0.02
+    assert observe_loops(loops, "max_stall", "generator")[0] == 0.5
+    assert observe_loops([generator, hub], "max_stall", "chat")[0] == 0.05
+    assert observe_loops([hub], "max_stall", "chat")[0] is None
+
+
+@pytest.mark.parametrize("unwatched", [{"watched_s": 0.0}, {"watched_s": None}, {"blocked": None}])
+def test_what_was_not_watched_proves_nothing(unwatched: dict[str, Any]) -> None:
+    generator = loop("generator", loop=stalled(0.5))
+    assert observe_loops([loop("target", **unwatched), generator], "max_stall", "chat")[0] == 0.5
+    value, why = observe_loops([loop("target", **unwatched), generator], "max_stall", "target")
+    assert value is None
+    assert why == "no event loop of target was watched"
+    assert observe_loops([], "max_stall", "chat")[0] is None
+
+
+def test_watched_loop_without_a_figure_is_no_data() -> None:
+    torn = loop("target", by_cause={}, max_stall=None, stalls=4)
+    assert observe_loops([torn, loop("target")], "max_stall", "chat") == (None, "max_stall was not measured")
+    assert observe_loops([loop(lag={})], "lag_p99", "chat")[0] is None
+    assert observe_loops([loop()], "lag_p99", "chat")[0] == 0.002
