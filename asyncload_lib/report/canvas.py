@@ -97,7 +97,7 @@ def label_row(axes: Any, height: float, labels: Sequence[tuple[str, float, str]]
 
 _HEAD = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<style.*?</style>|<metadata>.*?</metadata>", re.DOTALL)
 _TAG = re.compile(r"(<[^>]*>)")
-_GROUP_ID = re.compile(r'<g id="[^"]*">')
+_GROUP_ID = re.compile(r'^<g id="[^"]*"')
 _FONT_FAMILY = re.compile(r" ?font-family: [^;\"]*;?")
 _FIXED_SIZE = re.compile(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"')
 _NO_ROTATION = re.compile(r' transform="rotate\(-0 [^"]*\)"')
@@ -113,6 +113,6 @@ def inline_svg(svg: str) -> str:
     svg = _FIXED_SIZE.sub(r'<svg aria-hidden="true" \1', _HEAD.sub("", svg))
     parts = _TAG.split(svg)
     for place in range(1, len(parts), 2):
-        tag = _GROUP_ID.sub("<g>", _NO_ROTATION.sub("", _FONT_FAMILY.sub("", parts[place])))
+        tag = _GROUP_ID.sub("<g", _NO_ROTATION.sub("", _FONT_FAMILY.sub("", parts[place])))
         parts[place] = _COLOUR.sub(lambda found: f"var({_THEME[found[0]]})", tag)
     return re.sub(r">\s+<", "><", "".join(parts)).strip()

@@ -52,7 +52,8 @@ def _visible(character: str) -> str:
         return character
     if unicodedata.category(character) not in _HIDDEN_CATEGORIES or character == _EMOJI_JOINER:
         return character
-    return character.encode("ascii", "backslashreplace").decode("ascii")
+    code = ord(character)
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def markdown_text(value: Any) -> Markup:

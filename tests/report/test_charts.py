@@ -1,0 +1,143 @@
+import re
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+
+import pytest
+
+from asyncload_lib.report import charts, drawings
+from asyncload_lib.report.canvas import inline_svg, latency_ticks, spread
+from asyncload_lib.report.distribution import _rebin
+from asyncload_lib.report.limits import latency_limits
+from asyncload_lib.report.series import lag_series, timeline
+from tests.report.cases import CASES, HOSTILE, hostile, sample_results
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def texts(svg: str | None) -> list[str]:
+    assert svg is not None
+    return ["".join(found.itertext()) for found in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+def test_the_distribution_marks_percentiles_and_the_limit() -> None:
+    results = CASES["failing"]()
+    metric = results["metrics"][0]
+    words = texts(charts.distribution(metric, latency_limits(metric, results)))
+    assert {"p50", "p95", "p99", "limit 2 s", "requests", "latency of a request (left is better)"} <= set(words)
+
+
+def test_a_limit_beyond_the_axis_is_named_with_an_arrow() -> None:
+    results = sample_results()
+    metric = results["metrics"][0]
+    limits = latency_limits(metric, results)
+    assert limits == [2.0]
+    assert "limit 2 s →" in texts(charts.distribution(metric, limits))
+    assert "↑ limit 2 s" in texts(charts.over_time(metric, limits))
+
+
+def test_failed_requests_have_a_hatch_of_their_own() -> None:
+    ok_only, both = sample_results()["metrics"][0], sample_results()["metrics"][3]
+    assert "failed" not in texts(charts.distribution(ok_only, []))
+    assert {"ok", "failed"} <= set(texts(charts.distribution(both, [])))
+    assert "pattern" in str(charts.distribution(both, []))
+
+
+def test_joining_bars_loses_no_request() -> None:
+    bars = CASES["failing"]()["metrics"][0]["phases"][2]["distribution"]
+    edges, ok, failed = _rebin(bars)
+    assert sum(ok) == sum(bar["ok"] for bar in bars) > 500
+    assert sum(failed) == sum(bar["failed"] for bar in bars) == 6
+    assert len(edges) == len(ok) + 1
+    assert edges == sorted(edges)
+
+
+def test_the_course_over_time_names_phases_loops_and_stalls() -> None:
+    words = texts(charts.over_time(CASES["failing"]()["metrics"][0], [2.0]))
+    assert {"few", "burst", "sustained", "p50", "p95", "p99", "target", "outside", "generator", "hub"} <= set(words)
+    assert {"limit 2 s", "largest lag, limit 10 ms", "stalls: ▼ loop", "× failed"} <= set(words)  # noqa: RUF001
+
+
+def test_phases_follow_each_other_without_overlap() -> None:
+    spans = timeline(sample_results()["metrics"][0])
+    assert [span.name for span in spans] == ["few", "burst", "sustained"]
+    for before, after in pairwise(spans):
+        assert before.end == after.start
+        assert all(before.start <= point.start < point.end <= before.end for point in before.points)
+
+
+def test_a_course_needs_three_points() -> None:
+    redis = sample_results()["metrics"][1]
+    assert timeline(redis) == []
+    assert "p95" not in texts(charts.over_time(redis, []))
+    redis["event_loops"] = []
+    assert charts.over_time(redis, []) is None
+
+
+def test_lag_has_no_gap_and_ends_after_its_last_interval() -> None:
+    (lag,) = lag_series([{"name": "target", "series": [{"t": t, "max_lag": 0.001} for t in (0, 2, 4)]}])
+    assert lag.steps == [(0, 2, 0.001), (2, 4, 0.001), (4, 6, 0.001)]
+
+
+def test_without_latencies_there_is_no_chart() -> None:
+    metric = CASES["nothing_answered"]()["metrics"][0]
+    assert charts.distribution(metric, []) is None
+    assert charts.over_time(metric, []) is None
+
+
+def test_a_chart_follows_the_theme_of_the_page() -> None:
+    svg = str(charts.distribution(sample_results()["metrics"][0], []))
+    assert "var(--blue)" in svg
+    assert not re.search(r"(fill|stroke): ?#", svg)
+    assert "<?xml" not in svg
+    assert "font-family" not in svg
+
+
+def test_ids_of_two_charts_differ() -> None:
+    metric = sample_results()["metrics"][0]
+    first, second = (set(re.findall(r'id="([^"]+)"', str(charts.distribution(metric, [], salt)))) for salt in "ab")
+    assert first
+    assert not first & second
+
+
+def test_the_same_results_give_the_same_drawing() -> None:
+    assert drawings.drawings(sample_results()) == drawings.drawings(sample_results())
+
+
+def test_a_chart_that_fails_says_so_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> str:
+        raise ValueError("<b>no</b>")
+
+    monkeypatch.setattr(charts, "distribution", broken)
+    drawn = drawings.drawings(sample_results())
+    assert drawn["0-distribution"] == "<p>This chart could not be drawn: ValueError: &lt;b&gt;no&lt;/b&gt;</p>"
+    assert drawn["0-time"].startswith("<svg")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_names_are_text_in_a_drawing(text: str) -> None:
+    for svg in drawings.drawings(hostile(text)).values():
+        tags = {found.tag.removeprefix(SVG) for found in ET.fromstring(svg).iter()}
+        assert tags <= {"svg", "g", "path", "use", "defs", "clipPath", "rect", "text", "pattern"}
+
+
+def test_a_formula_is_a_name() -> None:
+    assert r"$\frac$" in texts(drawings.drawings(hostile(r"$\frac$"))["0-time"])
+
+
+def test_colours_in_text_are_left_alone() -> None:
+    drawn = inline_svg('<svg width="1" height="1"><text style="fill: #1b1f24">#1b1f24 <g id="x"></text></svg>')
+    assert drawn == '<svg aria-hidden="true" ><text style="fill: var(--ink)">#1b1f24 <g></text></svg>'
+
+
+def test_labels_move_apart_in_their_order_and_stay_inside() -> None:
+    places = spread([0.5, 0.5, 0.52, 0.99], [0.1] * 4)
+    assert places == sorted(places)
+    assert all(after - before >= 0.0999 for before, after in pairwise(places))
+    assert places[-1] <= 0.95 + 1e-9
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0001, 0.5), (0.2, 0.3), (1e-6, 3600), (5, 5)])
+def test_ticks_are_few_round_and_inside(low: float, high: float) -> None:
+    ticks, labels = latency_ticks(low, high)
+    assert len(ticks) == len(labels) <= 6
+    assert all(low <= tick <= high for tick in ticks)

@@ -1,0 +1,33 @@
+import pytest
+
+from asyncload_lib.report.console import WIDTH, _width, console_table
+from tests.report.cases import CASES, HOSTILE, hostile
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_table_fits_a_terminal(case: str) -> None:
+    assert max(map(_width, console_table(CASES[case]()).split("\n"))) <= WIDTH
+
+
+def test_columns_stand_under_each_other() -> None:
+    lines = console_table(CASES["failing"]()).split("\n")
+    head = next(line for line in lines if line.startswith("Verdict"))
+    rows = [line for line in lines if line[:1] in ("✓", "✗")]
+    assert len(rows) == 9
+    for title in ("Criterion", "Limit", "Observed"):
+        column = head.index(title)
+        assert all(line[column - 2 : column] == "  " and line[column] != " " for line in rows)
+
+
+def test_it_begins_with_the_verdict_and_says_why_where_it_is_needed() -> None:
+    lines = console_table(CASES["failing"]()).split("\n")
+    assert lines[0].startswith("FAIL: 4 of 9 criteria missed")
+    assert "  total_time was 10, the limit is < 5 s" in lines
+    assert not any("error_rate was 0" in line for line in lines)  # it passed
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_reaches_no_terminal(text: str) -> None:
+    told = console_table(hostile(text))
+    assert max(map(_width, told.split("\n"))) <= WIDTH
+    assert all(sign == "\n" or sign.isprintable() or sign == "\u200d" for sign in told)

@@ -1,0 +1,39 @@
+import xml.etree.ElementTree as ET
+
+from asyncload_lib.report.junit import render_junit
+from tests.report.cases import CASES, sample_results
+
+
+def suites(results: dict) -> dict[str | None, ET.Element]:
+    return {suite.get("name"): suite for suite in ET.fromstring(render_junit(results))}
+
+
+def test_verdicts_become_outcomes() -> None:
+    results = sample_results()
+    for criterion, word in zip(results["criteria"], ("fail", "no data", "not evaluated", "splendid"), strict=False):
+        criterion["verdict"] = word
+    chat = suites(results)["50 Concurrent Chat Requests (HTTP)"]
+    outcomes = [[child.tag for child in case] for case in chat.iter("testcase")]
+    assert outcomes[:5] == [["failure"], ["error"], ["skipped"], ["error"], []]
+    assert [chat.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["5", "1", "2", "1"]
+
+
+def test_a_failure_tells_limit_and_observation() -> None:
+    chat = suites(CASES["failing"]())["50 Concurrent Chat Requests (HTTP)"]
+    failure = next(chat.iter("failure"))
+    assert failure.get("message") == "limit < 5 s, observed 10"
+    assert failure.text == "total_time was 10, the limit is < 5 s"
+
+
+def test_a_criterion_on_no_scenario_has_a_suite_of_its_own() -> None:
+    results = sample_results()
+    results["criteria"].append({**results["criteria"][0], "name": "target max_stall < 10 ms", "scenario": "target"})
+    assert suites(results)["target"].get("tests") == "1"
+
+
+def test_a_run_that_certifies_nothing_is_an_error_even_where_all_criteria_hold() -> None:
+    assert suites(sample_results())["run"].get("errors") == "0"
+    for case in ("invalid", "empty"):
+        assert suites(CASES[case]())["run"].get("errors") == "1"
+    error = next(suites(CASES["empty"]())["run"].iter("error"))
+    assert error.get("message") == "worker w1 was lost 12.1 s after the start"

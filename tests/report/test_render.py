@@ -1,0 +1,147 @@
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import jinja2
+import pytest
+from jinja2 import nodes
+
+from asyncload_lib.errors import ReportError
+from asyncload_lib.report import render
+from asyncload_lib.report.render import TEMPLATES, render_all, render_html, render_markdown
+from tests.report.cases import CASES, Page, sample_results
+
+STAMP = "20260131_120000"
+REPORTS = {ending: f"async_load_test_report_{STAMP}.{ending}" for ending in ("md", "html", "xml")}
+
+
+def test_every_format_and_its_latest_copy_are_written(tmp_path: Path) -> None:
+    written = render_all(sample_results(), tmp_path / "deep" / "er", STAMP)
+    assert {ending: path.name for ending, path in written.items()} == REPORTS
+    for ending, path in written.items():
+        assert path.with_name(f"latest.{ending}").read_bytes() == path.read_bytes()
+    assert len(list((tmp_path / "deep" / "er").iterdir())) == 6  # no draft is left behind
+
+
+def test_a_written_report_is_never_replaced_and_latest_always_is(tmp_path: Path) -> None:
+    render_all(CASES["failing"](), tmp_path, STAMP)
+    before = (tmp_path / REPORTS["md"]).read_text("utf-8")
+    with pytest.raises(ReportError, match="exists already"):
+        render_all(sample_results(), tmp_path, STAMP)
+    assert (tmp_path / REPORTS["md"]).read_text("utf-8") == before
+    render_all(sample_results(), tmp_path, "20260131_120001")
+    assert (tmp_path / "latest.md").read_text("utf-8") != before
+
+
+def test_one_format_that_fails_costs_none_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(results: object) -> str:
+        raise jinja2.TemplateSyntaxError("unexpected '}'", 3)
+
+    monkeypatch.setitem(render._FORMATS, "html", broken)
+    with pytest.raises(ReportError) as caught:
+        render_all(sample_results(), tmp_path, STAMP)
+    assert str(caught.value).startswith(f"{tmp_path / REPORTS['html']}: TemplateSyntaxError")
+    assert REPORTS["xml"] in caught.value.__notes__[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [REPORTS["md"], REPORTS["xml"], "latest.md", "latest.xml"]
+    )
+
+
+def test_a_directory_that_cannot_be_names_every_format(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ReportError) as caught:
+        render_all(sample_results(), tmp_path / "file", STAMP)
+    assert all(name in str(caught.value) for name in REPORTS.values())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_page_is_whole_offline_and_small(case: str) -> None:
+    text = render_html(CASES[case]())
+    page = Page(text)
+    assert len(text.encode()) < 2_000_000
+    assert not page._open, "every tag that was opened is closed"
+    assert not {"script", "link", "img", "iframe", "object", "form", "base"} & {tag for tag, _ in page.tags}
+    policy = next(a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    references = [
+        value or "" for _, a in page.tags for name, value in a.items() if name in ("href", "src", "xlink:href")
+    ]
+    assert all(reference.startswith("#") for reference in references)
+    targets = {a["id"] for _, a in page.tags if "id" in a}
+    assert {reference[1:] for reference in references} <= targets
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        (
+            "without_baseline",
+            "No blocking baseline was measured for 50 Concurrent Chat Requests (HTTP), 100 Concurrent",
+        ),
+        ("free_run", "No criteria were set: nothing was judged."),
+        ("empty", "No scenario has data."),
+        ("nothing_answered", "No data: no request of this phase has a latency."),
+        ("nothing_answered", "No event loop was watched: whether one was blocked is unknown."),
+    ],
+)
+def test_what_is_missing_is_said(case: str, words: str) -> None:
+    assert words in Page(render_html(CASES[case]())).text
+
+
+def test_the_culprit_is_named_with_its_line() -> None:
+    text = render_html(CASES["failing"]())
+    assert '<code class="place">demo/app.py:88</code> <code>time.sleep(model_time_s)</code>' in text
+    assert '<span class="line blocking"><span class="number">▶ 88</span>        time.sleep(model_time_s)' in text
+    assert ">    88          time.sleep(model_time_s)" in render_markdown(CASES["failing"]())
+
+
+def test_a_long_table_is_cut_in_markdown_alone() -> None:
+    results = sample_results()
+    error = {"type": "POST", "name": "/api/chat", "count": 1}
+    results["metrics"][0]["errors"] = [{**error, "error": f"error number {i:03}"} for i in range(200)]
+    assert render_html(results).count("error number") == 200
+    text = render_markdown(results)
+    assert text.count("error number") == 40
+    assert "160 more rows stand in the HTML report." in text
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in TEMPLATES.glob("*.j2")))
+def test_templates_only_place_what_the_view_prepared(name: str) -> None:
+    tree = render._markdown_environment().parse((TEMPLATES / name).read_text("utf-8"))
+    arithmetic = (nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Pow, nodes.Neg)
+    assert not list(tree.find_all(arithmetic))
+    assert {found.name for found in tree.find_all(nodes.Filter)} <= {"upper", "join", "code", "excerpt"}
+
+
+def test_importing_the_renderer_loads_no_matplotlib() -> None:
+    unwanted = "{'matplotlib', 'locust', 'gevent'}"
+    code = f"import sys, asyncload_lib.report.render; print(sorted({unwanted} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "[]"
+
+
+def test_charts_use_neither_pyplot_nor_a_display() -> None:
+    code = """
+import sys
+from asyncload_lib.report.render import render_html
+from tests.results.sample import sample_results
+render_html(sample_results())
+print("matplotlib" in sys.modules, "matplotlib.pyplot" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "True False"
+
+
+def test_all_formats_take_seconds_not_minutes(tmp_path: Path) -> None:
+    render_all(sample_results(), tmp_path, STAMP)  # matplotlib is loaded
+    start = time.perf_counter()
+    render_all(CASES["failing"](), tmp_path, "20260131_120001")
+    assert time.perf_counter() - start < 10  # about half a second; the bound is for a machine that is busy otherwise
+
+
+def test_junit_is_well_formed_and_counts_itself(tmp_path: Path) -> None:
+    root = ET.parse(render_all(CASES["failing"](), tmp_path, STAMP)["xml"]).getroot()
+    assert root.get("tests") == str(len(list(root.iter("testcase"))))

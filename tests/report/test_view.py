@@ -1,0 +1,132 @@
+"""No two formats can differ: JSON, Markdown, HTML, JUnit and console tell the same numbers and the same criteria."""
+
+import math
+import random
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from asyncload_lib.report.render import console_table, render_html, render_junit, render_markdown
+from asyncload_lib.report.units import duration
+from asyncload_lib.report.view import build
+from tests.report.cases import CASES, Page, markdown_tables, nothing_answered, plain, sample_results
+
+SECONDS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_html_and_markdown_show_the_same_tables(case: str) -> None:
+    results = CASES[case]()
+    in_markdown = markdown_tables(render_markdown(results))
+    for table in Page(render_html(results)).tables:
+        if table[0] not in (["Name", "Value"],):  # environment and settings are told more briefly in Markdown
+            assert table in in_markdown
+
+
+def test_every_figure_of_the_json_stands_in_both() -> None:
+    results = sample_results()
+    page = Page(render_html(results)).text
+    text = plain(render_markdown(results))
+    for metric in results["metrics"]:
+        for key in ("total_time", "p50_latency", "p95_latency", "p99_latency"):
+            words = duration(metric[key])
+            figure, unit = words.split()
+            assert math.isclose(float(figure) * SECONDS[unit], metric[key], rel_tol=0.005)
+            assert words in page
+            assert words in text
+        for entry in metric["latency"].values():
+            if entry["ci_low"] is not None:
+                interval = f"{duration(entry['ci_low'])} – {duration(entry['ci_high'])}"  # noqa: RUF001
+                assert interval in page
+                assert interval in text
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_criterion_stands_in_every_format(case: str) -> None:
+    results = CASES[case]()
+    rows = {tuple(row[:4]) for table in Page(render_html(results)).tables for row in table if table[0][0] == "Verdict"}
+    cases = {found.get("name") for found in ET.fromstring(render_junit(results)).iter("testcase")}
+    told = console_table(results)
+    for criterion in results["criteria"]:
+        subject = criterion["name"].removesuffix(criterion["limit"]).strip()
+        assert any(criterion["verdict"] in row[0] and row[1:3] == (subject, criterion["limit"]) for row in rows)
+        assert criterion["name"] in cases
+        assert any(subject in line and criterion["limit"] in line for line in told.split("\n"))
+    if results["criteria"]:
+        assert len(rows) == len(results["criteria"]) + 1
+
+
+def test_what_did_not_hold_comes_first() -> None:
+    words = [row[0].word for row in build(CASES["failing"]()).criteria.rows]
+    assert words == sorted(words, key=["fail", "no data", "pass", "not evaluated"].index)
+    assert words[0] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("passing", "All 9 criteria hold; 1 not evaluated."),
+        (
+            "failing",
+            "4 of 9 criteria missed: chat total_time < 5 s, chat p95 < 2 s, chat max_stall < 10 ms and 1 more.",
+        ),
+        ("empty", "Worker w1 was lost 12.1 s after the start. Criteria are shown but not certified."),
+        ("invalid", "Process 4711 used 98 % of a CPU (limit 90 %). Criteria are shown but not certified."),
+        ("free_run", "No criterion was evaluated; 6 of 600 requests failed."),
+    ],
+)
+def test_the_verdict_has_one_sentence(case: str, words: str) -> None:
+    assert build(CASES[case]()).sentence == words
+
+
+def test_an_unknown_verdict_is_never_a_pass() -> None:
+    results = sample_results()
+    results["summary"]["verdict"] = "splendid"
+    results["criteria"][0]["verdict"] = None
+    report = build(results)
+    assert report.verdict.tone != "pass"
+    assert report.criteria.rows[0][0].tone != "pass"
+    del results["summary"]
+    assert build(results).verdict.word == "incomplete"
+
+
+def test_no_data_is_never_zero() -> None:
+    report = build(nothing_answered())
+    tiles = {tile.label: tile.value for tile in report.scenarios[0].tiles}
+    assert {tiles[name] for name in ("Total time", "Throughput", "p50", "p95", "p99", "Errors")} == {"–"}  # noqa: RUF001
+    assert report.improvements[0].words == "no data"
+    assert {row[3] for row in report.criteria.rows} == {"no data"}
+
+
+def test_a_percentile_that_is_not_resolved_says_so() -> None:
+    scenario = build(sample_results()).scenarios[0]
+    rows = {row[0]: row for row in scenario.percentiles.rows}
+    assert rows["p50"][3] == "resolved"
+    assert rows["p99"][3].startswith("not resolved: p99 needs at least 299 samples")
+    assert next(tile for tile in scenario.tiles if tile.label == "p99").tone == "doubt"
+
+
+JUNK = [None, True, -1, 0, 1e308, math.nan, math.inf, 10**400, "", "x", "\ud800<b>", [], {}, [None], [[]], {"x": None}]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_damaged_document_still_has_a_report(seed: int) -> None:
+    chosen = random.Random(seed)
+    results = CASES[chosen.choice(sorted(CASES))]()
+    for _ in range(chosen.randint(1, 40)):
+        damage(results, chosen)
+    assert render_markdown(results).startswith("# ")
+    assert console_table(results)
+    ET.fromstring(render_junit(results))
+    if seed % 10 == 0:
+        assert "could not be drawn" not in render_html(results)
+
+
+def damage(results: dict, chosen: random.Random) -> None:
+    """Put junk in the place of one value somewhere."""
+    node, parent, key = results, None, None
+    while isinstance(node, dict | list) and node and (parent is None or chosen.random() < 0.85):
+        parent, key = node, chosen.choice(list(node) if isinstance(node, dict) else range(len(node)))
+        node = node[key]
+    if parent is not None:
+        parent[key] = chosen.choice(JUNK)
