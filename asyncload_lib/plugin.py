@@ -16,7 +16,7 @@ from locust import events
 from locust import log as locust_log
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.runners import STATE_RUNNING, STATE_SPAWNING, LocalRunner, MasterRunner, WorkerRunner
+from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 from asyncload_lib.coordinator import Coordinator
 from asyncload_lib.demo.stack import DemoStack
@@ -82,16 +82,17 @@ class Plugin:
             self._note_signals()
             if self._needs_demo():
                 self._demo_start = gevent.spawn(self._start_demo)
-                if self.environment.parsed_options.headless:  # otherwise its start would eat into --run-time
+                if getattr(self.environment.parsed_options, "headless", False):  # its start must not eat into --run-time
                     self.await_target()
         if isinstance(runner, (LocalRunner, WorkerRunner)):
             self.participant = Participant(self.environment, self.settings, self.target)
             self.environment.events.spawning_complete.add_listener(lambda **_: self.participant.ramped_up())
             self.participant.hello()
+        if isinstance(runner, WorkerRunner):
+            # Registered in `init`: it runs before Locust's own, which tells the master that this worker is gone.
+            self.environment.events.quitting.add_listener(self._on_worker_quitting)
         if self.coordinator is not None:
             self.environment.events.test_stop.add_listener(self._on_test_stop)
-        # Registered in `init`: it runs before Locust's own, while a worker can still speak and a run is still running.
-        self.environment.events.quitting.add_listener(self._on_quitting_first)
 
     def _needs_demo(self) -> bool:
         hosts = [user_class.host for user_class in self.environment.user_classes]
@@ -237,7 +238,7 @@ class Plugin:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _note_signals(self) -> None:
-        """Remember that Ctrl-C came; what happens then is Locust's affair."""
+        """Remember which signal came; what happens then is Locust's affair."""
         previous = signal.getsignal(signal.SIGINT)
 
         def note(number: int, frame: Any) -> None:
@@ -245,17 +246,17 @@ class Plugin:
             if callable(previous):
                 previous(number, frame)
 
-        signal.signal(signal.SIGINT, note)
+        def note_termination() -> None:
+            self._signal = self._signal or signal.SIGTERM
 
-    def _on_quitting_first(self, **_: Any) -> None:
-        runner = self.environment.runner
-        assert runner is not None
-        if isinstance(runner, WorkerRunner):
-            assert self.participant is not None
-            runner.stop()
-            self.participant.finalise(0)
-        elif runner.state in (STATE_SPAWNING, STATE_RUNNING) and self._signal is None:
-            self._signal = signal.SIGTERM
+        signal.signal(signal.SIGINT, note)
+        gevent.signal_handler(signal.SIGTERM, note_termination)
+
+    def _on_worker_quitting(self, **_: Any) -> None:
+        assert self.participant is not None
+        assert self.environment.runner is not None
+        self.environment.runner.stop()
+        self.participant.finalise(0)
 
     def finish(self) -> None:
         """Write what is not written yet, set the exit code, end everything; the last to run before Locust exits.
@@ -283,7 +284,8 @@ class Plugin:
         if session is None or isinstance(self.environment.runner, WorkerRunner):
             return
         if session.exit_code is None:
-            session.interrupted_by = self._signal or signal.SIGTERM
+            session.interrupted_by = self._signal
+            session.problems.append("the run ended before everything was measured")
             session.health += self.health()
             session.close()
         code = session.exit_code

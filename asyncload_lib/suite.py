@@ -27,6 +27,8 @@ __all__ = [
     "VmCheck",
 ]
 
+logger = logging.getLogger(__name__)
+
 GATHER_LIMIT_S = 60.0
 FINISH_MARGIN_S = 20.0
 PROGRESS_INTERVAL_S = 0.5
@@ -71,7 +73,14 @@ class Suite(LoadTestShape):
 
     def tick(self) -> None:
         assert self.runner is not None
-        Driver(plugin_of(self.runner.environment)).run()
+        plugin = plugin_of(self.runner.environment)
+        try:
+            Driver(plugin).run()
+        except Exception as error:
+            # Whatever it is, what was measured so far is reported, as incomplete.
+            logger.exception("the suite broke off")
+            if plugin.session is not None:
+                plugin.session.problems.append(f"the suite broke off: {type(error).__name__}: {error}")
 
 
 class Driver:

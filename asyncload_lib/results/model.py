@@ -9,14 +9,19 @@ from asyncload_lib.results.files import SCHEMA_VERSION, dump, load, write_atomic
 from asyncload_lib.results.phase import PhaseResult
 
 __all__ = [
+    "HUB",
     "SCHEMA_VERSION",
     "PhaseResult",
     "build_metric",
     "build_results",
+    "deciding_loops",
     "dump",
     "load",
     "write_atomic",
 ]
+
+HUB = "generator hub"
+"""Name of the loop of Locust's greenlets, in `event_loops`."""
 
 TEST_SUITE = "Async Operations Load Testing"
 
@@ -158,9 +163,20 @@ def _explain(kind: str, concurrency: int, operation_time_s: float | None) -> str
     )
 
 
+def deciding_loops(event_loops: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the loops that decide whether one was blocked.
+
+    Locust's own hub runs no user: how late it is says whether the generator is valid, not whether a loop was blocked.
+    Where a target was watched from inside, that witness decides: from outside, a queue looks like a blocked loop.
+    """
+    asyncio_loops = [loop for loop in event_loops if loop.get("name") != HUB]
+    inside = [loop for loop in asyncio_loops if loop.get("witness") == "inside"]
+    return inside if any(str(loop.get("name")).startswith("target") for loop in inside) else asyncio_loops
+
+
 def _any_blocked(event_loops: Sequence[Json]) -> bool | None:
-    """Return whether any watched loop was blocked; None if one of them, or none at all, gave no answer."""
-    answers = [loop.get("blocked") for loop in event_loops]
+    """Return whether any deciding loop was blocked; None if one of them, or none at all, gave no answer."""
+    answers = [loop.get("blocked") for loop in deciding_loops(event_loops)]
     if True in answers:
         return True
     return False if answers and None not in answers else None

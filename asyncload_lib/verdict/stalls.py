@@ -8,40 +8,33 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from asyncload_lib.results.model import deciding_loops
+
 __all__ = ["STALL_METRICS", "observe_loops"]
 
 STALL_METRICS: Mapping[str, str] = {"max_stall": "time", "stalls": "count", "blocked_time": "time", "lag_p99": "time"}
 
 Loop = Mapping[str, Any]
 
-HUB = "generator hub"
-"""Locust's own loop: it runs no user, and how late it may be is the generator's validity, not the target's verdict."""
-
 
 def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[float | None, str]:
     """Return the metric over the watched loops of `subject`, and a remark: the culprit, or why there is no value.
 
-    `target` and `generator` mean their own loops. A scenario means the target's and the asyncio loop of each generator,
-    but not the hubs. Where a loop was watched from inside, that witness decides: from outside a queue and a busy
-    machine look like a blocked loop. The worst loop counts, for counts and sums too.
+    `target` means its own loops, `generator` its own, hubs included; a scenario means those that decide whether a loop
+    was blocked (`deciding_loops`). The worst loop counts, for counts and sums too.
     """
     watched = [loop for loop in loops if _is_watched(loop)]
-    if any(_is_inside_target(loop) for loop in watched):
-        watched = [loop for loop in watched if loop.get("witness") == "inside"]
-    of_target = [loop for loop in watched if str(loop.get("name")).startswith("target")]
     if subject == "generator":
         chosen = [loop for loop in watched if str(loop.get("name")).startswith("generator")]
     else:
-        chosen = of_target if subject == "target" else [loop for loop in watched if loop.get("name") != HUB]
+        chosen = deciding_loops(watched)
+        if subject == "target":
+            chosen = [loop for loop in chosen if str(loop.get("name")).startswith("target")]
     values = [_value(loop, metric) for loop in chosen]
     if not values or any(value is None for value in values):
         return None, f"no event loop of {subject} was watched" if not chosen else f"{metric} was not measured"
     worst = max(range(len(values)), key=lambda index: values[index] or 0.0)
     return values[worst], _remark(chosen[worst])
-
-
-def _is_inside_target(loop: Loop) -> bool:
-    return str(loop.get("name")).startswith("target") and loop.get("witness") == "inside"
 
 
 def _is_watched(loop: Loop) -> bool:

@@ -1,0 +1,144 @@
+"""How a run can end, and what is left then: a report that says so, and nothing else."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from asyncload_lib.demo.stack import DemoStack
+from tests.locust_run import LocustRun, eventually, target_settings
+from tests.run.test_suite import ledger
+
+CHAT = ("--headless", "-u", "5", "-r", "5")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_writes_its_report_and_says_so(
+    tmp_path: Path, stack: DemoStack, number: signal.Signals, code: int
+) -> None:
+    with LocustRun("chat.py", *CHAT, out=tmp_path / "reports", settings=target_settings(stack)) as run:
+        eventually(lambda: ledger(stack)["chat"]["received"] > 5)
+        run.send(number)
+        assert run.wait(40) == code, run.output
+        results = run.results
+
+    assert results["run"]["status"] == "interrupted"
+    assert number.name in results["run"]["status_reasons"][0]
+    phase = results["metrics"][0]
+    assert phase["started_requests"] == phase["total_requests"] + phase["abandoned_requests"]
+    assert phase["total_requests"] == ledger(stack)["chat"]["answered"]
+
+
+def test_an_interrupted_suite_writes_its_report_and_says_so(tmp_path: Path) -> None:
+    settings = {"ASYNCLOAD_CHAT_SUSTAIN": "30s"}
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+        run.expect("burst")
+        run.send(signal.SIGINT, group=True)
+        assert run.wait(40) == 130, run.output
+        results = run.results
+
+    assert results["run"]["status"] == "interrupted"
+
+
+def test_a_killed_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    settings = {"ASYNCLOAD_FILES_DIRECTORY": str(files), "TMPDIR": str(tmp_path)}
+    with LocustRun("mixed.py", *CHAT, out=tmp_path / "reports", settings=settings) as run:
+        eventually(lambda: list(files.glob("asyncload-files-*/*")), 60)
+        session = os.getsid(run.process.pid)
+        family = descendants(run.process.pid)
+        run.send(signal.SIGKILL)
+        run.process.wait()
+        assert len(family) >= 4, session  # the demo's supervisor, its redis-server, its backends ...
+        eventually(lambda: not [pid for pid in family if alive(pid)], 10)
+        eventually(lambda: not list(files.iterdir()), 10)
+        eventually(lambda: not [path for path in tmp_path.iterdir() if path.name.startswith("asyncload")], 10)
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the processes below `pid`."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    found, new = set(), {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new} - found
+        found |= new
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether the process still does anything; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_bad_settings_are_all_named_and_nothing_is_sent(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**target_settings(stack), "ASYNCLOAD_CHAT_USERS": "-3", "ASYNCLOAD_REDIS_TTL": "soon"}
+    settings["ASYNCLOAD_CRITERIA"] = "chat speed > 3"
+    with LocustRun("chat.py", *CHAT, "-t", "3s", out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() == 64, run.output
+
+    for word in ("chat.users", "-3", "redis.ttl", "soon", "speed", "nothing was sent"):
+        assert word in run.output
+    assert "Traceback" not in run.output
+    assert ledger(stack)["chat"]["received"] == 0
+
+
+def test_a_target_that_is_not_there_fails_by_kind(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        host = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with LocustRun("chat.py", *CHAT, "-t", "3s", "-H", host, out=tmp_path / "reports") as run:
+            code = run.wait()
+            results = run.results
+
+    assert code == 3, run.output
+    assert results["metrics"][0]["error_rate"] == 1
+    assert {row["name"]: row["verdict"] for row in results["criteria"]}["chat p95 < 2 s"] == "no data"
+
+
+def test_a_report_that_cannot_be_written_has_its_own_exit_code(tmp_path: Path, stack: DemoStack) -> None:
+    out = tmp_path / "reports"
+    with LocustRun("chat.py", *CHAT, "-t", "4s", out=out, settings=target_settings(stack)) as run:
+        eventually(lambda: ledger(stack)["chat"]["received"] > 2)
+        out.mkdir(exist_ok=True)
+        for path in out.iterdir():
+            path.unlink()
+        out.rmdir()
+        out.write_text("a file where the folder should be")
+        assert run.wait() == 5, run.output
+
+    assert "PASS" in run.output or "FAIL" in run.output or "INVALID" in run.output
+
+
+def test_a_busy_generator_makes_the_run_invalid(tmp_path: Path, stack: DemoStack) -> None:
+    locustfile = tmp_path / "busy.py"
+    locustfile.write_text(
+        "import time\n"
+        "from locust import constant, task\n"
+        "from asyncload_lib import AsyncHttpUser\n"
+        "class Busy(AsyncHttpUser):\n"
+        "    wait_time = constant(0.05)\n"
+        "    @task\n"
+        "    async def ask(self):\n"
+        "        await self.client.get('/api/health')\n"
+        "        time.sleep(0.3)\n"
+    )
+    with LocustRun(locustfile, *CHAT, "-t", "4s", out=tmp_path / "reports", settings=target_settings(stack)) as run:
+        assert run.wait() == 6, run.output
+        results = run.results
+
+    assert results["run"]["status"] == "invalid"
+    assert "event-loop lag" in results["run"]["status_reasons"][0]
+    generator = next(loop for loop in results["metrics"][0]["event_loops"] if loop["name"] == "generator")
+    assert any("busy.py" in culprit["file"] for culprit in generator["culprits"])

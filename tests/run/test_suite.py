@@ -1,0 +1,111 @@
+"""The main job as its user runs it, and what must come of it when the target does not do as it should."""
+
+import json
+import re
+import signal
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from asyncload_lib.demo.stack import DemoStack
+from tests.locust_run import ROOT, LocustRun, eventually, target_settings
+
+SCHEMA = json.loads((ROOT / "asyncload_lib" / "results" / "schema.json").read_text())
+QUICK = {"ASYNCLOAD_CHAT_SUSTAIN": "2s", "ASYNCLOAD_GENERATOR_MAX_LOOP_LAG": "10s"}
+"""Short phases; and a busy test machine is no reason to call these runs invalid."""
+
+
+def verdicts(results: dict[str, Any]) -> dict[str, str]:
+    return {row["name"]: row["verdict"] for row in results["criteria"]}
+
+
+def ledger(stack: DemoStack) -> dict[str, Any]:
+    with urllib.request.urlopen(stack.ledger_url) as answer:
+        counts: dict[str, Any] = json.load(answer)
+    return counts
+
+
+def test_every_scenario_runs_and_all_files_agree(tmp_path: Path) -> None:
+    out = tmp_path / "reports"
+    with LocustRun("suite.py", "--headless", out=out, settings=QUICK) as run:
+        code = run.wait()
+        results = run.results
+
+    assert code in (0, 3), run.output
+    jsonschema.validate(results, SCHEMA)
+    assert [metric["scenario"] for metric in results["metrics"]] == ["chat", "redis", "mixed", "vm_health"]
+    assert [metric["total_requests"] for metric in results["metrics"]] == [50, 100, 50, 6]
+    assert not [row for row in results["criteria"] if row["verdict"] in ("no data", "not evaluated")]
+    for metric in results["metrics"]:
+        assert metric["successful_requests"] == metric["started_requests"] == metric["total_requests"]
+        assert metric["baseline"]["total_requests"] == metric["total_requests"]
+    speedup = results["metrics"][0]["baseline"]["speedup"]
+    assert speedup >= 10
+    markdown, html = (next(out.glob(f"async_load_test_report_*.{ending}")).read_text() for ending in ("md", "html"))
+    for row in results["criteria"]:
+        for text in (markdown, html, run.output):
+            assert row["observed"].replace("x", "") in text.replace("\N{NO-BREAK SPACE}", " "), row
+    assert (out / "latest.json").read_text() == next(out.glob("async_load_test_results_*.json")).read_text()
+    assert not list(out.glob("checkpoint_*"))
+
+
+def test_a_target_that_blocks_fails_the_criteria_that_it_should(tmp_path: Path) -> None:
+    settings = {**QUICK, "ASYNCLOAD_DEMO_MODE": "blocking", "ASYNCLOAD_SCENARIOS": "chat,redis"}
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+        code = run.wait()
+        results = run.results
+
+    assert code == 3, run.output
+    found = verdicts(results)
+    for name in ("chat total_time < 5 s", "chat p95 < 2 s", "chat speedup >= 10x", "chat max_stall < 10 ms"):
+        assert found[name] == "fail"
+    assert found["chat error_rate < 1 %"] == found["redis error_rate < 1 %"] == "pass"
+    assert found["redis total_time < 2 s"] == "pass"
+    assert results["metrics"][0]["event_loop_blocked"] is True
+    target = next(loop for loop in results["metrics"][0]["event_loops"] if loop["name"] == "target")
+    assert "time.sleep" in target["culprits"][0]["call"]
+    assert target["culprits"][0]["file"].endswith("backends.py")
+
+
+def test_a_target_killed_in_the_middle_is_told_by_kind(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**target_settings(stack), "ASYNCLOAD_SCENARIOS": "chat", "ASYNCLOAD_CHAT_SUSTAIN": "6s"}
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+        run.expect("burst")
+        eventually(lambda: ledger(stack)["chat"]["received"] > 60)
+        import os
+
+        os.kill(stack.pids["backend"], signal.SIGKILL)
+        code = run.wait()
+        results = run.results
+
+    assert code not in (0, None), run.output
+    sustained = next(phase for phase in results["metrics"][0]["phases"] if phase["phase"] == "sustained")
+    assert sustained["failed_requests"] > 0
+    assert sum(error["count"] for error in sustained["errors"]) == sustained["failed_requests"]
+    assert all(re.search(r"connect|connection|reset|closed|send", e["error"], re.I) for e in sustained["errors"])
+    assert sustained["started_requests"] == sustained["total_requests"] + sustained["abandoned_requests"]
+    assert verdicts(results)["chat.sustained error_rate < 1 %"] == "fail"
+
+
+def test_the_ledger_of_the_target_agrees_with_every_phase(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**target_settings(stack), **QUICK, "ASYNCLOAD_SCENARIOS": "chat"}
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() in (0, 3), run.output
+        metric = run.results["metrics"][0]
+
+    counted = sum(phase["total_requests"] for phase in [*metric["phases"], metric["baseline"]])
+    assert counted == ledger(stack)["chat"]["answered"]
+    assert ledger(stack)["chat"]["duplicates"] == 0
+
+
+def test_without_a_baseline_the_speedup_is_not_evaluated(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**target_settings(stack), **QUICK, "ASYNCLOAD_BASELINE_ENABLED": "false"}
+    settings["ASYNCLOAD_SCENARIOS"] = "redis"
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() == 0, run.output
+        results = run.results
+
+    assert verdicts(results)["redis speedup >= 10x"] == "not evaluated"
+    assert results["metrics"][0]["baseline"] is None
