@@ -45,7 +45,7 @@ def prepare_improvement(metric: Entry) -> Improvement | None:
         after=duration(after),
         before_width=_width(before, longest),
         after_width=_width(after, longest),
-        before_label=f"blocking ({kind})" if kind != NOTHING else "blocking",
+        before_label=kind if kind != NOTHING else "blocking",
         facts=(
             Fact("C", count(baseline.get("concurrency")), "operations at the same time"),
             Fact("D", duration(baseline.get("blocking_operation_time")), "one blocking operation"),

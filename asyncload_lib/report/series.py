@@ -44,7 +44,7 @@ class Lag:
 def timeline(metric: Entry) -> list[Span]:
     """Lay the phases of a scenario one after another; a scenario without phases is one span of its own series.
 
-    Empty for what is over within two intervals: one point is no course over time.
+    Empty where every phase is over within two intervals: one point is no course over time.
     """
     spans: list[Span] = []
     for phase in mappings(metric.get("phases")) or [metric]:
@@ -54,7 +54,7 @@ def timeline(metric: Entry) -> list[Span]:
         end = max([start + (length or 0.0), *(point.end for point in points)])
         if end > start:
             spans.append(Span(clean(phase.get("phase"), 16).replace("_", " "), start, end, points))
-    return spans if sum(len(span.points) for span in spans) >= _LEAST_INTERVALS else []
+    return spans if max((len(span.points) for span in spans), default=0) >= _LEAST_INTERVALS else []
 
 
 def _point(entry: Entry, start: float, length: float | None) -> Point | None:

@@ -137,11 +137,16 @@ def _criteria_table(criteria: list[Entry]) -> Table | None:
             ("Verdict", "verdict", lambda row: verdict(row.get("verdict"))),
             ("Criterion", "text", _criterion_subject),
             ("Limit", "number", lambda row: clean(row.get("limit"), 40)),
-            ("Observed", "number", lambda row: clean(row.get("observed"), 60).replace(NOTHING, "no data")),
+            ("Observed", "number", _observed),
             ("Why", "text", lambda row: clean(row.get("why") or None, 240)),
         ],
         criteria,
     )
+
+
+def _observed(row: Entry) -> str:
+    observed = clean(row.get("observed"), 60)
+    return "no data" if observed == NOTHING and row.get("verdict") != "not evaluated" else observed
 
 
 def _criterion_subject(row: Entry) -> str:
