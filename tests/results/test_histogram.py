@@ -1,6 +1,8 @@
 """Quantiles against numpy on the raw samples, merges against the whole, and the wire against both."""
 
 import math
+import tracemalloc
+import zlib
 from typing import Any
 
 import msgpack
@@ -174,8 +176,14 @@ def test_packed_counts_come_back(places: dict[int, int]) -> None:
 
 
 def test_packed_counts_cannot_inflate_without_bound() -> None:
-    with pytest.raises(ValueError, match="packed counts"):
-        unpack(pack(np.ones(1_000_000, dtype=np.int64)), FINE.size)
+    bomb = zlib.compress(bytes(50_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="packed counts"):
+            unpack(bomb, FINE.size)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_values_below_a_microsecond_share_the_lowest_bucket() -> None:

@@ -57,6 +57,7 @@ def test_ok_and_failed_apart() -> None:
         recorder.add("POST", "/api/chat", latency_ms, None, 100)
     recorder.add("POST", "/api/chat", 5_000.0, TimeoutError("too late"))
     phase = only_phase(recorder)
+    assert only_phase(recorder) is phase, "asking twice must not count twice"
     assert (phase.ok_count, phase.failed_count, phase.users) == (3, 1, 50)
     assert phase.ok.max_us == 30_000.0
     assert phase.failed.min_us == 5_000_000.0
@@ -287,17 +288,24 @@ def test_memory_does_not_grow_with_requests() -> None:
     assert late - early < 500_000
 
 
-def test_buffers_are_bounded_without_ticks_and_snapshots() -> None:
+@pytest.mark.parametrize("kind", ["ok", "failed", "metric"])
+def test_buffers_are_bounded_without_ticks_and_snapshots(kind: str) -> None:
     recorder, _ = recorder_at()
+
+    def load(samples: int) -> int:
+        for _ in range(samples):
+            if kind == "metric":
+                recorder.add_metric("lag", 1.0)
+            else:
+                recorder.add("GET", "/", 1.0, None if kind == "ok" else "no")
+        return tracemalloc.get_traced_memory()[0]
+
     tracemalloc.start()
     try:
-        recorder.add("GET", "/", 1.0, None)
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(100_000):
-            recorder.add("GET", "/", 1.0, None)
-            recorder.add_metric("lag", 1.0)
-        grown = tracemalloc.get_traced_memory()[0] - before
+        early = load(10_000)
+        late = load(50_000)
     finally:
         tracemalloc.stop()
-    assert grown < 700_000  # unbounded, 1.6 MB
-    assert only_phase(recorder).ok_count == 100_001
+    assert late - early < 100_000  # unbounded, 400,000
+    phase = only_phase(recorder)
+    assert phase.ok_count + phase.failed_count + phase.metric("lag").count == 60_000

@@ -1,5 +1,6 @@
 """What differs each time is folded; what tells one failure from another stays."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -45,3 +46,13 @@ def test_texts_are_short_and_packable(error: str) -> None:
 
 def test_a_megabyte_of_digits_is_one_error() -> None:
     assert len({error_text(f"request {i} failed after {i / 7} s") for i in range(1_000, 3_000)}) == 1
+
+
+def test_long_texts_are_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        for i in range(20):
+            error_text(f"{i}" + "x" * 1_000_000)
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
