@@ -66,7 +66,7 @@ def not_asked(criterion: Criterion, results: Mapping[str, Any]) -> str:
         return ""
     if run.get("kind") == "free" and (subject.phase or criterion.metric not in FREE_METRICS):
         return "only the suite measures this"
-    if subject.phase == "sustained" and settings.get("chat.sustain") == 0:
+    if settings.get("chat.sustain") == 0 and (subject.phase == "sustained" or criterion.metric == "degradation"):
         return "the sustained phase is switched off (chat.sustain)"
     if criterion.metric == "speedup" and not (entries.get(subject.scenario) or {}).get("baseline"):
         if settings.get("baseline.enabled") is False:

@@ -28,11 +28,17 @@ OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt, "=": operator.eq,
 }  # fmt: skip
 
+FREE_PHASES = ("ramp", "run")
+
 KNOWN: Mapping[str, Collection[str] | None] = {
-    "chat": ("few", "burst", "sustained", "baseline", "run"), "redis": None, "mixed": None, "vm_health": None,
-    "files": None, "run": None,
-}  # fmt: skip
-"""Scenario -> its phases; None where any name is taken. `files` and `run` exist in free runs."""
+    "chat": ("few", "burst", "sustained", "baseline", *FREE_PHASES),
+    "redis": ("burst", "baseline", *FREE_PHASES),
+    "mixed": ("redis_alone", "files_alone", "mixed", "baseline", *FREE_PHASES),
+    "vm_health": ("checks", "baseline", *FREE_PHASES),
+    "files": FREE_PHASES,
+    "run": FREE_PHASES,
+}
+"""Scenario -> its phases, in the suite and in a free run; `files` and `run` exist in free runs only."""
 
 _SHAPE = re.compile(
     r"\s*(?P<scenario>[a-z]\w*)(?:\.(?P<phase>\w+))?(?:\[(?P<endpoint>.+)\])?"

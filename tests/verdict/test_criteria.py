@@ -187,6 +187,8 @@ def test_one_process_without_a_figure_leaves_all_unknown(results: Results) -> No
     results["generator"]["processes"][1]["cpu_percent_max"] = 95.0
     row = row_of("generator cpu < 90 %", results)
     assert (row["verdict"], row["observed"], row["why"]) == ("fail", "95 %", "the worst of 2")
+    row = row_of("generator cpu > 50 %", results)
+    assert (row["verdict"], row["observed"]) == ("fail", "41 %")
 
 
 def test_name_of_two_endpoints_must_be_made_unique(results: Results) -> None:
@@ -327,8 +329,10 @@ def test_scenario_that_was_left_out_is_not_asked_for_but_one_that_is_missing_is(
 
 
 def test_sustained_phase_that_was_switched_off_is_not_asked_for(results: Results) -> None:
-    results["run"]["settings"]["chat.sustain"] = 0
-    assert row_of("chat.sustained p95 < 2 s", results, is_default=True)["verdict"] == "not evaluated"
+    for sustain, expected in ((0, "not evaluated"), (0.5, "pass")):
+        results["run"]["settings"]["chat.sustain"] = sustain
+        for text in ("chat.sustained p95 < 2 s", "chat degradation <= 1.5x"):
+            assert row_of(text, results, is_default=True)["verdict"] == expected, (sustain, text)
 
 
 # --- verdict of the whole --------------------------------------------------------------------------------------------

@@ -3,7 +3,10 @@
 import pytest
 
 from asyncload_lib.errors import ConfigurationError
-from asyncload_lib.verdict.grammar import bind, parse, problems
+from asyncload_lib.scenarios import planned
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
+from asyncload_lib.verdict.grammar import FREE_PHASES, KNOWN, bind, parse, problems
 from asyncload_lib.verdict.metrics import METRICS, Subject
 
 PARSED = [
@@ -101,6 +104,12 @@ def test_bind_knows_only_what_the_caller_knows() -> None:
     bind([parse("chat.burst p95 < 2 s"), parse("redis.anything p95 < 2 s")], known)
     with pytest.raises(ConfigurationError, match="unknown subject mixed; there are chat, redis"):
         bind([parse("mixed p95 < 2 s")], known)
+
+
+def test_phases_are_those_that_the_suite_runs() -> None:
+    target = Target(host="http://127.0.0.1:1", baseline_host="http://127.0.0.1:2", redis_url="redis://127.0.0.1:3")
+    for scenario in planned(Settings(), target):
+        assert KNOWN[scenario.key] == (*(phase.name for phase in scenario.phases), *FREE_PHASES)
 
 
 def test_every_promised_metric_can_be_named() -> None:
