@@ -105,6 +105,21 @@ def test_event_loop_blocked(answers: list[bool | None], blocked: bool | None) ->
     assert metric_of(phase_of("chat/burst", [1.0]), event_loops=loops)["event_loop_blocked"] is blocked
 
 
+@pytest.mark.parametrize(
+    ("loops", "blocked"),
+    [
+        ([("generator hub", "inside", True), ("generator", "inside", False)], False),
+        ([("target", "inside", False), ("target (outside)", "outside", True)], False),
+        ([("target", "inside", True), ("target (outside)", "outside", False)], True),
+        ([("generator", "inside", False), ("target (outside)", "outside", True)], True),
+        ([("generator hub", "inside", False)], None),
+    ],
+)
+def test_the_witness_nearest_to_a_loop_decides(loops: list[tuple[str, str, bool]], blocked: bool | None) -> None:
+    watched = [{"name": name, "witness": witness, "blocked": answer} for name, witness, answer in loops]
+    assert metric_of(phase_of("chat/burst", [1.0]), event_loops=watched)["event_loop_blocked"] is blocked
+
+
 @pytest.mark.parametrize(("low_ms", "high_ms"), [(1e-3, 3.6e6), (10.0, 11.0), (200.0, 200.0), (1.0, 1000.0)])
 def test_distribution_has_few_adjacent_bars_and_every_latency(low_ms: float, high_ms: float) -> None:
     step = (high_ms / low_ms) ** (1 / 999)
