@@ -34,6 +34,7 @@ def test_a_page_has_no_tag_and_no_attribute_from_data(text: str) -> None:
     assert {tag for tag, _ in page.tags} <= TAGS
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert not page._open
+    assert "could not be drawn" not in page.text
 
 
 @pytest.mark.parametrize("text", HOSTILE)
