@@ -82,7 +82,8 @@ class Plugin:
             self._note_signals()
             if self._needs_demo():
                 self._demo_start = gevent.spawn(self._start_demo)
-                if getattr(self.environment.parsed_options, "headless", False):  # its start must not eat into --run-time
+                # Not while --run-time is running out.
+                if getattr(self.environment.parsed_options, "headless", False):
                     self.await_target()
         if isinstance(runner, (LocalRunner, WorkerRunner)):
             self.participant = Participant(self.environment, self.settings, self.target)
