@@ -25,6 +25,7 @@ QUEUE = "queue"
 class Evidence:
     """What was measured of one stall; all times in seconds.
 
+    gc_s          CPU time of collections in the loop's own thread; gc_elsewhere_s: wall time of those in others
     callback_s    longest time that one single callback is known to have run inside the stall
     gil_share     share of the stack samples in which the loop's thread slept on the GIL; None: not known
     witness_s     how much the watchdog, an independent thread, was late itself, beyond its own wait for a CPU
@@ -49,19 +50,26 @@ class Evidence:
 
 
 def shares(evidence: Evidence) -> dict[str, float]:
-    """Seconds of the stall by cause; they add up to its length unless the others overlap."""
+    """Seconds of the stall by cause; they add up to its length.
+
+    Time is on a CPU (`cpu_s`), waiting for one (`run_delay_s`) or off: asleep on the GIL, or in a blocking call.
+    """
     length = evidence.length_s
-    machine = evidence.run_delay_s + evidence.steal_s
-    gc = min(length, evidence.gc_s)
     off_cpu = max(0.0, length - evidence.cpu_s - evidence.run_delay_s)
+    gc_elsewhere = min(off_cpu, evidence.gc_elsewhere_s)
     share = evidence.gil_share
     gil = min(off_cpu, evidence.witness_s) if share is None else off_cpu * share
-    gil = max(0.0, gil - evidence.gc_elsewhere_s)
+    gil = max(0.0, gil - gc_elsewhere)
     # The loop hands the GIL to the watchdog, and waits until the machine lets the watchdog run.
     handed_over = min(gil, evidence.witness_delay_s)
-    gil -= handed_over
-    machine = min(length, machine + handed_over)
-    return {"loop": max(0.0, length - machine - gc - gil), "gil": gil, "gc": gc, "machine": machine}
+    parts = {
+        "gil": gil - handed_over,
+        "gc": evidence.gc_s + gc_elsewhere,
+        "machine": evidence.run_delay_s + evidence.steal_s + handed_over,
+    }
+    scale = min(1.0, length / max(sum(parts.values()), 1e-9))
+    parts = {cause: seconds * scale for cause, seconds in parts.items()}
+    return {"loop": length - sum(parts.values()), **parts}
 
 
 def cause_of(evidence: Evidence) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from .attribution import QUEUE, Evidence, cause_of, shares
 from .findings import Findings
 from .gcpause import GcPause
-from .stacks import Place, Position, describe, innermost_own
+from .stacks import Place, describe, innermost_own
 from .watchdog import Segment, Stall
 
 __all__ = ["charge"]
@@ -14,6 +14,8 @@ __all__ = ["charge"]
 NS = 1e9
 PROOF_SHARE = 0.15
 """A callback counts as one only if samples of this share of the limit, or more, apart show the same frame."""
+
+MAJORITY = 0.6
 
 
 def charge(stall: Stall, pauses: list[GcPause], loop_ident: int, findings: Findings) -> None:
@@ -38,7 +40,13 @@ def charge(stall: Stall, pauses: list[GcPause], loop_ident: int, findings: Findi
 
 def _evidence(stall: Stall, pauses: list[GcPause], loop_ident: int, limit_s: float, callback_s: float) -> Evidence:
     late = stall.late
-    overlaps = [(pause.ident, min(pause.end_ns, late.now_ns) - max(pause.start_ns, late.before_ns)) for pause in pauses]
+    # A collection in the loop's own thread counts by its CPU time: its waits for a CPU are run delay already.
+    own = sum(pause.cpu_ns for pause in pauses if pause.ident == loop_ident)
+    elsewhere = sum(
+        min(pause.end_ns, late.now_ns) - max(pause.start_ns, late.before_ns)
+        for pause in pauses
+        if pause.ident != loop_ident
+    )
     # Steal is counted in ticks of 10 ms over all CPUs: one tick proves nothing about this thread.
     steal = stall.steal_ns if stall.steal_ns >= max(20_000_000, late.length_ns // 2) else 0
     return Evidence(
@@ -47,14 +55,14 @@ def _evidence(stall: Stall, pauses: list[GcPause], loop_ident: int, limit_s: flo
         cpu_s=late.cpu_ns / NS,
         run_delay_s=late.run_delay_ns / NS,
         steal_s=steal / NS,
-        gc_s=sum(length for _, length in overlaps) / NS,
-        gc_elsewhere_s=sum(length for ident, length in overlaps if ident != loop_ident) / NS,
+        gc_s=own / NS,
+        gc_elsewhere_s=elsewhere / NS,
         gil_share=stall.gil_share,
         witness_s=stall.witness_ns / NS,
         witness_delay_s=stall.witness_delay_ns / NS,
         callback_s=callback_s,
         samples=stall.samples,
-        idle=bool(stall.segments) and not any(segment.held for segment in stall.segments),
+        idle=bool(stall.segments) and all(segment.idle for segment in stall.segments),
     )
 
 
@@ -66,7 +74,7 @@ def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | No
     """
     late, best, longest = stall.late, None, 0.0
     start = late.now_ns - late.length_ns
-    callbacks = [segment for segment in stall.segments if segment.held]
+    callbacks = [segment for segment in stall.segments if not segment.idle]
     for index, segment in enumerate(callbacks):
         seen = segment.seen_ns
         if seen >= PROOF_SHARE * limit_s * NS:
@@ -80,15 +88,22 @@ def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | No
 
 
 def _culprit(segment: Segment) -> tuple[Place | None, str]:
-    """The innermost frame of the user's own code that all samples share, at the line where it was seen most."""
+    """The innermost function of the user's own code that most samples are in, at the line where it was seen most."""
     stacks = [sample.stack for sample in segment.samples]
-    index = innermost_own(stacks[0][: segment.depth])
+    task = segment.task or stacks[0][0][0].co_qualname
+    depth = 0
+    while True:
+        codes = Counter(stack[depth][0] for stack in stacks if len(stack) > depth)
+        if not codes or codes.most_common(1)[0][1] < MAJORITY * len(segment.samples):
+            break
+        code = codes.most_common(1)[0][0]
+        stacks = [stack for stack in stacks if len(stack) > depth and stack[depth][0] is code]
+        depth += 1
+    index = innermost_own(stacks[0][:depth])
     if index is None:
-        return None, segment.task or ""
-    stays: Counter[tuple[Position, ...]] = Counter(stack[: index + 1] for stack in stacks)
-    ((usual, _),) = stays.most_common(1)
-    whole = next(stack for stack in stacks if stack[: index + 1] == usual)
-    return describe(whole, index), segment.task or whole[0][0].co_qualname
+        return None, task
+    usual = Counter(stack[index] for stack in stacks).most_common(1)[0][0]
+    return describe(next(stack for stack in stacks if stack[index] == usual), index), task
 
 
 def _holder(stall: Stall, gil_s: float) -> tuple[Place | None, str]:

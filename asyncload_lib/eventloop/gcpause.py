@@ -21,16 +21,17 @@ class GcPause:
 
     start_ns: int
     end_ns: int
+    cpu_ns: int
     ident: int
     generation: int
     stack: tuple[Position, ...]
 
 
 class GcPauses:
-    """Listens to `gc.callbacks` between `start()` and `stop()`; short collections cost two clock readings."""
+    """Listens to `gc.callbacks` between `start()` and `stop()`; short collections cost three clock readings."""
 
     def __init__(self) -> None:
-        self._started_ns = 0
+        self._started_ns = self._cpu_ns = 0
         self._pauses: deque[GcPause] = deque(maxlen=256)
         self._ident = native("_thread", "get_ident")
 
@@ -50,7 +51,8 @@ class GcPauses:
     def _heard(self, phase: str, info: dict[str, Any]) -> None:
         now = time.perf_counter_ns()
         if phase == "start":
-            self._started_ns = now
+            self._started_ns, self._cpu_ns = now, time.thread_time_ns()
         elif now - self._started_ns >= SHORTEST_NS and self._started_ns:
             stack = positions(callback_frames(sys._getframe(1), None))
-            self._pauses.append(GcPause(self._started_ns, now, self._ident(), info["generation"], stack))
+            cpu = time.thread_time_ns() - self._cpu_ns
+            self._pauses.append(GcPause(self._started_ns, now, cpu, self._ident(), info["generation"], stack))

@@ -50,6 +50,7 @@ class _Monitor:
         self._pulse = Pulse(now)
         self._findings = Findings(now, limit_s, period_s)
         self._usual_gap_ns = self._period_ns
+        self._watchdog: Watchdog | None = None
 
     @property
     def running(self) -> bool:
@@ -70,13 +71,23 @@ class _Monitor:
         if self._running and native("_thread", "get_ident")() == self._meter.ident:
             self._measure()
         self._settle()
-        return self._findings.report(self.name, self._ended_ns or time.perf_counter_ns())
+        report = self._findings.report(self.name, self._ended_ns or time.perf_counter_ns())
+        problem = self._problem()
+        return {**report, "blocked": None, "note": f"{problem} {report['note']}".strip()} if problem else report
 
     def late_between(self, start_ns: int, end_ns: int) -> int:
         """For how many ns of an interval (perf_counter_ns) a timer on this loop would have come late."""
         late = self._findings.late_between(start_ns, end_ns)
         overdue = self._pulse.beat_ns + 2 * self._period_ns
         return late + max(0, end_ns - max(start_ns, overdue)) if self._running else late
+
+    def _problem(self) -> str:
+        """Why there is no proof, or nothing."""
+        if self._watchdog is None:
+            return "The monitor was never started."
+        if self._watchdog.failure:
+            return f"The watchdog ended early, stalls after that are not in here: {self._watchdog.failure}."
+        return "A stall was not settled in time." if self._running and self._pulse.late else ""
 
     def _begin(self, base: CodeType | None = None) -> None:
         if self._running:
@@ -101,14 +112,17 @@ class _Monitor:
         self._running = False
         self._ended_ns = time.perf_counter_ns()
         self._gc.stop()
-        self._watchdog.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         self._pulse.discard.clear()
 
     def _measure(self) -> None:
         """One beat: on the loop's own thread."""
+        pulse = self._pulse
+        if pulse.discard:
+            pulse.discard.clear()  # before the clock is read: what is freed here belongs to the callback that made it
         now = time.perf_counter_ns()
         cpu, delay = time.thread_time_ns(), self._meter.run_delay_ns()
-        pulse = self._pulse
         gap = now - pulse.beat_ns
         if gap < 2 * self._period_ns:
             self._usual_gap_ns += (gap - self._usual_gap_ns) // 64
@@ -116,11 +130,10 @@ class _Monitor:
             late = Late(pulse.beat_ns, now, self._usual_gap_ns, cpu - self._cpu_ns, delay - self._delay_ns)
             if late.length_ns >= self._limit_s * 1e9:
                 pulse.late.append(late)
-                self._watchdog.ring()
+                if self._watchdog is not None:
+                    self._watchdog.ring()
         pulse.beat_ns = now
         self._cpu_ns, self._delay_ns = cpu, delay
-        if pulse.discard:
-            pulse.discard.clear()
         self._findings.lag(max(0, gap - self._period_ns), now)
 
     def _settle(self) -> None:

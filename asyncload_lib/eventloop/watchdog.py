@@ -51,7 +51,7 @@ class Pulse:
     beat_ns: int
     base: CodeType | None = None
     late: deque[Late] = field(default_factory=deque)
-    discard: list[list[FrameType]] = field(default_factory=list)
+    discard: list[FrameType] = field(default_factory=list)
     """Frames that the watchdog held. Only the loop's thread lets them go: their locals may have finalizers."""
 
 
@@ -73,12 +73,15 @@ class Sample:
 
 @dataclass(slots=True)
 class Segment:
-    """Consecutive samples of one callback; `held` are the frames that all of them share, outermost first."""
+    """Consecutive samples of one callback, known by its outermost frame: held, so that no later one gets its address.
 
-    held: list[FrameType]
+    Inner frames are not held: their locals (50 MB just parsed) would live on until the next beat. `idle`: no callback.
+    """
+
+    callback: FrameType | None
     task: str | None
     samples: list[Sample]
-    depth: int
+    idle: bool
 
     @property
     def seen_ns(self) -> int:
@@ -123,6 +126,7 @@ class Watchdog:
         self._awake = native("_thread", "allocate_lock")()
         self._awake.acquire()
         self._ended = False
+        self.failure = ""
         self._segments: list[Segment] = []
         self._waits: deque[tuple[int, int, int]] = deque(maxlen=256)
         self._threads: dict[int, int] = {}
@@ -167,6 +171,9 @@ class Watchdog:
                 # it reached no bytecode boundary, so it was inside one C call.
                 off_cpu = max(0, now - asked - (self._meter.cpu_ns() - cpu))
                 self._look(now, max(0, gil_wait - self._switch_ns() - off_cpu))
+        except Exception as error:  # without the watchdog there is no proof: the report must say so
+            self.failure = f"{type(error).__name__}: {error}"
+            raise
         finally:
             self._hurry(False)
             me.close()
@@ -182,10 +189,8 @@ class Watchdog:
         pulse = self._pulse
         while pulse.late:
             # Peek, settle, then pop: whoever waits for the deque to be empty must find the stall counted.
-            stall = self._settled(pulse.late[0])
-            self._on_stall(stall)
+            self._on_stall(self._settled(pulse.late[0]))
             pulse.late.popleft()
-            self._let_go(stall.segments)
         overdue = now - pulse.beat_ns >= self._patience_ns
         self._hurry(overdue)
         if overdue:
@@ -225,31 +230,23 @@ class Watchdog:
             others = {ident: positions(callback_frames(frame, None)) for ident, frame in chosen}
         sample = Sample(now, now - proven, self._meter.run_delay_ns(), positions(frames), waits, others)
         last = self._segments[-1] if self._segments else None
-        if last is not None and frames and last.held and last.held[0] is frames[0]:
-            common = 0
-            for mine, theirs in zip(last.held[: last.depth], frames, strict=False):
-                if mine is not theirs:
-                    break
-                common += 1
-            last.depth = common
+        if last is not None and frames and last.callback is frames[0]:
             last.samples.append(sample)
-            self._pulse.discard.append(frames)
         else:
-            self._segments.append(Segment(frames, self._task_name() if frames else None, [sample], len(frames)))
+            callback = frames[0] if frames else None
+            self._segments.append(Segment(callback, self._task_name() if frames else None, [sample], not frames))
 
     def _settled(self, late: Late) -> Stall:
-        inside = []
-        for segment in self._segments:
+        inside = self._segments
+        for segment in inside:
             segment.samples = [s for s in segment.samples if late.before_ns <= s.at_ns]
-            if segment.samples:
-                inside.append(segment)
         self._segments = []
         samples = [sample for segment in inside for sample in segment.samples]
         known = [sample.waits_for_gil for sample in samples if sample.waits_for_gil is not None]
         waits = [wait for wait in self._waits if late.before_ns < wait[0] <= late.now_ns + 5 * MS]
         stall = Stall(
             late=late,
-            segments=inside,
+            segments=[segment for segment in inside if segment.samples],
             samples=len(samples),
             gil_share=sum(known) / len(known) if known else None,
             witness_ns=sum(wait[1] for wait in waits),
@@ -258,6 +255,7 @@ class Watchdog:
             holder=self._holder(samples),
         )
         self._threads_at_ns = 0
+        self._let_go(inside)
         return stall
 
     def _holder(self, samples: list[Sample]) -> tuple[str, tuple[Position, ...], int] | None:
@@ -276,8 +274,9 @@ class Watchdog:
 
     def _let_go(self, segments: list[Segment]) -> None:
         for segment in segments:
-            self._pulse.discard.append(segment.held)
-            segment.held = []
+            if segment.callback is not None:
+                self._pulse.discard.append(segment.callback)
+                segment.callback = None
 
 
 def _thread_name(ident: int, stack: tuple[Position, ...]) -> str:
