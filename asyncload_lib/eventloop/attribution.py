@@ -8,8 +8,8 @@ The wall time of a stall, seen from the loop's thread, is split into what others
   own       the rest.
 
 `own` over the limit is charged to the loop, if one callback held it so long. Many short callbacks in a row are load:
-they show in the lag, and are no stall. When `own` is under the limit the loop alone would not have been late: the
-largest of the others takes the stall.
+they show in the lag, and are no stall. When `own` is under the limit the loop alone would not have been late: a
+collection or the GIL takes the stall if it alone is over the limit, else whatever is largest.
 """
 
 from dataclasses import dataclass
@@ -82,4 +82,5 @@ def cause_of(evidence: Evidence) -> str:
         starved = evidence.samples == 0 and evidence.witness_delay_s + evidence.witness_s >= evidence.length_s / 2
         worked = evidence.cpu_s >= evidence.length_s / 2
         return "machine" if (evidence.idle or starved) and not worked else QUEUE
-    return max(parts, key=lambda cause: parts[cause])
+    over = (cause for cause in ("gc", "gil") if parts[cause] >= evidence.limit_s)
+    return next(over, max(parts, key=lambda cause: parts[cause]))

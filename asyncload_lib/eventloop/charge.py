@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
-from .attribution import QUEUE, Evidence, cause_of, shares
+from .attribution import QUEUE, Evidence, cause_of
 from .findings import Findings
 from .gcpause import GcPause
 from .stacks import Place, describe, innermost_own
@@ -32,7 +32,7 @@ def charge(stall: Stall, pauses: list[GcPause], loop_ident: int, findings: Findi
     if cause == "loop" and segment is not None:
         place, task = _culprit(segment)
     elif cause == "gil":
-        place, task = _holder(stall, shares(evidence)["gil"])
+        place, task = _holder(stall, findings.limit_s)
     elif cause == "gc":
         place, task = _collection(pauses, segment)
     findings.stall(stall.late.now_ns, evidence.length_s, cause, place, task)
@@ -106,13 +106,12 @@ def _culprit(segment: Segment) -> tuple[Place | None, str]:
     return describe(next(stack for stack in stacks if stack[index] == usual), index), task
 
 
-def _holder(stall: Stall, gil_s: float) -> tuple[Place | None, str]:
-    """The thread that kept the GIL: named only if it used the CPU for at least half of the wait."""
+def _holder(stall: Stall, limit_s: float) -> tuple[Place | None, str]:
+    """The thread that kept the GIL: named only if it used a CPU for longer than the limit."""
     if stall.holder is None:
         return None, ""
     name, stack, cpu_ns = stall.holder
-    place = describe(stack) if cpu_ns / NS >= gil_s / 2 else None
-    return place, name
+    return describe(stack) if cpu_ns / NS >= limit_s else None, name
 
 
 def _collection(pauses: list[GcPause], segment: Segment | None) -> tuple[Place | None, str]:

@@ -58,12 +58,14 @@ class ThreadMeter:
         return int(fields[1]) if len(fields) > 1 else 0
 
     def waits_for_gil(self) -> bool | None:
-        """Whether the thread sleeps on the GIL right now; None when the kernel does not tell."""
+        """Whether the thread sleeps on the GIL right now; None when it runs, or the kernel does not tell."""
         if self._syscall is None:
             return None
         fields = self._fields(self._syscall)
-        if len(fields) < 2 or fields[0] != self._futex:
-            return False if fields else None
+        if not fields or fields[0] == b"running":
+            return None
+        if fields[0] != self._futex:
+            return False
         return 0 <= int(fields[1], 16) - self._runtime < RUNTIME_SPAN_BYTES
 
     def _fields(self, file: int) -> list[bytes]:

@@ -23,6 +23,7 @@ USER, LIBRARY, STDLIB = 2, 1, 0
 MAX_CALL_CHARS = 120
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_MONITOR = _HERE + "lag.py"
 _STDLIB = tuple({os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("stdlib", "platstdlib")})
 _RUN_ONCE: CodeType = asyncio.base_events.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
 _HANDLE_RUN: CodeType = asyncio.events.Handle._run.__code__
@@ -39,7 +40,7 @@ class Place:
 
 
 def callback_frames(innermost: FrameType | None, base: CodeType | None) -> list[FrameType]:
-    """The frames of the running callback, outermost first; empty when the loop runs none.
+    """The frames of the running callback, outermost first; empty when the loop runs none but the heartbeat.
 
     `base`: code of the frame that runs the loop, see `loop_base`. Without one (a hub of greenlets) all frames count.
     """
@@ -52,6 +53,8 @@ def callback_frames(innermost: FrameType | None, base: CodeType | None) -> list[
             return []
         frames.append(frame)
         frame = frame.f_back
+    if frames and frames[-1].f_code.co_filename == _MONITOR:
+        return []
     frames.reverse()
     return frames
 

@@ -1,0 +1,158 @@
+"""A target with faults that block its event loop on purpose; run by loop_faults.py as a process of its own.
+
+`GET /fault/<name>` runs one fault and answers with what it truly took: {"wall_s", "cpu_s"}. The culprit's line carries
+the mark `# fault: <name>`. `GET /work` is the ordinary load, `POST /monitor/on|off` serves the measurement of overhead.
+Prints {"port", "pid"} when it listens, ends when its standard input does.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import random
+import re
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import parse_qs
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import redis
+import uvicorn
+
+from asyncload_lib import LoopProbe
+
+TOKEN = "bench"
+SLOW = json.loads(os.environ.get("LOOP_FAULTS_SLOW", "{}"))
+"""Where the slow peers are: {"http_port", "redis_port", "fifo"}."""
+MEGABYTES_50 = "[" + ",".join(['[1, 2.5, "three"]'] * (50 * 1024 * 1024 // 18)) + "]"
+EVIL = re.compile(r"(a+)+$")
+held = threading.Lock()
+
+
+def cpu_loop(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:  # fault: cpu
+        pass
+
+
+def hold(lock: threading.Lock, taken: threading.Event, seconds: float) -> None:
+    with lock:
+        taken.set()
+        time.sleep(seconds)
+
+
+def read_settings() -> bytes:
+    time.sleep(0.04)  # fault: to_thread
+    return b"settings"
+
+
+def burn_in_c() -> None:
+    EVIL.match("a" * 21 + "b")  # fault: gil
+
+
+def garbage() -> None:
+    """Leave cycles behind that only the collector can free."""
+    gc.disable()
+    cells: list[list[object]] = [[] for _ in range(200_000)]
+    for cell in cells:
+        cell.append(cell)
+
+
+async def fault(name: str, seconds: float) -> None:
+    if name == "sleep":
+        time.sleep(seconds)  # fault: sleep
+    elif name == "redis":
+        redis.Redis(port=SLOW["redis_port"], protocol=2).execute_command("PING")  # fault: redis
+    elif name == "http":
+        urllib.request.urlopen(f"http://127.0.0.1:{SLOW['http_port']}/").read()  # fault: http
+    elif name == "getaddrinfo":
+        socket.getaddrinfo("slow.asyncload.invalid", 80)  # fault: getaddrinfo
+    elif name == "cpu":
+        cpu_loop(seconds)
+    elif name == "json":
+        json.loads(MEGABYTES_50)  # fault: json
+    elif name == "regex":
+        EVIL.match("a" * 21 + "b")  # fault: regex
+    elif name == "fifo":
+        Path(SLOW["fifo"]).read_bytes()  # fault: fifo
+    elif name == "lock":
+        held.acquire()  # fault: lock
+        held.release()
+    elif name == "to_thread":
+        await asyncio.to_thread(len, read_settings())
+    elif name == "gc":
+        gc.collect()  # fault: gc
+    elif name == "gil":
+        await asyncio.sleep(0.05)
+
+
+async def run_fault(name: str, seconds: float) -> dict[str, float]:
+    thread = None
+    if name == "lock":
+        thread = threading.Thread(target=hold, args=(held, taken := threading.Event(), 0.04))
+        thread.start()
+        while not taken.is_set():
+            await asyncio.sleep(0)
+    elif name == "gil":
+        thread = threading.Thread(target=burn_in_c, name="number cruncher")
+        thread.start()
+    elif name == "gc":
+        await asyncio.to_thread(garbage)
+        await asyncio.sleep(0.02)
+    wall, cpu = time.perf_counter(), time.thread_time()
+    await fault(name, seconds)
+    truth = {"wall_s": time.perf_counter() - wall, "cpu_s": time.thread_time() - cpu}
+    gc.enable()
+    while thread is not None and thread.is_alive():
+        await asyncio.sleep(0.001)
+    return truth
+
+
+async def app(scope, receive, send) -> None:
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    path, answer = scope["path"], {"ok": True}
+    if path.startswith("/fault/"):
+        seconds = float(parse_qs(scope["query_string"].decode()).get("seconds", ["0"])[0])
+        answer = await run_fault(path.removeprefix("/fault/"), seconds)
+    elif path.startswith("/monitor/"):
+        monitor = probe._monitor
+        if monitor is not None and monitor.running != path.endswith("on"):
+            monitor.start() if path.endswith("on") else monitor.stop()
+        answer = {"cpu_s": time.process_time()}
+    else:
+        json.loads(json.dumps({"numbers": [random.random() for _ in range(20)]}))
+        await asyncio.sleep(0)
+    body = json.dumps(answer).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+probe = LoopProbe(app, token=TOKEN)
+
+
+def main() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(probe, log_level="warning", loop=sys.argv[1], access_log=False))
+
+    def until_parent_ends() -> None:
+        sys.stdin.read()
+        server.should_exit = True
+
+    threading.Thread(target=until_parent_ends, daemon=True).start()
+    gc.freeze()
+    print(json.dumps({"port": listener.getsockname()[1], "pid": os.getpid()}), flush=True)
+    asyncio.Runner(loop_factory=server.config.get_loop_factory()).run(server.serve([listener]))
+
+
+if __name__ == "__main__":
+    main()
