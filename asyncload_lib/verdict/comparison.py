@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_total_times
+from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_rates
 
 __all__ = ["PRACTICALLY_EQUAL", "compare", "markdown"]
 
@@ -155,7 +155,7 @@ def _rows(before: Run, after: Run) -> Iterator[dict[str, Any]]:
 
 
 def _rows_of(before: Run, after: Run) -> Iterator[dict[str, Any]]:
-    spread = spread_of_total_times(before, after)
+    spread = spread_of_rates(before, after)
     for metric, unit, key in (("total_time", " s", "total_time"), ("throughput", "/s", "requests_per_second")):
         old, new = before.get(key), after.get(key)
         ratio = _ratio(new, old) if metric == "throughput" else _ratio(old, new)
@@ -164,7 +164,7 @@ def _rows_of(before: Run, after: Run) -> Iterator[dict[str, Any]]:
     for name in _PERCENTILES:
         old, new = ((entry.get("latency") or {}).get(name) or {} for entry in (before, after))
         ratio = _ratio(old.get("value"), new.get("value"))
-        yield _row(name, " s", old.get("value"), new.get("value"), ratio, ratio_of_percentiles(old, new))
+        yield _row(name, " s", old.get("value"), new.get("value"), ratio, ratio_of_percentiles(before, after, name))
     yield _error_row(before, after)
 
 

@@ -97,6 +97,23 @@ def test_slower_is_said_as_plainly(before: Results, after: Results) -> None:
     assert (comparison["change"], comparison["words"]) == ("worse", "worse")
 
 
+def test_a_busy_machine_is_not_a_faster_program(before: Results, after: Results) -> None:
+    """Two real bursts of one program: 103 and 59 ms, with lags of 75 and 84 ms that a hundred requests shared."""
+    for results, total_s, lag_s in ((before, 0.1029, 0.0745), (after, 0.0594, 0.0842)):
+        entry = chat(results)
+        entry |= {"total_requests": 100, "total_time": total_s, "requests_per_second": 100 / total_s}
+        entry |= {"p50_latency": total_s * 0.96, "max_response_time": total_s}
+        for name in ("p50", "p95"):
+            entry["latency"][name] = {"value": total_s, "ci_low": total_s * 0.97, "ci_high": total_s}
+        entry["event_loops"][0]["lag"]["max"] = lag_s
+    comparison = compare(before, after)
+    assert [row["words"] for row in comparison["rows"][:4]] == ["not significant"] * 4
+    for results in (before, after):
+        chat(results)["event_loops"][0]["lag"]["max"] = 0.001
+        chat(results)["event_loops"][1]["lag"]["max"] = 0.001
+    assert "1.7x faster" in row_of(compare(before, after), "total_time")["words"]
+
+
 @pytest.mark.parametrize(
     ("factor", "requests", "words"),
     [

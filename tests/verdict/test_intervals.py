@@ -1,12 +1,13 @@
 """Intervals of ratios and differences: against published figures, and by how often they hold the truth."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_total_times
+from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_rates
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_two_bursts_of_the_same_latencies_seldom_differ(n: int, draw: Callable[.
     different = 0
     for _ in range(1000):
         one, other = draw(rng, n), draw(rng, n)
-        low, high = spread_of_total_times(phase(one, one.max()), phase(other, other.max())) or (1, 1)
+        low, high = spread_of_rates(phase(one, one.max()), phase(other, other.max())) or (1, 1)
         different += not low < one.max() / other.max() < high
     assert different <= 50
 
@@ -59,7 +60,7 @@ def test_two_long_phases_of_the_same_rate_differ_in_five_percent() -> None:
     n1, n2 = rng.poisson(200, 4000), rng.poisson(100, 4000)
     inside = 0
     for a, b in zip(n1, n2, strict=True):
-        low, high = spread_of_total_times(phase([0.01, 0.02], 100, int(a)), phase([0.01, 0.02], 100, int(b))) or (1, 1)
+        low, high = spread_of_rates(phase([0.01, 0.02], 100, int(a)), phase([0.01, 0.02], 100, int(b))) or (1, 1)
         inside += low < a / b / 2.0 < high
     assert 0.94 < inside / 4000 < 0.96
 
@@ -69,17 +70,44 @@ def test_two_long_phases_of_the_same_rate_differ_in_five_percent() -> None:
 )
 def test_too_small_a_sample_gives_no_spread(change: dict[str, Any]) -> None:
     whole = phase([1.0, 1.1, 1.2], 1.2)
-    assert spread_of_total_times(whole, whole) is not None
-    assert spread_of_total_times(whole, whole | change) is None
+    assert spread_of_rates(whole, whole) is not None
+    assert spread_of_rates(whole, whole | change) is None
+
+
+def percentile(value: float | None, low: float | None, high: float | None, lag_s: float = 0.0) -> dict[str, Any]:
+    """A burst with one percentile; the hub, the loop and the target were late, the target most of all."""
+    lags = {"generator hub": lag_s / 2, "generator": lag_s, "target": 100.0}
+    return {
+        "total_requests": 50, "total_time": 4.0, "p50_latency": 4.0, "max_response_time": 4.0,
+        "latency": {"p50": {"value": value, "ci_low": low, "ci_high": high}},
+        "event_loops": [{"name": name, "lag": {"max": lag}} for name, lag in lags.items()],
+    }  # fmt: skip
 
 
 def test_ratio_of_percentiles_is_worst_against_best() -> None:
-    before, after = {"ci_low": 2.0, "ci_high": 3.0}, {"ci_low": 0.5, "ci_high": 1.0}
-    assert ratio_of_percentiles(before, after) == (2.0, 6.0)
+    assert ratio_of_percentiles(percentile(2.5, 2, 3), percentile(0.75, 0.5, 1), "p50") == (2.0, 6.0)
 
 
-@pytest.mark.parametrize("edges", [{}, {"ci_low": None, "ci_high": 1.0}, {"ci_low": 0.0, "ci_high": 1.0}])
-def test_unresolved_percentile_gives_no_interval(edges: dict[str, float | None]) -> None:
-    resolved = {"ci_low": 1.0, "ci_high": 2.0}
-    assert ratio_of_percentiles(edges, resolved) is None
-    assert ratio_of_percentiles(resolved, edges) is None
+def test_lag_of_the_generator_widens_what_a_burst_can_tell() -> None:
+    """1.96 times the lag's share of the value on each side, on a scale of logarithms; the target's lag is no noise."""
+    one, other = percentile(4.0, 4, 4, lag_s=0.4), percentile(4.0, 4, 4)
+    factor = pytest.approx(math.exp(1.96 * 0.1), rel=1e-4)
+    low, high = ratio_of_percentiles(one, other, "p50") or (1, 1)
+    assert (1 / low, high) == (factor, factor)
+    low, high = spread_of_rates(one, other) or (1, 1)
+    assert (1 / low, high) == (factor, factor)
+    assert spread_of_rates(other, other) == (1.0, 1.0)
+
+
+def test_lag_is_nothing_to_a_phase_that_goes_on() -> None:
+    steady = percentile(4.0, 4, 4, lag_s=0.4) | {"total_time": 40_000.0}
+    low, high = ratio_of_percentiles(steady, steady, "p50") or (0, 0)
+    assert 0.9999 < low < high < 1.0001
+
+
+@pytest.mark.parametrize("edges", [(None, None, None), (1.0, None, 1.0), (1.0, 0.0, 1.0)])
+def test_unresolved_percentile_gives_no_interval(edges: tuple[float | None, ...]) -> None:
+    resolved, unresolved = percentile(1.5, 1, 2), percentile(*edges)
+    assert ratio_of_percentiles(unresolved, resolved, "p50") is None
+    assert ratio_of_percentiles(resolved, unresolved, "p50") is None
+    assert ratio_of_percentiles(resolved, resolved, "p95") is None
