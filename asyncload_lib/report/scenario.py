@@ -22,7 +22,7 @@ from asyncload_lib.report.units import (
 
 __all__ = ["Scenario", "prepare"]
 
-_PERCENTILES = ("p50", "p95", "p99", "p99.9")
+_PERCENTILES = ("p50", "p90", "p95", "p99", "p99.9")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _tiles(metric: Entry) -> tuple[Fact, ...]:
     return (
         Fact("Total time", duration(metric.get("total_time")), f"{count(metric.get('concurrency'))} at the same time"),
         Fact("Throughput", rate(metric.get("requests_per_second")), f"{count(metric.get('total_requests'))} requests"),
-        *(_percentile_tile(metric, name) for name in _PERCENTILES[:3]),
+        *(_percentile_tile(metric, name) for name in ("p50", "p95", "p99")),
         Fact("Errors", percent(metric.get("error_rate")), f"{count(failed)} failed", "fail" if failed else ""),
         Fact("Event loop", str(blocked), _longest_stall(metric), blocked.tone),
     )

@@ -11,7 +11,7 @@ from asyncload_lib.results.phase import Endpoint, PhaseResult, Tally
 
 __all__ = ["phase_figures", "ratio", "seconds"]
 
-_PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+_PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 _LEVEL = 0.95
 _BARS = 200
 
