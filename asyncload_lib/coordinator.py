@@ -5,51 +5,32 @@ It works the same for one local process and for a master with workers. Nothing h
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gevent
 import gevent.event
+import gevent.lock
 from locust.env import Environment
-from locust.runners import STATE_MISSING, MasterRunner
+from locust.runners import STATE_INIT, STATE_MISSING, MasterRunner
 
+from asyncload_lib.members import Member, Silence
 from asyncload_lib.participant import ToCoordinator, ToParticipant
 from asyncload_lib.results.merge import Store
 
-__all__ = ["Coordinator", "Member"]
+__all__ = ["Coordinator"]
 
 logger = logging.getLogger(__name__)
 
 LOCAL = "local"
 PINGS = 8
+PING_PAUSE_S = 0.005
+PONG_LIMIT_S = 2.0
+HELLO_LIMIT_S = 3.0
 FINAL_GRACE_S = 5.0
-
-
-@dataclass
-class Member:
-    """One process of the run, as far as its messages tell.
-
-    `offset_ns`: its clock minus ours, known to within half of `round_trip_ns`.
-    """
-
-    id: str
-    hello: dict[str, Any] = field(default_factory=dict)
-    waiting: int = 0
-    done: int = 0
-    phase: str | None = None
-    offset_ns: int = 0
-    round_trip_ns: int | None = None
-    token: int = 0
-    final: dict[str, Any] = field(default_factory=dict)
-    last_report: float | None = None
-    lost_at: float | None = None
-    lost_why: str = ""
-    note: str = ""
-
-    @property
-    def live(self) -> bool:
-        return self.lost_at is None
+READY_LIMIT_S = 5.0
+MISSING_FLOOR = -30
+"""Locust forgets a missing worker when its count of missed heartbeats comes to -60, and spawns users anew."""
 
 
 class Coordinator:
@@ -60,7 +41,13 @@ class Coordinator:
         self.store = Store("none")
         self.members: dict[str, Member] = {}
         self.hellos: dict[str, dict[str, Any]] = {}
+        self.keeps_missing = False
+        """Whether Locust is kept from replacing the users of a missing worker by itself, in the middle of a phase."""
         self._changed = gevent.event.Event()
+        self._finalising = gevent.lock.RLock()
+        self._finalised = False
+        self._watching = False
+        self._phase = ""
         self._token = 0
         runner = environment.runner
         assert runner is not None
@@ -74,73 +61,106 @@ class Coordinator:
             (ToCoordinator.FINAL, self._on_final),
         ):
             runner.register_message(message, listener)
+        if self._master is not None:
+            environment.events.heartbeat_sent.add_listener(lambda client_id, **_: self._member(client_id))
+            gevent.spawn(self._watch_forever)
 
-    # -- messages ------------------------------------------------------------------------------------------------
+    # -- messages; one that is malformed raises here, is logged by Locust, and changes nothing -----------------------
+
+    def _member(self, node_id: str) -> Member | None:
+        """Return who sent a message, having noted that it lives; a worker that joined late becomes a member."""
+        member = self.members.get(node_id)
+        if member is None and self._watching and self._master is not None and node_id in self._master.clients:
+            member = self.members[node_id] = Member(node_id, self.hellos.get(node_id, {}), note="joined the run late")
+            self.tell(ToParticipant.IDENTIFY, None, member)
+        if member is not None:
+            if member.lost_at is not None and not member.live and not member.left and self._watching:
+                logger.warning("worker %s is back", member.id)
+            member.hear()
+        return member
 
     def _on_hello(self, msg: Any, **_: Any) -> None:
-        self.hellos[msg.node_id] = msg.data
+        self.hellos[msg.node_id] = dict(msg.data)
         if msg.node_id in self.members:
-            self.members[msg.node_id].hello = msg.data
+            self.members[msg.node_id].hello = dict(msg.data)
+            self._changed.set()
 
     def _on_pong(self, msg: Any, **_: Any) -> None:
-        member = self.members.get(msg.node_id)
-        if member is None:
-            return
-        round_trip_ns = time.perf_counter_ns() - msg.data["sent_ns"]
-        if member.round_trip_ns is None or round_trip_ns < member.round_trip_ns:
-            member.round_trip_ns = round_trip_ns
-            member.offset_ns = msg.data["clock_ns"] - msg.data["sent_ns"] - round_trip_ns // 2
-        self._changed.set()
+        sent_ns, clock_ns = int(msg.data["sent_ns"]), int(msg.data["clock_ns"])
+        if member := self._member(msg.node_id):
+            member.measure_clock(sent_ns, clock_ns, time.perf_counter_ns())
+            self._changed.set()
 
     def _on_state(self, msg: Any, **_: Any) -> None:
-        member = self.members.get(msg.node_id)
-        if member is not None:
-            member.phase, member.waiting, member.done = msg.data["phase"], msg.data["waiting"], msg.data["done"]
+        counts = [int(msg.data[key]) for key in ("users", "waiting", "done")]
+        member = self._member(msg.node_id)
+        if member is not None and msg.data["phase"] != member.lost_in:
+            member.phase = msg.data["phase"]
+            member.users, member.waiting, member.done = counts
             self._changed.set()
 
     def _on_part(self, msg: Any, **_: Any) -> None:
-        member = self.members.get(msg.node_id)
+        member = self._member(msg.node_id)
         if member is not None and self.store.accept(msg.node_id, msg.data):
             member.last_report = time.monotonic()
 
     def _on_final(self, msg: Any, **_: Any) -> None:
-        member = self.members.get(msg.node_id)
-        if member is not None and msg.data["run_id"] == self.store.run_id:
-            member.token, member.final = msg.data["token"], msg.data
-            self._changed.set()
+        token, is_farewell = int(msg.data["token"]), bool(msg.data["farewell"])
+        member = self._member(msg.node_id)
+        if member is None or msg.data["run_id"] != self.store.run_id:
+            return
+        member.token, member.final = max(member.token, token), msg.data
+        if is_farewell and self._watching:
+            member.left = True
+            self._lose(member, "it was told to end (SIGTERM or Ctrl-C) and has handed over all it had measured")
+        self._changed.set()
 
-    def tell(self, message: str, data: Any, member: Member | None = None) -> None:
-        """Send to one member, or to all."""
-        self._runner.send_message(message, data, client_id=member.id if member and self._master else None)
+    def tell(self, message: str, data: Any, *members: Member) -> None:
+        """Send to these members; a message to one that cannot be reached is lost."""
+        for member in members:
+            self._runner.send_message(message, data, client_id=member.id if self._master else None)
 
-    # -- a run ---------------------------------------------------------------------------------------------------
+    # -- who is there ------------------------------------------------------------------------------------------------
 
     def begin(self, run_id: str) -> None:
-        """Start a run with those who are there now; a worker that joins later is no part of it."""
+        """Start a run with those who are there now, and learn who they are."""
         self.store = Store(run_id)
-        if self._master is None:
-            ids = [LOCAL]
-        else:
+        ids: Iterable[str] = (LOCAL,)
+        if self._master is not None:
             ids = [client.id for client in self._master.clients.all if client.state != STATE_MISSING]
-        self.members = {id_: Member(id_, self.hellos.get(id_, {})) for id_ in ids}
+        self.members = {id_: Member(id_) for id_ in ids}
+        self._watching = True
+        self.tell(ToParticipant.IDENTIFY, None, *self.live)
+        self.wait_until(lambda: all(member.hello for member in self.live), HELLO_LIMIT_S)
+
+    def end(self) -> None:
+        """Note no more who comes and goes: the run is over."""
+        self._watching = False
 
     @property
     def live(self) -> list[Member]:
+        """Those who can be heard now."""
         return [member for member in self.members.values() if member.live]
 
-    def check_members(self) -> None:
-        """Mark as lost whom Locust no longer hears; once lost, a member stays lost for the run."""
-        if self._master is None:
-            return
-        for member in self.live:
-            client = self._master.clients.get(member.id)
-            if client is None:
-                self._lose(member, "it left the run")
-            elif client.state == STATE_MISSING:
-                self._lose(member, "no heartbeat")
+    @property
+    def reachable(self) -> list[Member]:
+        """Those who can still answer, at once or when they wake up: all but those who have left in order."""
+        return [member for member in self.members.values() if not member.left]
+
+    def _watch_forever(self) -> None:
+        assert self._master is not None
+        while True:
+            gevent.sleep(Silence.TICK_S)
+            if not self._watching:
+                continue
+            for member in self.live:
+                if member.silence.tick():
+                    self._lose(member, "it fell silent")
+            for client in self._master.clients.missing if self.keeps_missing else ():
+                client.heartbeat = max(client.heartbeat, MISSING_FLOOR)
 
     def _lose(self, member: Member, why: str) -> None:
-        member.lost_at, member.lost_why = time.time(), why
+        member.lose(why, self._phase)
         logger.warning("worker %s is lost: %s", member.id, why)
         self._changed.set()
 
@@ -148,7 +168,6 @@ class Coordinator:
         """Park until `condition()` holds or nobody can make it hold any more; True if it holds."""
         deadline = time.monotonic() + timeout_s
         while not condition():
-            self.check_members()
             left_s = deadline - time.monotonic()
             if left_s <= 0 or not self.live:
                 return condition()
@@ -156,18 +175,26 @@ class Coordinator:
             self._changed.wait(min(left_s, 0.25))
         return True
 
+    def wait_ready(self) -> None:
+        """Wait until Locust has heard from every live worker that it can be started again."""
+        master = self._master
+        if master is None:
+            return
+        self.wait_until(lambda: all(_state(master, member.id) == STATE_INIT for member in self.live), READY_LIMIT_S)
+
     def measure_clocks(self) -> None:
         """Estimate each member's clock offset from the quickest of a few round trips."""
         if self._master is None:
             return
-        for member in self.live:
-            member.round_trip_ns = None
-            for _ in range(PINGS):
+        members = self.live
+        wanted = {member.id: member.pongs + PINGS for member in members}
+        for _ in range(PINGS):  # one after another: sent at once, they would all wait for the same thing
+            for member in members:
                 self.tell(ToParticipant.PING, {"sent_ns": time.perf_counter_ns()}, member)
-        self.wait_until(lambda: all(member.round_trip_ns is not None for member in self.live), 2.0)
-        gevent.sleep(0.05)  # the first answer ends the wait; the others may be quicker round trips
+            gevent.sleep(PING_PAUSE_S)
+        self.wait_until(lambda: all(m.pongs >= wanted[m.id] for m in members if m.live), PONG_LIMIT_S)
 
-    # -- a phase -------------------------------------------------------------------------------------------------
+    # -- a phase -----------------------------------------------------------------------------------------------------
 
     def waiting(self, phase: str) -> int:
         """How many users stand at the gate."""
@@ -177,6 +204,13 @@ class Coordinator:
         """How many users have done their part."""
         return sum(member.done for member in self.live if member.phase == phase)
 
+    def gathered(self, phase: str, users: int) -> bool:
+        """Whether all users of the phase stand at the gate, or all that are left when a worker took some with it."""
+        if self.waiting(phase) >= users:
+            return True
+        is_somebody_gone = any(member.lost_in == phase for member in self.members.values())
+        return is_somebody_gone and all(m.phase == phase and m.waiting >= m.users for m in self.live)
+
     def release(self, phase: str) -> None:
         """Open the gate everywhere at the same instant; ordinals run on from member to member."""
         self.measure_clocks()
@@ -184,38 +218,52 @@ class Coordinator:
         lead_ns = 0 if self._master is None else 100_000_000 + 2 * slowest_ns
         at_ns = time.perf_counter_ns() + lead_ns
         base = 0
-        for member in self.live:
+        # A silent one is told as well: if it wakes up in time, its users must not stand at the gate for ever.
+        for member in sorted(self.reachable, key=lambda member: not member.live):
             self.tell(ToParticipant.RELEASE, {"phase": phase, "base": base, "at_ns": at_ns + member.offset_ns}, member)
             base += member.waiting if member.phase == phase else 0
 
     def finish(self, phase: str) -> None:
         """Let nobody begin anything more."""
-        self.tell(ToParticipant.FINISH, {"phase": phase})
+        self.tell(ToParticipant.FINISH, {"phase": phase}, *self.reachable)
 
     def watch(self) -> None:
         """Have every member's monitors start afresh."""
-        self.tell(ToParticipant.WATCH, None)
+        self.tell(ToParticipant.WATCH, None, *self.reachable)
+
+    def start_test(self, phase: str) -> None:
+        """Note that a test begins, which `finalise` will have to end."""
+        self._phase = phase
+        self._finalised = False
 
     def finalise(self, *, stop: bool) -> list[Member]:
         """Gather everything from everybody, bounded by the stop timeout and five seconds; return who kept silent.
 
-        `stop`: whether workers stop their users first (at the end of a run), or have done so already.
+        `stop`: whether workers stop their users first, or have done so already. Once per test: Locust may come here
+        several times at once, and whoever comes second waits for the first.
         """
-        self._token += 1
-        token = self._token
-        self.check_members()
-        for member in self.live:
-            self.tell(ToParticipant.FINALISE, {"token": token, "stop": stop}, member)
-        limit_s = (self.environment.stop_timeout or 0.0) + FINAL_GRACE_S
-        self.wait_until(lambda: all(member.token >= token for member in self.live), limit_s)
-        return [member for member in self.live if member.token < token]
+        with self._finalising:
+            if self._finalised:
+                return []
+            self._token += 1
+            token = self._token
+            self.tell(ToParticipant.FINALISE, {"token": token, "stop": stop}, *self.reachable)
+            limit_s = (self.environment.stop_timeout or 0.0) + FINAL_GRACE_S
+            self.wait_until(lambda: all(member.token >= token for member in self.live), limit_s)
+            self._finalised = True
+            return [member for member in self.live if member.token < token]
 
     def start_skew_s(self) -> float | None:
         """Return the time between the first and the last start of the last released phase, over all members."""
         starts_ns: list[float] = []
         for member in self.members.values():
             final = member.final
-            if final.get("released_ns"):
+            if member.token == self._token and final.get("released_ns"):
                 released_ns = final["released_ns"] - member.offset_ns
                 starts_ns += [released_ns + final["first_start_us"] * 1e3, released_ns + final["last_start_us"] * 1e3]
         return (max(starts_ns) - min(starts_ns)) / 1e9 if starts_ns else None
+
+
+def _state(master: MasterRunner, id_: str) -> str | None:
+    client = master.clients.get(id_)
+    return None if client is None else client.state

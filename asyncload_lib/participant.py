@@ -9,9 +9,11 @@ import logging
 import os
 import platform
 import time
+from pathlib import Path
 from typing import Any
 
 import gevent
+import msgpack
 from locust import __version__ as locust_version
 from locust.env import Environment
 from locust.exception import RPCError
@@ -19,6 +21,7 @@ from locust.runners import WorkerRunner
 
 from asyncload_lib import __version__
 from asyncload_lib.health import ProcessHealth
+from asyncload_lib.members import Silence
 from asyncload_lib.results.recorder import Recorder
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
@@ -28,17 +31,26 @@ from asyncload_lib.users.chat import ChatUser
 from asyncload_lib.users.measure import tally
 from asyncload_lib.users.phases import gate
 
-__all__ = ["REPORT_INTERVAL_S", "Participant", "ToCoordinator", "ToParticipant"]
+__all__ = ["REPORT_INTERVAL_S", "Participant", "ToCoordinator", "ToParticipant", "introduction"]
 
 logger = logging.getLogger(__name__)
 
 REPORT_INTERVAL_S = 1.0
 """How often a snapshot is sent; a killed worker takes at most this much with it."""
 
+MESSAGE_LIMIT_BYTES = 64 * 1024
+
+ENDING_LIMIT_S = 1.0
+"""How long users that are done may take to end."""
+
+ORPHAN_GRACE_S = 2.0
+"""How long operations in flight may still take when the master is gone."""
+
 
 class ToParticipant:
     """Messages from the coordinator."""
 
+    IDENTIFY = "asyncload_identify"  # None: say hello
     PING = "asyncload_ping"  # {"sent_ns"}
     RELEASE = "asyncload_release"  # {"phase", "base", "at_ns"}: at_ns on this process's clock
     FINISH = "asyncload_finish"  # {"phase"}: begin nothing more
@@ -51,9 +63,9 @@ class ToCoordinator:
 
     HELLO = "asyncload_hello"
     PONG = "asyncload_pong"  # {"sent_ns", "clock_ns"}
-    STATE = "asyncload_state"  # {"phase", "waiting", "done"}
+    STATE = "asyncload_state"  # {"phase", "users", "waiting", "done"}
     PART = "asyncload_part"  # a part of a cumulative snapshot
-    FINAL = "asyncload_final"  # {"token", "health", "released_ns", "first_start_us", "last_start_us"}
+    FINAL = "asyncload_final"  # {"token", "farewell", "run_id", "health", ...}: all has been reported
 
 
 class Participant:
@@ -73,8 +85,13 @@ class Participant:
         self._released_ns = 0
         self._starts_us: list[float] = []
         self._recording = False
+        self._master_silence = Silence()
         self._listen()
         gevent.spawn(self._report_forever)
+        if isinstance(environment.runner, WorkerRunner):
+            environment.events.heartbeat_received.add_listener(lambda **_: self._master_silence.heard())
+            environment.events.test_stop.add_listener(self._on_worker_stopped)
+            gevent.spawn(self._watch_master_forever)
 
     # -- wiring --------------------------------------------------------------------------------------------------
 
@@ -82,6 +99,7 @@ class Participant:
         runner = self.environment.runner
         assert runner is not None
         for message, listener in (
+            (ToParticipant.IDENTIFY, lambda **_: self.hello()),
             (ToParticipant.PING, self._on_ping),
             (ToParticipant.RELEASE, self._on_release),
             (ToParticipant.FINISH, self._on_finish),
@@ -91,37 +109,34 @@ class Participant:
         # Stopping users takes as long as the stop timeout; the message loop must go on meanwhile.
         runner.register_message(ToParticipant.FINALISE, self._on_finalise, concurrent=True)
         self.environment.events.test_start.add_listener(self._on_test_start)
+        self.environment.events.test_stopping.add_listener(self._on_test_stopping)
         self.environment.events.request.add_listener(self._on_request)
         events.request_metric.add_listener(self._on_metric)
         events.request_abandoned.add_listener(self._on_abandoned)
         self.thread.after_batch(self._after_batch)
         gate.on_change = lambda waiting, done: self.thread.to_hub(self._on_gate, waiting, done)
-        gate.on_release = lambda at_ns: self.thread.to_hub(self._on_released, at_ns)
+        # Not with the next batch: a user on the hub may begin before that.
+        gate.on_release = lambda at_ns: self.thread.to_hub_at_once(self._on_released, at_ns)
 
     def send(self, message: str, data: Any) -> bool:
-        """Send to the coordinator; False if that failed. A later snapshot makes up for a lost one."""
+        """Send to the coordinator; False if that failed. A later snapshot makes up for a lost one.
+
+        What cannot be packed is found here: in Locust's own sender it would be tried again and again.
+        """
         runner = self.environment.runner
         assert runner is not None
         try:
+            if (size := len(msgpack.packb(data))) > MESSAGE_LIMIT_BYTES:
+                logger.warning("%s has %d bytes, more than the %d that were meant", message, size, MESSAGE_LIMIT_BYTES)
             runner.send_message(message, data)
-        except RPCError as error:
+        except (RPCError, TypeError, ValueError, OverflowError) as error:
             logger.warning("%s could not be sent to the master: %s", message, error)
             return False
         return True
 
     def hello(self) -> None:
-        """Introduce this process: what must agree over all processes of a run, and what only names it."""
-        self.send(
-            ToCoordinator.HELLO,
-            {
-                "version": __version__,
-                "locust": locust_version,
-                "python": platform.python_version(),
-                "fingerprint": self.settings.fingerprint(),
-                "host": platform.node(),
-                "pid": os.getpid(),
-            },
-        )
+        """Introduce this process."""
+        self.send(ToCoordinator.HELLO, introduction(self.settings))
 
     # -- a test begins -------------------------------------------------------------------------------------------
 
@@ -148,6 +163,15 @@ class Participant:
         if not plan["gated"]:
             self._begin(plan["phase"], time.perf_counter_ns())
 
+    def _on_test_stopping(self, **_: Any) -> None:
+        """Let users that have done their part end by themselves; Locust would complain that they just did."""
+        waiting, done = self._state
+        runner = self.environment.runner
+        assert runner is not None
+        deadline = time.monotonic() + ENDING_LIMIT_S
+        while self._plan.get("gated") and done == waiting and runner.user_count and time.monotonic() < deadline:
+            gevent.sleep(0.01)
+
     @staticmethod
     async def _reset_gate() -> None:
         gate.reset()
@@ -160,7 +184,10 @@ class Participant:
 
     def ramped_up(self) -> None:
         """Enter the phase that is measured: until now users were still being spawned."""
-        if not self._recording or self._plan["gated"]:
+        if not self._recording:
+            return
+        if self._plan["gated"]:
+            self._tell_state()
             return
         if self._plan["phase"] == "ramp":
             self.thread.flush()
@@ -205,9 +232,15 @@ class Participant:
             self.recorder.add_started(started - self._seen_started)
         self._seen_started = started
         if self._state != self._told:
-            waiting, done = state = self._state
-            if self.send(ToCoordinator.STATE, {"phase": self._plan.get("phase"), "waiting": waiting, "done": done}):
-                self._told = state
+            self._tell_state()
+
+    def _tell_state(self) -> None:
+        runner = self.environment.runner
+        assert runner is not None
+        waiting, done = state = self._state
+        counts = {"users": runner.target_user_count, "waiting": waiting, "done": done}
+        if self.send(ToCoordinator.STATE, {"phase": self._plan.get("phase"), **counts}):
+            self._told = state
 
     def _on_gate(self, waiting: int, done: int) -> None:
         self._state = (waiting, done)
@@ -239,15 +272,17 @@ class Participant:
             runner.stop()
         self.finalise(msg.data["token"])
 
-    def finalise(self, token: int) -> None:
-        """Report all that was measured, and say that it is all."""
+    def finalise(self, token: int, *, farewell: bool = False) -> None:
+        """Report all that was measured, and say that it is all; `farewell`: this process ends by itself, early."""
         self.thread.flush()
         self.recorder.end()
         self._send_parts()
+        self._send_locust_stats()
         self.send(
             ToCoordinator.FINAL,
             {
                 "token": token,
+                "farewell": farewell,
                 "run_id": self.recorder.run_id,
                 "health": self.health.report(self._starts_us),
                 "released_ns": self._released_ns,
@@ -260,11 +295,40 @@ class Participant:
         for part in self.recorder.snapshot_parts():
             self.send(ToCoordinator.PART, part)
 
+    def _send_locust_stats(self) -> None:
+        """Bring Locust's own view up to date; its master waits a whole second for users it believes to be running."""
+        runner = self.environment.runner
+        if isinstance(runner, WorkerRunner):
+            data: dict[str, Any] = {}
+            self.environment.events.report_to_master.fire(client_id=runner.client_id, data=data)
+            self.send("stats", data)
+
     def _report_forever(self) -> None:
         while True:
             gevent.sleep(REPORT_INTERVAL_S)
             if self._recording:
-                self._send_parts()
+                try:
+                    self._send_parts()
+                except Exception:  # whatever it was, the next report may succeed, and it will hold everything
+                    logger.exception("a report could not be made")
+
+    # -- on a worker -------------------------------------------------------------------------------------------------
+
+    def _on_worker_stopped(self, **_: Any) -> None:
+        # Locust's worker now sleeps out its stop timeout before it can be started again, though its users are gone.
+        # The next start brings the timeout anew.
+        self.environment.stop_timeout = 0.0
+
+    def _watch_master_forever(self) -> None:
+        """Stop the load when the master is gone; Locust itself would go on for a minute."""
+        runner = self.environment.runner
+        assert isinstance(runner, WorkerRunner)
+        while True:
+            gevent.sleep(Silence.TICK_S)
+            if self._master_silence.tick() and runner.user_count:
+                logger.error("the master has fallen silent: the load is stopped")
+                self.environment.stop_timeout = ORPHAN_GRACE_S
+                runner.stop()
 
     def close(self) -> None:
         """End the monitors and the loop thread."""
@@ -273,3 +337,25 @@ class Participant:
         events.request_metric.remove_listener(self._on_metric)
         events.request_abandoned.remove_listener(self._on_abandoned)
         self.thread.close()
+
+
+def introduction(settings: Settings) -> dict[str, Any]:
+    """Return what must agree over all processes of a run, and what only names this one; no secrets."""
+    return {
+        "version": __version__,
+        "locust": locust_version,
+        "python": platform.python_version(),
+        "fingerprint": settings.fingerprint(),
+        "settings": settings.redacted(),
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "network": _network(),
+    }
+
+
+def _network() -> str:
+    """Return what two processes have in common exactly when 127.0.0.1 is the same place for both."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/net')}"
+    except OSError:
+        return platform.node()

@@ -5,7 +5,6 @@ Importing this module registers its listeners on Locust's own events; `asyncload
 
 import logging
 import os
-import signal
 import sys
 from dataclasses import replace
 from typing import Any
@@ -21,11 +20,13 @@ from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 from asyncload_lib.coordinator import Coordinator
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
+from asyncload_lib.members import differences
 from asyncload_lib.observer import TargetObserver
-from asyncload_lib.participant import Participant
+from asyncload_lib.participant import Participant, introduction
 from asyncload_lib.scenarios import FREE_PHASES, free_metric
 from asyncload_lib.session import Session
 from asyncload_lib.settings import OPTIONS, Settings, add_arguments, from_sources
+from asyncload_lib.signals import Signals
 from asyncload_lib.target import Target
 from asyncload_lib.users.base import loop_thread
 from asyncload_lib.verdict.criteria import problems as criterion_problems
@@ -60,7 +61,11 @@ class Plugin:
         self._demo_start: gevent.Greenlet | None = None
         self._closing = gevent.lock.RLock()
         self._closed = False
-        self._signal: signal.Signals | None = None
+        self._is_ramped_up = False
+        self.is_broken_off = False
+        """Whether the suite was stopped before its end."""
+        self._refusal: ExitCode | None = None
+        self._is_headless = bool(getattr(environment.parsed_options, "headless", False))
         if not environment.stop_timeout:
             environment.stop_timeout = self.settings.stop_timeout
 
@@ -74,16 +79,17 @@ class Plugin:
     def start(self) -> None:
         """Take this node's parts: directing, running users, or both."""
         runner = self.environment.runner
+        assert runner is not None
+        self._signals = Signals(runner, headless=self._is_headless)
         if isinstance(runner, (LocalRunner, MasterRunner)):
             self.coordinator = Coordinator(self.environment)
             self.environment.events.test_start.add_listener(self._on_test_start)
             self.environment.events.spawning_complete.add_listener(self._on_spawning_complete)
             self.environment.events.test_stopping.add_listener(self._on_test_stopping)
-            self._note_signals()
             if self._needs_demo():
                 self._demo_start = gevent.spawn(self._start_demo)
                 # Not while --run-time is running out.
-                if getattr(self.environment.parsed_options, "headless", False):
+                if self._is_headless:
                     self.await_target()
         if isinstance(runner, (LocalRunner, WorkerRunner)):
             self.participant = Participant(self.environment, self.settings, self.target)
@@ -127,28 +133,46 @@ class Plugin:
         self.await_target()
         if self.environment.host and self.environment.host != self.target.host:
             self.target = replace(self.target, host=self.environment.host, embedded=False, simulated=None)
-        self.session = Session(self.settings, self.target, self.coordinator, kind)
-        self.coordinator.begin(self.session.id)
-        self._compare_members()
+        session = Session(self.settings, self.target, self.coordinator, kind)
+        self.coordinator.begin(session.id)
+        self._compare_members(session)
+        self.session = session
         if self.observer is None:
             self.observer = TargetObserver(loop_thread(), self.target, self.settings)
             self.observer.start()
         self.observer.reset()
         return self.session
 
-    def _compare_members(self) -> None:
-        """Name every worker whose code or settings are not the master's, before anything is sent."""
+    def _compare_members(self, session: Session) -> None:
+        """Name every worker that cannot do what the master would, before anything is sent.
+
+        Raises ConfigurationError for an embedded target that a worker cannot reach.
+        """
         assert self.coordinator is not None
-        ours = {"version": _own_version(), "fingerprint": self.settings.fingerprint()}
-        for member in self.coordinator.members.values():
-            differing = [key for key, value in ours.items() if member.hello and member.hello.get(key) != value]
-            if differing:
-                member.note = f"its {' and '.join(differing)} differ from the master's"
+        ours = introduction(self.settings)
+        members = list(self.coordinator.members.values())
+        far = [member.id for member in members if member.hello and member.hello.get("network") != ours["network"]]
+        if self.target.embedded and far:
+            raise ConfigurationError(
+                f"the embedded target listens on {ours['host']}'s loopback only, which {', '.join(far)} cannot reach: "
+                "name the target with --host (and redis.url and vms in the settings) when workers run elsewhere"
+            )
+        for member in members:
+            found = differences(ours, member.hello) if member.hello else ["it does not answer: is asyncload installed?"]
+            if found:
+                member.note = "; ".join(found)
+                session.problems.append(f"worker {member.id}: {member.note}")
                 say(f"Worker {member.id}: {member.note}")
+
+    def refuse(self, error: AsyncloadError) -> None:
+        """Say why a run cannot begin."""
+        self._refusal = tell(error)
 
     def announce(self, phase: str, *, gated: bool, timeout_s: float) -> None:
         """Tell the participants, through Locust's own start message, what the next test is."""
         assert self.session is not None
+        assert self.coordinator is not None
+        self.coordinator.start_test(phase)
         options = self.environment.parsed_options
         assert options is not None
         options.asyncload_plan = {
@@ -162,7 +186,16 @@ class Plugin:
     def _on_test_start(self, **_: Any) -> None:
         if self.is_suite:
             return
-        self.open_session("free")
+        try:
+            self.open_session("free")
+        except AsyncloadError as error:
+            self.refuse(error)
+            if self._is_headless and self.environment.runner is not None:
+                gevent.spawn(self.environment.runner.quit)
+            raise gevent.GreenletExit from error  # no `Exception`: Locust's start must not go on
+        assert self.session is not None
+        self.session.in_progress = self._free_metric
+        self._is_ramped_up = False
         self.announce(self._first_phase(), gated=False, timeout_s=self.settings.chat.timeout)
         gevent.spawn(self._checkpoint_forever, self.session)
 
@@ -174,7 +207,9 @@ class Plugin:
         return "ramp" if runner.target_user_count > rate else "run"
 
     def _on_spawning_complete(self, **_: Any) -> None:
-        if self.observer is not None and not self.is_suite:
+        # Locust says so again whenever it has spawned users anew in place of a lost worker's.
+        if self.observer is not None and not self.is_suite and not self._is_ramped_up:
+            self._is_ramped_up = True
             self.observer.reset()
 
     def _on_test_stopping(self, **_: Any) -> None:
@@ -188,6 +223,8 @@ class Plugin:
             self._finalise(stop=False)
         if self.session is not None and not self.is_suite:
             self._close_free_session(self.session)
+        elif self.session is not None and self.is_broken_off:
+            self._close_broken_session(self.session)
 
     def _finalise(self, *, stop: bool) -> None:
         assert self.coordinator is not None
@@ -203,9 +240,17 @@ class Plugin:
         if session.exit_code is not None:
             return
         session.health += self.health()
-        session.metrics = [self._free_metric()]
-        if self._signal is not None:
-            session.interrupted_by = self._signal
+        session.interrupted_by = self._signals.came
+        session.close()
+        if self.environment.web_ui is not None:
+            say(session.summary)
+
+    def _close_broken_session(self, session: Session) -> None:
+        if session.exit_code is not None:
+            return
+        session.interrupted_by = self._signals.came
+        session.problems.append("the run ended before everything was measured")
+        session.health += self.health()
         session.close()
         if self.environment.web_ui is not None:
             say(session.summary)
@@ -234,30 +279,16 @@ class Plugin:
             gevent.sleep(CHECKPOINT_INTERVAL_S)
             if session is not self.session or session.exit_code is not None:
                 return
-            session.checkpoint([self._free_metric()])
+            session.checkpoint()
 
     # -- the end -------------------------------------------------------------------------------------------------
-
-    def _note_signals(self) -> None:
-        """Remember which signal came; what happens then is Locust's affair."""
-        previous = signal.getsignal(signal.SIGINT)
-
-        def note(number: int, frame: Any) -> None:
-            self._signal = signal.SIGINT
-            if callable(previous):
-                previous(number, frame)
-
-        def note_termination() -> None:
-            self._signal = self._signal or signal.SIGTERM
-
-        signal.signal(signal.SIGINT, note)
-        gevent.signal_handler(signal.SIGTERM, note_termination)
 
     def _on_worker_quitting(self, **_: Any) -> None:
         assert self.participant is not None
         assert self.environment.runner is not None
+        gevent.sleep(0)  # a signal is noted by a greenlet of its own
         self.environment.runner.stop()
-        self.participant.finalise(0)
+        self.participant.finalise(0, farewell=self._signals.came is not None)
 
     def finish(self) -> None:
         """Write what is not written yet, set the exit code, end everything; the last to run before Locust exits.
@@ -272,6 +303,9 @@ class Plugin:
             if isinstance(runner, LocalRunner):
                 runner.stop()
             self._settle_exit_code()
+            if isinstance(runner, MasterRunner) and self.coordinator is not None:
+                # Locust tells only those that it knows at this moment.
+                self.coordinator.tell("quit", None, *self.coordinator.reachable)
             if self.observer is not None:
                 self.observer.stop()
             if self.participant is not None:
@@ -282,13 +316,11 @@ class Plugin:
 
     def _settle_exit_code(self) -> None:
         session = self.session
+        if self._refusal is not None:
+            self.environment.process_exit_code = self._refusal
         if session is None or isinstance(self.environment.runner, WorkerRunner):
             return
-        if session.exit_code is None:
-            session.interrupted_by = self._signal
-            session.problems.append("the run ended before everything was measured")
-            session.health += self.health()
-            session.close()
+        self._close_broken_session(session)
         code = session.exit_code
         if code == ExitCode.PASS and locust_log.unhandled_greenlet_exception:
             code = ExitCode.LOCUST_USAGE
@@ -299,6 +331,16 @@ def say(text: str) -> None:
     """Print a line for the person at the terminal."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def tell(error: AsyncloadError) -> ExitCode:
+    """Print what kept a run from beginning and return the exit code for it."""
+    for problem in str(error).splitlines():
+        print(f"asyncload: {problem}", file=sys.stderr)
+    if not isinstance(error, ConfigurationError):
+        return ExitCode.LOCUST_FAILURES
+    print("asyncload: nothing was sent", file=sys.stderr)
+    return ExitCode.BAD_CONFIGURATION
 
 
 def _settings(environment: Environment) -> Settings:
@@ -338,12 +380,6 @@ def _embedded(demo: DemoStack, settings: Settings) -> Target:
     )
 
 
-def _own_version() -> str:
-    from asyncload_lib import __version__
-
-    return __version__
-
-
 def _add_arguments(parser: LocustArgumentParser, **_: Any) -> None:
     add_arguments(parser)
 
@@ -352,14 +388,8 @@ def _init(environment: Environment, **_: Any) -> None:
     try:
         plugin = Plugin(environment)
         plugin.start()
-    except ConfigurationError as error:
-        for problem in error.problems:
-            print(f"asyncload: {problem}", file=sys.stderr)
-        print("asyncload: nothing was sent", file=sys.stderr)
-        sys.exit(ExitCode.BAD_CONFIGURATION)
     except AsyncloadError as error:
-        print(f"asyncload: {error}", file=sys.stderr)
-        sys.exit(ExitCode.LOCUST_FAILURES)
+        sys.exit(tell(error))
     _plugins[id(environment)] = plugin
 
 

@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from asyncload_lib import __version__
-from asyncload_lib.coordinator import Coordinator, Member
+from asyncload_lib.coordinator import Coordinator
 from asyncload_lib.errors import ExitCode, ReportError
+from asyncload_lib.members import Member
+from asyncload_lib.participant import REPORT_INTERVAL_S
 from asyncload_lib.report.console import console_table
 from asyncload_lib.results.model import build_results, dump
 from asyncload_lib.settings import Settings
@@ -42,6 +44,8 @@ class Session:
         self.id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         self.kind = kind
         self.metrics: list[Json] = []
+        self.in_progress: Callable[[], Json] | None = None
+        """Gives the metric of what is being measured and is not yet among `metrics`."""
         self.health: list[Json] = []
         self.problems: list[str] = []
         self.interrupted_by: signal.Signals | None = None
@@ -68,7 +72,7 @@ class Session:
                 "send_delay_p99": settings.generator.max_send_delay,
             },
         )
-        problems = [*self.problems, *_losses(self._coordinator.members.values())]
+        problems = [*self.problems, *self._losses()]
         if not any(metric["total_requests"] for metric in metrics):
             problems.append("no request was answered or failed: there is nothing to judge")
         if partial:
@@ -121,6 +125,20 @@ class Session:
             "simulated": target.simulated,
         }
 
+    def _all_metrics(self) -> list[Json]:
+        return [*self.metrics, *([self.in_progress()] if self.in_progress else [])]
+
+    def _losses(self) -> list[str]:
+        """Say who was lost with how much, and whose reports could not be read."""
+        totals = self._coordinator.store.workers()
+        lost = [member for member in self._coordinator.members.values() if member.lost_at is not None]
+        if self.interrupted_by is not None:
+            lost = [member for member in lost if not member.left]
+        return [
+            *(_loss(member, totals.get(member.id, {}).get("requests_per_second")) for member in lost),
+            *(f"a report of worker {id_} was refused: {why}" for id_, why in self._coordinator.store.rejected.items()),
+        ]
+
     def _workers(self) -> list[Json]:
         totals = self._coordinator.store.workers()
         return [_worker(member, totals.get(member.id, {})) for member in self._coordinator.members.values()]
@@ -134,7 +152,8 @@ class Session:
         """
         if self.exit_code is not None:
             return
-        results = self.results(self.metrics)
+        self._coordinator.end()
+        results = self.results(self._all_metrics())
         word, code = verdict(results["criteria"], results["run"]["status"])
         if self.interrupted_by is not None:
             code = _SIGNAL_CODES[self.interrupted_by]
@@ -180,28 +199,25 @@ class Session:
     def checkpoint_path(self) -> Path:
         return Path(self._settings.out) / f"checkpoint_{self.id}.json"
 
-    def checkpoint(self, metrics: Sequence[Json]) -> None:
+    def checkpoint(self) -> None:
         """Write what is known so far, so that a killed master leaves something to make a report from."""
         try:
             self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
-            dump(self.results(metrics, partial=True), self.checkpoint_path, overwrite=True)
+            dump(self.results(self._all_metrics(), partial=True), self.checkpoint_path, overwrite=True)
         except (OSError, ReportError) as error:
             logger.warning("the checkpoint could not be written: %s", error)
 
 
-def _losses(members: Any) -> list[str]:
-    return [
-        f"worker {member.id} was lost at {_iso(member.lost_at)} ({member.lost_why}); with it at most what it had not "
-        f"yet reported: {_unreported(member)}"
-        for member in members
-        if member.lost_at is not None
-    ]
-
-
-def _unreported(member: Member) -> str:
+def _loss(member: Member, operations_per_s: float | None) -> str:
+    heard = f"worker {member.id} was last heard at {_iso(member.lost_at or 0.0)}: {member.lost_why}"
+    if member.left:
+        return heard
+    if member.live:
+        return f"{heard}, and came back; what it measured is counted, what it did not do meanwhile is missing"
     if member.last_report is None:
-        return "everything, for it had reported nothing"
-    return "the time since its last report, at most one report interval before it fell silent"
+        return f"{heard}; it had reported nothing, and with it goes all it did"
+    about = "" if operations_per_s is None else f", about {operations_per_s * REPORT_INTERVAL_S:.0f} operations"
+    return f"{heard}; with it goes at most what it did in the {REPORT_INTERVAL_S:g} s after its last report{about}"
 
 
 def _worker(member: Member, totals: Json) -> Json:
@@ -211,7 +227,7 @@ def _worker(member: Member, totals: Json) -> Json:
         "id": member.id,
         "host": hello.get("host"),
         "pid": hello.get("pid"),
-        "state": "lost" if member.lost_at is not None else "complete" if member.final else "running",
+        "state": member.state,
         "lost_at": None if member.lost_at is None else _iso(member.lost_at),
         "operations": totals.get("operations", 0),
         "requests_per_second": totals.get("requests_per_second"),
@@ -223,7 +239,7 @@ def _worker(member: Member, totals: Json) -> Json:
         "version": hello.get("version"),
         "settings_fingerprint": (hello.get("fingerprint") or "")[:12] or None,
         "clock_offset_s": None if member.round_trip_ns is None else member.offset_ns / 1e9,
-        "note": member.lost_why or member.note or None,
+        "note": "; ".join(filter(None, (member.lost_why, member.note))) or None,
     }
 
 

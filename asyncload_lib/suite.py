@@ -7,8 +7,10 @@ from typing import Any
 
 import gevent
 from locust import LoadTestShape
+from locust.dispatch import UsersDispatcher
 from locust.runners import LocalRunner, MasterRunner
 
+from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.plugin import CHECKPOINT_INTERVAL_S, Plugin, plugin_of, say
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.scenarios import Phase, Scenario, planned, suite_metric
@@ -75,24 +77,43 @@ class Suite(LoadTestShape):
         assert self.runner is not None
         plugin = plugin_of(self.runner.environment)
         try:
-            Driver(plugin).run()
+            session = plugin.open_session("suite")
+        except AsyncloadError as error:
+            plugin.refuse(error)
+            return
+        try:
+            Driver(plugin, session).run()
+        except gevent.GreenletExit:
+            plugin.is_broken_off = True  # by Locust, which stops the users next and then says so
+            raise
         except Exception as error:
+            plugin.is_broken_off = True
             # Whatever it is, what was measured so far is reported, as incomplete.
             logger.exception("the suite broke off")
-            if plugin.session is not None:
-                plugin.session.problems.append(f"the suite broke off: {type(error).__name__}: {error}")
+            session.problems.append(f"the suite broke off: {type(error).__name__}: {error}")
+
+
+class PhaseDispatcher(UsersDispatcher):
+    """Leaves users where they are: a phase is not dealt out anew when a worker comes or goes in the middle of it."""
+
+    @property
+    def dispatch_in_progress(self) -> bool:
+        return True
 
 
 class Driver:
     """Runs the scenarios of one session, on the master or locally."""
 
-    def __init__(self, plugin: Plugin) -> None:
+    def __init__(self, plugin: Plugin, session: Session) -> None:
         runner = plugin.environment.runner
         assert isinstance(runner, (LocalRunner, MasterRunner))
         assert plugin.coordinator is not None
+        plugin.environment.dispatcher_class = PhaseDispatcher
         self._plugin = plugin
+        self._session = session
         self._runner = runner
         self._coordinator = plugin.coordinator
+        self._coordinator.keeps_missing = True
         self._checkpointed_s = time.monotonic()
         self._skews_s: dict[str, float | None] = {}
 
@@ -100,42 +121,47 @@ class Driver:
         """Run every scenario and write the report."""
         # Locust's closing table would show the last phase only, as if that had been the run.
         logging.getLogger("locust.stats_logger").setLevel(logging.WARNING)
-        session = self._plugin.open_session("suite")
+        session = self._session
         scenarios = planned(self._plugin.settings, self._plugin.target)
         host = self._plugin.target.host or "the configured addresses"
         say(f"Run {session.id}: {len(scenarios)} scenarios against {host}")
         for number, scenario in enumerate(scenarios, 1):
             say(f"[{number}/{len(scenarios)}] {scenario.test_name}")
-            session.metrics.append(self._scenario(scenario, session))
+            self._scenario(scenario)
+            if not self._coordinator.live:
+                session.problems.append("no worker is left: what was still to be done was not done")
+                break
         session.close()
         if self._plugin.environment.web_ui is not None:
             say(session.summary)
 
-    def _scenario(self, scenario: Scenario, session: Session) -> dict[str, Any]:
+    def _scenario(self, scenario: Scenario) -> None:
         assert self._plugin.observer is not None
         self._coordinator.watch()
         self._plugin.observer.reset()
         loops: list[dict[str, Any]] = []
+        self._session.in_progress = lambda: self._metric(scenario, loops)
         for phase in scenario.phases:
             if phase.baseline:
-                loops = self._watched(session)
-            self._phase(scenario, phase, session)
-        return suite_metric(
-            scenario,
-            self._coordinator.store.merged(),
-            self._plugin.target,
-            event_loops=loops or self._watched(session),
-            start_skew_s=self._skews_s,
-        )
+                loops += self._watched()
+            if self._coordinator.live:
+                self._phase(scenario, phase)
+        loops += [] if loops else self._watched()
+        self._session.metrics.append(self._metric(scenario, loops))
+        self._session.in_progress = None
 
-    def _watched(self, session: Session) -> list[dict[str, Any]]:
+    def _metric(self, scenario: Scenario, loops: list[dict[str, Any]]) -> dict[str, Any]:
+        measured = self._coordinator.store.merged()
+        return suite_metric(scenario, measured, self._plugin.target, event_loops=loops, start_skew_s=self._skews_s)
+
+    def _watched(self) -> list[dict[str, Any]]:
         """Take the monitors' findings over the scenario so far; the baseline, which blocks on purpose, comes later."""
-        session.health += self._plugin.health()
+        self._session.health += self._plugin.health()
         return self._plugin.event_loops()
 
     # -- one phase -----------------------------------------------------------------------------------------------
 
-    def _phase(self, scenario: Scenario, phase: Phase, session: Session) -> None:
+    def _phase(self, scenario: Scenario, phase: Phase) -> None:
         key = scenario.phase_key(phase)
         timeout_s = self._timeout_s(phase)
         self._aim(phase)
@@ -144,19 +170,18 @@ class Driver:
         for user_class in classes:
             user_class.fixed_count = phase.users[user_class.__name__]
         self._runner.start(phase.user_count, max(phase.user_count, 1), user_classes=classes)
-        gathered = self._coordinator.wait_until(
-            lambda: self._coordinator.waiting(key) >= phase.user_count, GATHER_LIMIT_S
-        )
-        if not gathered:
-            waiting = self._coordinator.waiting(key)
-            session.problems.append(f"{key}: only {waiting} of {phase.user_count} users came to the start")
+        self._coordinator.wait_until(lambda: self._coordinator.gathered(key, phase.user_count), GATHER_LIMIT_S)
+        waiting = self._coordinator.waiting(key)
+        if waiting < phase.user_count:
+            self._session.problems.append(f"{key}: only {waiting} of {phase.user_count} users came to the start")
         self._coordinator.release(key)
-        self._sustain(key, phase, session)
+        self._sustain(key, phase)
         limit_s = timeout_s + FINISH_MARGIN_S
-        if not self._await_done(key, phase, session, limit_s):
+        if not self._await_done(key, phase, limit_s):
             left = self._coordinator.waiting(key) - self._coordinator.done(key)
-            session.problems.append(f"{key}: {left} users had not finished {limit_s:g} s later and were cut off")
+            self._session.problems.append(f"{key}: {left} users had not finished {limit_s:g} s later and were cut off")
         self._runner.stop()
+        self._coordinator.wait_ready()
         self._skews_s[key] = self._coordinator.start_skew_s()
         self._tell(key, phase, final=True)
 
@@ -169,33 +194,32 @@ class Driver:
         target = self._plugin.target
         self._plugin.environment.host = target.baseline_host if phase.baseline else target.host
 
-    def _sustain(self, key: str, phase: Phase, session: Session) -> None:
+    def _sustain(self, key: str, phase: Phase) -> None:
         deadline = time.monotonic() + phase.sustain_s
         while (left_s := deadline - time.monotonic()) > 0 and self._coordinator.live:
             gevent.sleep(min(PROGRESS_INTERVAL_S, left_s))
-            self._coordinator.check_members()
-            self._progress(key, phase, session)
+            self._progress(key, phase)
         if phase.sustain_s:
             self._coordinator.finish(key)
 
-    def _await_done(self, key: str, phase: Phase, session: Session, limit_s: float) -> bool:
+    def _await_done(self, key: str, phase: Phase, limit_s: float) -> bool:
         deadline = time.monotonic() + limit_s
         coordinator = self._coordinator
         while time.monotonic() < deadline:
             if coordinator.wait_until(lambda: coordinator.done(key) >= coordinator.waiting(key), PROGRESS_INTERVAL_S):
                 return True
             if not coordinator.live:
-                return False
-            self._progress(key, phase, session)
+                return True
+            self._progress(key, phase)
         return False
 
     # -- what people see -----------------------------------------------------------------------------------------
 
-    def _progress(self, key: str, phase: Phase, session: Session) -> None:
+    def _progress(self, key: str, phase: Phase) -> None:
         if sys.stdout.isatty():
             self._tell(key, phase, final=False)
         if time.monotonic() - self._checkpointed_s > CHECKPOINT_INTERVAL_S:
-            session.checkpoint(session.metrics)
+            self._session.checkpoint()
             self._checkpointed_s = time.monotonic()
 
     def _tell(self, key: str, phase: Phase, *, final: bool) -> None:

@@ -30,7 +30,10 @@ ROOMS: dict[str, set[str]] = {
 """A room or module of `asyncload_lib`, and what it may import besides itself."""
 
 LIBRARY = WORDS | {"results", "verdict", "report", "eventloop", "demo"}
-WIRING = {"health", "participant", "coordinator", "observer", "scenarios", "session", "plugin", "suite"}
+WIRING = {
+    *("health", "members", "signals", "participant", "coordinator"),
+    *("observer", "scenarios", "session", "plugin", "suite"),
+}
 ROOMS |= {module: LIBRARY | WIRING | {"users", ""} for module in WIRING}
 ROOMS |= {"": LIBRARY | {"users"}, "__main__": LIBRARY}
 """The wiring stands on top and may see everything; the command line works without users; "" is the package itself."""
@@ -41,6 +44,7 @@ DOORS: dict[str, set[str]] = {
     "gevent": {*LOCUST_SIDE, "eventloop.thread"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
+    "msgpack": {"participant"},
     "matplotlib": {"report.charts"},
     "numpy": {"results", "verdict", "report", "health"},
     "psutil": {"health"},

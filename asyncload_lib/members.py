@@ -1,0 +1,131 @@
+"""The processes of a run as their messages show them: who they are, how far they are, how long they are silent."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Member", "Silence", "differences"]
+
+
+_DRIFT = 1e-4
+"""How fast two clocks may drift apart: 100 us a second, more than quartz and NTP's steering do."""
+
+
+class Silence:
+    """Counts own ticks since somebody was last heard.
+
+    Ticks, not time: a process that was itself frozen finds the others' messages waiting, and blames nobody.
+    """
+
+    TICK_S = 0.5
+    LIMIT_TICKS = 10
+    """Five seconds; each side is heard at least once a second."""
+
+    __slots__ = ("ticks",)
+
+    def __init__(self) -> None:
+        self.ticks = 0
+
+    def heard(self) -> None:
+        """Begin to count anew."""
+        self.ticks = 0
+
+    def tick(self) -> bool:
+        """Count one tick, `TICK_S` after the one before; True when it is the one that makes the silence too long."""
+        self.ticks += 1
+        return self.ticks == self.LIMIT_TICKS
+
+
+@dataclass
+class Member:
+    """One process of a run.
+
+    `users`, `waiting`, `done`: in `phase`, how many it has, how many came to the gate, how many have done their part.
+    `offset_ns`: its clock minus ours, known to within half of `round_trip_ns`. `lost_at`: when it was last heard before
+    it was first lost; that stays, for what it did not do meanwhile is missing. `lost_in`: the phase in which it was
+    lost last, and in which nobody waits for it any more. `left`: it ended in order, early.
+    """
+
+    id: str
+    hello: dict[str, Any] = field(default_factory=dict)
+    phase: str | None = None
+    users: int = 0
+    waiting: int = 0
+    done: int = 0
+    offset_ns: int = 0
+    round_trip_ns: int | None = None
+    measured_ns: int = 0
+    pongs: int = 0
+    token: int = 0
+    final: dict[str, Any] = field(default_factory=dict)
+    last_heard: float = field(default_factory=time.time)
+    last_report: float | None = None
+    lost_at: float | None = None
+    lost_why: str = ""
+    lost_in: str | None = None
+    left: bool = False
+    live: bool = True
+    note: str = ""
+    silence: Silence = field(default_factory=Silence)
+
+    def hear(self) -> None:
+        """Note that it lives."""
+        self.last_heard = time.time()
+        self.silence.heard()
+        self.live = not self.left
+
+    def lose(self, why: str, phase: str) -> None:
+        """Note that it lives no longer, as far as can be known."""
+        self.live = False
+        self.lost_in, self.phase = phase, None
+        if self.lost_at is None:
+            self.lost_at, self.lost_why = self.last_heard, why
+
+    @property
+    def state(self) -> str:
+        """What became of it, in one word."""
+        if self.lost_at is None:
+            return "complete" if self.final else "running"
+        return "left" if self.left else "returned" if self.live else "lost"
+
+    def measure_clock(self, sent_ns: int, clock_ns: int, now_ns: int) -> None:
+        """Take one round trip: our clock when asked, its clock when it answered, ours now.
+
+        Kept is what is known best: half the round trip, and what two clocks may have drifted apart since.
+        """
+        self.pongs += 1
+        round_trip_ns = now_ns - sent_ns
+        if self.round_trip_ns is not None:
+            known_within_ns = self.round_trip_ns / 2 + (now_ns - self.measured_ns) * _DRIFT
+            if round_trip_ns / 2 >= known_within_ns:
+                return
+        self.round_trip_ns, self.measured_ns = round_trip_ns, now_ns
+        self.offset_ns = clock_ns - sent_ns - round_trip_ns // 2
+
+
+_DIRECTING = {
+    *("host", "scenarios", "stop_timeout", "criteria", "criteria_defaults"),
+    *("chat.users", "chat.few_users", "chat.sustain", "chat.timeout", "chat.health_path"),
+    *("loop.probe_path", "loop.probe_token", "loop.witness_path", "loop.witness_rate"),
+    *("baseline", "demo", "generator"),
+}
+"""Settings, or groups of them, that only the directing process reads: on a worker they change nothing."""
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Say in which ways a worker's introduction differs from the master's own, where that changes what it does."""
+    found = [
+        f"its {words} is {theirs.get(key)}, the master's is {ours[key]}"
+        for key, words in (("version", "asyncload"), ("locust", "Locust"))
+        if theirs.get(key) != ours[key]
+    ]
+    our_settings, their_settings = ours["settings"], theirs.get("settings") or {}
+    found += [
+        f"its {key} is {their_settings.get(key)}, the master's is {value}"
+        for key, value in our_settings.items()
+        if not _DIRECTING & {key, key.partition(".")[0]} and their_settings.get(key) != value
+    ]
+    if not found and our_settings == their_settings and ours["fingerprint"] != theirs.get("fingerprint"):
+        found.append("one of its secrets is not the master's")
+    return found
