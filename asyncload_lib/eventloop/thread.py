@@ -17,9 +17,10 @@ from typing import Any
 import gevent
 import gevent.event
 import gevent.lock
-import uvloop
 
+from asyncload_lib.eventloop.logs import keep_logging_on_this_thread
 from asyncload_lib.eventloop.native import native, start_native_thread
+from asyncload_lib.eventloop.pool import PoolLoop
 
 __all__ = ["LoopThread"]
 
@@ -34,85 +35,8 @@ BATCH_S = 0.02
 Callback = Callable[..., object]
 
 
-class NativePool:
-    """OS threads for `loop.run_in_executor`; grows on demand to `size`, ends with `close()`."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
-        self._loop = loop
-        self._size = size
-        self._jobs: Any = native("queue", "SimpleQueue")()
-        self._idle = 0
-        self._threads = 0
-        self._ended: asyncio.Event | None = None
-
-    def submit(self, function: Callback, *args: object) -> asyncio.Future[Any]:
-        """Run `function(*args)` in a thread; call on the loop. The future carries its result or exception."""
-        future = self._loop.create_future()
-        if self._idle == 0 and self._threads < self._size:
-            self._threads += 1
-            start_native_thread(self._work)
-        else:
-            self._idle -= 1
-        self._jobs.put((future, function, args))
-        return future
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            future, function, args = job
-            try:
-                result, error = function(*args), None
-            except BaseException as exception:  # it belongs to whoever awaits the future
-                result, error = None, exception
-            self._tell(self._deliver, future, result, error)
-            del job, future, function, args, result, error
-        self._tell(self._thread_ended)
-
-    def _tell(self, function: Callback, *args: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, *args)
-        except RuntimeError:
-            if not self._loop.is_closed():  # a job that outlived the run has nobody left to tell
-                raise
-
-    def _deliver(self, future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-        self._idle += 1
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-
-    def _thread_ended(self) -> None:
-        self._threads -= 1
-        if self._threads == 0 and self._ended is not None:
-            self._ended.set()
-
-    async def close(self, timeout_s: float) -> None:
-        """Let every thread finish its job and end; after `timeout_s` those that still work are left to themselves."""
-        self._ended = asyncio.Event()
-        for _ in range(self._threads):
-            self._jobs.put(None)
-        if self._threads:
-            try:
-                await asyncio.wait_for(self._ended.wait(), timeout_s)
-            except TimeoutError:
-                sys.stderr.write(f"asyncload: {self._threads} pool thread(s) still working after {timeout_s:g} s\n")
-
-
-class _Loop(uvloop.Loop):
-    """A uvloop loop whose default executor is a pool of OS threads, whatever gevent made of `threading`."""
-
-    pool: NativePool
-
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
-        if executor is None:
-            return self.pool.submit(func, *args)
-        return super().run_in_executor(executor, func, *args)
-
-
 class LoopThread:
-    """The one owner of the loop, its thread, its pool and their end.
+    """The one owner of the loop, its thread, its pools and their end.
 
     All methods are for the hub's thread unless they say otherwise. `start()` first; `close()` ends everything.
     """
@@ -120,10 +44,12 @@ class LoopThread:
     POOL_SIZE = 32
 
     def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop
+        self.loop: PoolLoop
         self.native_id: int = 0
         self._pid = 0
+        self._ending = False
         self._reports: deque[tuple[Callback, tuple[Any, ...]]] = deque()
+        self._urgent: deque[tuple[Callback, tuple[Any, ...]]] = deque()
         self._signalled = False
         self._draining = gevent.lock.RLock()
         self._wake: Any = None
@@ -145,40 +71,57 @@ class LoopThread:
         if self.running:
             return
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        # After a fork all of these are the parent's.
         self._reports.clear()
-        self.resources.clear()  # after a fork they are the parent's
-        self._signalled = False
+        self._urgent.clear()
+        self.resources.clear()
+        self._signalled = self._ending = False
+        self._draining = gevent.lock.RLock()
         self._gathered = gevent.event.Event()
         self._wake = gevent.get_hub().loop.async_()
-        self._wake.start(self._gathered.set)
+        self._wake.start(self._on_wake)
         self._drainer = gevent.spawn(self._drain_forever)
-        loop = _Loop()
-        loop.pool = NativePool(loop, self.POOL_SIZE)
-        self.loop = loop
+        self.loop = PoolLoop(self.POOL_SIZE)
         started = gevent.event.Event()
-        start_native_thread(lambda: self._run(loop))
+        start_native_thread(self._run)
         self._pid = os.getpid()
-        self.post(self.to_hub, started.set)
+        self.post(self.to_hub_at_once, started.set)
         started.wait()
+        keep_logging_on_this_thread(self._log)
 
-    def _run(self, loop: _Loop) -> None:
+    def _run(self) -> None:
         self.native_id = native("threading", "get_ident")()
+        loop = self.loop
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            while not self._ending:
+                try:
+                    loop.run_forever()
+                except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets no other exception of a task out
+                    self.to_hub_at_once(_end_process, error)
         finally:
             loop.close()
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Cancel what still runs, end the pool, the loop and its thread; idempotent."""
+        """Cancel what still runs, end the pools, the loop and its thread; idempotent.
+
+        Takes at most a little over four times `timeout_s`. A loop that a blocking call holds up is left behind: its
+        thread does not keep the process alive.
+        """
         if not self.running:
             return
-        self.call(self._shut_down(timeout_s))
-        self._pid = 0
+        try:
+            self.call(self._shut_down(timeout_s), timeout_s=4 * timeout_s)
+        except TimeoutError:
+            logger.error("the event loop is blocked and is left behind")
+            self._pid = 0
+            return
+        self._ending = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         while not self.loop.is_closed():  # the thread's last act; it takes under a millisecond
             gevent.sleep(0.001)
         self.flush()
+        self._pid = 0
         self._drainer.kill(block=False)
         self._wake.stop()
         self._wake.close()
@@ -189,11 +132,16 @@ class LoopThread:
             task.cancel()
         if others:
             await asyncio.wait(others, timeout=timeout_s)
+        # Before the resources: what works in a thread may still use one.
+        await self.loop.close_pools(timeout_s)
         for resource in self.resources.values():
-            await (resource.aclose() if hasattr(resource, "aclose") else resource.close())
+            try:
+                async with asyncio.timeout(timeout_s / len(self.resources)):
+                    await (resource.aclose() if hasattr(resource, "aclose") else resource.close())
+            except Exception:
+                logger.exception("%r could not be closed", resource)
         self.resources.clear()
         await self.loop.shutdown_asyncgens()
-        await self.loop.pool.close(timeout_s)  # type: ignore[attr-defined]
 
     # -- hub to loop ---------------------------------------------------------------------------------------------
 
@@ -201,26 +149,31 @@ class LoopThread:
         """Have the loop call `function(*args)` soon; from any thread."""
         self.loop.call_soon_threadsafe(function, *args)
 
-    def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine on the loop and park this greenlet until it is done; its exception is raised here."""
+    def call(self, coroutine: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> Any:
+        """Run a coroutine on the loop and park this greenlet until it is done; its exception is raised here.
+
+        Raises TimeoutError after `timeout_s`; the coroutine goes on. What it reported may not have been heard yet:
+        `flush()` sees to that.
+        """
         if not self.running:
             coroutine.close()
             raise RuntimeError("the loop thread is not running")
         if native("threading", "get_ident")() == self.native_id:
             coroutine.close()
-            raise RuntimeError("call() cannot be used from the loop's own thread")
+            raise RuntimeError("call() cannot be used from the loop's own thread; await the coroutine there")
         done: gevent.event.AsyncResult = gevent.event.AsyncResult()
 
         async def run() -> None:
             try:
                 result = await coroutine
             except BaseException as error:
-                self.to_hub(done.set_exception, error)
+                self.to_hub_at_once(done.set_exception, error)
             else:
-                self.to_hub(done.set, result)
+                self.to_hub_at_once(done.set, result)
 
         self.post(lambda: self.loop.create_task(run()))
-        return done.get()
+        with gevent.Timeout(timeout_s, TimeoutError):
+            return done.get()
 
     # -- loop to hub ---------------------------------------------------------------------------------------------
 
@@ -231,16 +184,30 @@ class LoopThread:
             self._signalled = True
             self._wake.send()
 
+    def to_hub_at_once(self, function: Callback, *args: object) -> None:
+        """Have the hub call `function(*args)`, which must not wait, ahead of all reports; from any thread.
+
+        Whoever waits for the loop is woken this way: a listener that holds up the reports cannot hold it up.
+        """
+        self._urgent.append((function, args))
+        self._wake.send()
+
     def after_batch(self, function: Callable[[], None]) -> None:
         """Call `function()` on the hub after every batch."""
         self._after_batch.append(function)
 
-    def flush(self) -> None:
-        """Take now what the loop has reported so far; when it returns, every listener has seen it."""
-        with self._draining:
-            reports = self._reports
-            for _ in range(len(reports)):
-                function, args = reports.popleft()
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Take now what the loop has reported so far; when it returns, every listener has seen it.
+
+        False if another greenlet has been at it for `timeout_s` and has not come to an end.
+        """
+        if not self._draining.acquire(timeout=timeout_s):
+            return False
+        try:
+            for _ in range(len(self._reports)):
+                if not self._reports:  # a listener has flushed in its turn
+                    break
+                function, args = self._reports.popleft()
                 try:
                     function(*args)
                 except Exception:
@@ -248,6 +215,15 @@ class LoopThread:
                     logger.exception("a report from the event loop could not be handled")
             for listener in self._after_batch:
                 listener()
+        finally:
+            self._draining.release()
+        return True
+
+    def _on_wake(self) -> None:
+        while self._urgent:
+            function, args = self._urgent.popleft()
+            function(*args)
+        self._gathered.set()
 
     def _drain_forever(self) -> None:
         while True:
@@ -257,3 +233,14 @@ class LoopThread:
             self._signalled = False
             self.flush()
             gevent.sleep(BATCH_S)
+
+    def _log(self, function: Callback, *args: object) -> None:
+        if self.running:
+            self.to_hub(function, *args)
+        else:
+            function(*args)
+
+
+def _end_process(error: BaseException) -> None:
+    """Raise SystemExit or KeyboardInterrupt in the main greenlet, as gevent does when a greenlet raises it."""
+    gevent.get_hub().handle_system_error(type(error), error)

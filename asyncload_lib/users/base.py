@@ -9,12 +9,14 @@ import inspect
 import logging
 import random
 import traceback
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import gevent
 import gevent.event
 from locust import User
-from locust.exception import RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
+from locust import log as locust_log
+from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING
 
 from asyncload_lib.eventloop.thread import LoopThread
@@ -25,6 +27,9 @@ from asyncload_lib.users.measure import CONTROL_FLOW, Measurement
 __all__ = ["AsyncUser", "loop_thread"]
 
 logger = logging.getLogger(__name__)
+
+SECOND_STOP_LIMIT_S = 1.0
+FLUSH_LIMIT_S = 1.0
 
 _loop_thread = LoopThread()
 
@@ -38,7 +43,8 @@ def loop_thread() -> LoopThread:
 class AsyncUser(User):
     """A user of any protocol: `@task`, `on_start` and `on_stop` are `async def`, the rest is as on `locust.User`.
 
-    Raises TypeError when a subclass is defined with a task, `on_start` or `on_stop` that is not `async def`.
+    Raises TypeError when a subclass is defined with a task, `on_start` or `on_stop` that is not `async def`. Tasks run
+    on the loop's thread: what belongs to Locust's side, such as `environment.runner.quit`, goes through `on_hub`.
     """
 
     abstract = True
@@ -55,6 +61,12 @@ class AsyncUser(User):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for base in cls.__mro__:
+            if issubclass(base, User) and base is not User and not issubclass(base, AsyncUser):
+                raise TypeError(
+                    f"{cls.__name__}: {base.__name__} waits on greenlets and would block the loop of an AsyncUser; "
+                    "write two user classes"
+                )
         for entry in cls.tasks:
             if isinstance(entry, type):
                 raise TypeError(
@@ -71,6 +83,8 @@ class AsyncUser(User):
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self.loop_thread = loop_thread()
+        self.cut_off = False
+        """Whether what is in flight now ends because the user is being stopped, not by its own doing."""
         self._stop_requested = False
         self._waiting = False
         self._coroutine_task: asyncio.Task[None] | None = None
@@ -106,6 +120,10 @@ class AsyncUser(User):
         finally:
             self._waiting = False
 
+    def on_hub(self, function: Callable[..., object], *args: object) -> None:
+        """Have the hub call `function(*args)` in a greenlet of its own, after all that was reported so far."""
+        self.loop_thread.to_hub(gevent.spawn, function, *args)
+
     # -- Locust's side; on the hub -------------------------------------------------------------------------------
 
     def run(self) -> None:  # type: ignore[misc]
@@ -118,6 +136,11 @@ class AsyncUser(User):
             self.loop_thread.post(self._cancel)
             if not self._finished.wait(self.STOP_LIMIT_S):
                 logger.error("%s did not stop within %g s after it was killed", self, self.STOP_LIMIT_S)
+                self.loop_thread.post(self._cancel)  # once more: now its `finally` or `on_stop` as well
+                self._finished.wait(SECOND_STOP_LIMIT_S)
+        # Who counts on this user being gone counts on its requests being counted. Bounded, for a listener may be
+        # waiting for just this greenlet.
+        self.loop_thread.flush(timeout_s=FLUSH_LIMIT_S)
 
     def stop(self, force: bool = False) -> bool:
         """Stop the user: at once (`force`), or after its current task and without its wait; True if it is gone."""
@@ -129,23 +152,36 @@ class AsyncUser(User):
         return False
 
     def fire_request(self, event: dict[str, Any]) -> None:
-        """Fire Locust's `request` event; what a listener raises to steer the user reaches its coroutine."""
-        try:
-            self.environment.events.request.fire(**event)
-        except CONTROL_FLOW as steering:
-            logger.info("%s stopped by a request listener: %r", self, steering)
-            self.loop_thread.post(self._stop_gracefully)
+        """Tell every listener of Locust's `request` event; one that raises StopUser or StopTest ends the user.
+
+        Unlike `EventHook.fire`, which leaves out those behind a listener that steers: they count the request too.
+        """
+        for listener in self.environment.events.request._handlers.copy():
+            try:
+                listener(**event)
+            except (StopUser, StopTest) as steering:
+                logger.info("%s stopped by a request listener: %r", self, steering)
+                self.loop_thread.post(self._stop_gracefully)
+            except CONTROL_FLOW as steering:
+                logger.warning("%r of a request listener comes too late: the task of %s has gone on", steering, self)
+            except Exception:
+                logger.exception("a listener of the request event failed")
+                locust_log.unhandled_greenlet_exception = True
 
     # -- the coroutine; on the loop ------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         self._coroutine_task = asyncio.get_running_loop().create_task(self._main(), name=type(self).__name__)
         # Not a `finally` in _main: a task that is cancelled before its first step never enters its body.
-        self._coroutine_task.add_done_callback(lambda _: self.loop_thread.to_hub(self._finished.set))
+        self._coroutine_task.add_done_callback(self._end)
+
+    def _end(self, _: object) -> None:
+        self.cut_off = True  # what it left behind is nobody's any more
+        self.loop_thread.to_hub_at_once(self._finished.set)
 
     def _cancel(self) -> None:
         # The flag as well: an awaitable whose result has just arrived may let go of the cancellation.
-        self._stop_requested = True
+        self._stop_requested = self.cut_off = True
         if self._coroutine_task is not None:
             self._coroutine_task.cancel()
 
@@ -186,6 +222,10 @@ class AsyncUser(User):
             except RescheduleTaskImmediately:
                 await asyncio.sleep(0)
                 continue
+            except InterruptTaskSet as interruption:  # there is no set around the task but the user's own
+                if interruption.reschedule:
+                    await asyncio.sleep(0)
+                    continue
             except RescheduleTask:
                 pass
             except (StopUser, StopTest):

@@ -18,6 +18,7 @@ from locust.exception import StopUser
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from asyncload_lib.users import events
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.files import FileSpace, file_space
 from asyncload_lib.users.measure import tally
@@ -62,6 +63,12 @@ class _BaselineUser(User):
             yield
         except Exception as exception:
             error = exception
+        except BaseException:  # the user was stopped
+            age_us = (time.perf_counter_ns() - begun_ns) / 1e3
+            events.request_abandoned.fire(
+                environment=self.environment, request_type=request_type, name=name, age_us=age_us
+            )
+            raise
         ended_ns = time.perf_counter_ns()
         self.environment.events.request.fire(
             request_type=request_type,
@@ -101,16 +108,15 @@ class _BaselineUser(User):
     def file_operations(self, count: int) -> Iterator[Callable[[], None]]:
         """Yield `count` file round trips, called directly."""
         space: FileSpace = file_space(self.loop_thread, self.settings)
-        size_bytes = self.settings.files.bytes
 
         def operation() -> None:
-            payload = secrets.token_bytes(size_bytes)
+            payload = space.payload()
             with self.measured("FILE", "write+read"):
-                space.reserve(size_bytes)
+                space.reserve(len(payload))
                 try:
                     space.round_trip(payload)
                 finally:
-                    space.free(size_bytes)
+                    space.free(len(payload))
 
         for _ in range(count):
             yield operation

@@ -2,17 +2,20 @@
 
 import itertools
 import json
-import os
+import secrets
 import time
 from typing import Any, ClassVar
 
 from locust import task
 
-from asyncload_lib.users.http import AsyncHttpUser, Response
-from asyncload_lib.users.sse import SseParser
+from asyncload_lib.users.http import AsyncHttpUser
+from asyncload_lib.users.response import Response
+from asyncload_lib.users.sse import EventTooLargeError, SseParser
 from asyncload_lib.users.traffic import ChatTraffic
 
 __all__ = ["ChatStreamUser", "ChatUser"]
+
+USERS_PER_WORKER = 1_000_000
 
 _ordinals = itertools.count()
 
@@ -30,12 +33,14 @@ class ChatUser(AsyncHttpUser):
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
+        # Neither process ids nor addresses are unique: containers share the ones, memory is used again.
+        self._name = f"{self.run_id}-{secrets.token_hex(6)}"
         self._request_numbers = itertools.count(1)
-        self._request_prefix = ""
-        self.take_place(next(_ordinals))
+        worker = getattr(environment.runner, "worker_index", 0)
+        self.take_place(max(worker, 0) * USERS_PER_WORKER + next(_ordinals))
 
     def take_place(self, ordinal: int) -> None:
-        """Become the `ordinal`-th user of the run, which settles this user's conversation."""
+        """Become the `ordinal`-th user of the run, which settles what this user says and when."""
         chat = self.settings.chat
         self.traffic = ChatTraffic(
             self.settings.seed,
@@ -43,8 +48,8 @@ class ChatUser(AsyncHttpUser):
             think_median_s=chat.think_median,
             message_median=chat.message_median,
             turns_mean=chat.turns_mean,
+            session_prefix=f"load-{self._name}",
         )
-        self._request_prefix = f"{self.run_id}-{os.getpid()}-{id(self):x}"
 
     def wait_time(self) -> float:
         return self.traffic.think_time_s()
@@ -68,7 +73,7 @@ class ChatUser(AsyncHttpUser):
                 response.failure(problem)
 
     def _headers(self) -> dict[str, str]:
-        return {"x-request-id": f"{self._request_prefix}-{next(self._request_numbers)}"}
+        return {"x-request-id": f"{self._name}-{next(self._request_numbers)}"}
 
     def _body(self) -> dict[str, str]:
         session_id, message = self.traffic.next_turn()
@@ -81,13 +86,13 @@ class ChatStreamUser(ChatUser):
     """A person whose answers are streamed (`POST chat.stream_path`, server-sent events).
 
     A stream is good when its last event is of type `end`; one that breaks off, or carries `error`, is a failure. Kept
-    beside the request: `time_to_first_token` (intended start to the first `chunk`) and `inter_token_latency`.
+    beside a good one: `time_to_first_token` (intended start to the first `chunk`) and `inter_token_latency`.
     """
 
     abstract = True
 
-    @task
-    async def chat(self) -> None:
+    async def turn(self, intended_ns: int | None = None) -> None:
+        """Send the next message and read the answer as it comes."""
         exchange = self.client.post(
             self.settings.chat.stream_path,
             json=self._body(),
@@ -95,8 +100,9 @@ class ChatStreamUser(ChatUser):
             timeout=self.timeout_s,
             catch_response=True,
             stream=True,
+            intended_ns=intended_ns,
         )
-        begun_ns = time.perf_counter_ns()
+        begun_ns = intended_ns or time.perf_counter_ns()
         async with exchange as response:
             if response.ok:
                 await self._read(response, begun_ns)
@@ -104,20 +110,18 @@ class ChatStreamUser(ChatUser):
     async def _read(self, response: Response, begun_ns: int) -> None:
         tokens_ns: list[int] = []
         problem = await self._read_events(response, tokens_ns)
-        if problem:
-            response.failure(problem)
-        elif not tokens_ns:
-            response.failure("the stream held no token")
-        if tokens_ns:
-            response.metric("time_to_first_token", [(tokens_ns[0] - begun_ns) / 1e3])
-            gaps = [(later - earlier) / 1e3 for earlier, later in itertools.pairwise(tokens_ns)]
-            if gaps:
-                response.metric("inter_token_latency", gaps)
+        if problem or not tokens_ns:
+            response.failure(problem or "the stream held no token")
+            return
+        response.metric("time_to_first_token", [(tokens_ns[0] - begun_ns) / 1e3])
+        gaps = [(later - earlier) / 1e3 for earlier, later in itertools.pairwise(tokens_ns)]
+        if gaps:
+            response.metric("inter_token_latency", gaps)
 
     async def _read_events(self, response: Response, tokens_ns: list[int]) -> str | None:
         """Collect the moments of the tokens; return what was wrong with the stream, if anything."""
         parser = SseParser()
-        ended = False
+        kind = None
         try:
             async for chunk in response.iter_bytes():
                 now_ns = time.perf_counter_ns()
@@ -128,11 +132,13 @@ class ChatStreamUser(ChatUser):
                         tokens_ns.append(now_ns)
                     elif kind == "error":
                         return f"the stream carried an error: {event.get('message') or event.get('error') or ''}"
-                    elif kind == "end":
-                        ended = True
-        except ValueError as error:
-            return f"the stream is not events of JSON: {type(error).__name__}"
-        return None if ended else "the stream ended without `end`"
+        except EventTooLargeError as error:
+            return f"the stream carried {error}"
+        except UnicodeDecodeError:
+            return "the stream is not UTF-8"
+        except ValueError:
+            return "the stream carried an event that is not JSON"
+        return None if kind == "end" else "the stream ended without `end`"
 
 
 def _problem(response: Response) -> str | None:

@@ -22,22 +22,33 @@ __all__ = ["FileSpace", "FileUser", "file_space"]
 class FileSpace:
     """A private directory (mode 0700) for file operations, bounded in bytes and gone with the process.
 
-    `limit_bytes`: the most it may hold at any moment. A tiny shell waits on a pipe and removes the directory when the
-    pipe closes, which happens even if this process is killed. Raises OSError where the directory cannot be made.
+    `limit_bytes`: the most it may hold at any moment; `size_bytes`: what is written at a time. A tiny shell waits on a
+    pipe and removes the directory when the pipe closes, which happens even if this process is killed. Raises OSError
+    where the directory cannot be made.
     """
 
     FREE_SPACE_FLOOR_BYTES = 256 << 20
+    PREFIX_BYTES = 16
 
-    def __init__(self, parent: Path | None, limit_bytes: int) -> None:
+    def __init__(self, parent: Path | None, limit_bytes: int, size_bytes: int) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="asyncload-files-", dir=parent))
         self._limit_bytes = limit_bytes
+        self._size_bytes = size_bytes
         self._used_bytes = 0
         self._numbers = itertools.count(1)
+        # Random bytes cost 7 ms a mebibyte, which a loop must not be held up for: most of them serve every operation.
+        self._rest = secrets.token_bytes(max(size_bytes - self.PREFIX_BYTES, 0))
+        reading, self._lifeline = os.pipe()
         self._remover = subprocess.Popen(
             ["/bin/sh", "-c", 'cat >/dev/null; rm -rf -- "$1"', "asyncload-remover", str(self.directory)],
-            stdin=subprocess.PIPE,
+            stdin=reading,
             start_new_session=True,
         )
+        os.close(reading)
+
+    def payload(self) -> bytes:
+        """Return the bytes of one operation; no two are equal."""
+        return (secrets.token_bytes(self.PREFIX_BYTES) + self._rest)[: self._size_bytes]
 
     def reserve(self, size_bytes: int) -> None:
         """Set `size_bytes` aside; raises OSError beyond the cap or where the disk is nearly full."""
@@ -67,8 +78,7 @@ class FileSpace:
 
     async def close(self) -> None:
         """Remove the directory and everything in it."""
-        assert self._remover.stdin is not None
-        self._remover.stdin.close()
+        os.close(self._lifeline)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -78,7 +88,7 @@ def file_space(thread: LoopThread, settings: Settings) -> FileSpace:
     space: FileSpace | None = resources.get(FileSpace)
     if space is None:
         files = settings.files
-        space = FileSpace(files.directory, files.max_bytes)
+        space = FileSpace(files.directory, files.max_bytes, files.bytes)
         resources[FileSpace] = space
     return space
 
@@ -99,11 +109,15 @@ class FileUser(AsyncUser):
 
     async def operation(self, intended_ns: int | None = None) -> None:
         """Write, sync, read back, compare and delete a file of `files.bytes` random bytes."""
-        payload = secrets.token_bytes(self.settings.files.bytes)
+        payload = self._space.payload()
         async with self.measure("FILE", "write+read", intended_ns=intended_ns) as operation:
             operation.response_length = len(payload)
             self._space.reserve(len(payload))
-            try:
-                await asyncio.to_thread(self._space.round_trip, payload)
-            finally:
-                self._space.free(len(payload))
+            # Shielded: a user that is stopped leaves at once, but the bytes are set aside until the thread is done.
+            await asyncio.shield(asyncio.create_task(self._round_trip(payload)))
+
+    async def _round_trip(self, payload: bytes) -> None:
+        try:
+            await asyncio.to_thread(self._space.round_trip, payload)
+        finally:
+            self._space.free(len(payload))

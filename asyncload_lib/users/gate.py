@@ -21,7 +21,7 @@ class Start:
 
 
 class Gate:
-    """All methods are for the loop's thread, where `on_change(waiting, done)` and `on_release(at_ns)` are called too."""
+    """All methods are for the loop's thread, where `on_change(waiting, done)` and `on_release(at_ns)` are called."""
 
     def __init__(self) -> None:
         self.on_change: Callable[[int, int], None] = lambda waiting, done: None
@@ -34,14 +34,18 @@ class Gate:
         self._done = 0
         self._finish = asyncio.Event()
         self._base = 0
+        self._opened_ns: int | None = None
 
     async def enter(self) -> Start:
-        """Wait for the release. The ordinal follows the order of arrival within the process."""
+        """Wait for the release. The ordinal follows the order of arrival within the process.
+
+        Who comes after the release is let through, and late: its start counts from the release like everybody's.
+        """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         ordinal = len(self._waiting)
         self._waiting.append(future)
         self._tell()
-        at_ns = await future
+        at_ns = await future if self._opened_ns is None else self._opened_ns
         return Start(self._base + ordinal, at_ns)
 
     def leave(self) -> None:
@@ -55,7 +59,7 @@ class Gate:
         asyncio.get_running_loop().call_later(max(in_s, 0.0), self._open)
 
     def _open(self) -> None:
-        at_ns = time.perf_counter_ns()
+        self._opened_ns = at_ns = time.perf_counter_ns()
         self.on_release(at_ns)
         for future in self._waiting:
             if not future.done():
@@ -72,7 +76,8 @@ class Gate:
     async def pause(self, seconds: float) -> bool:
         """Sleep, but no longer than to the end of the phase; True if the phase goes on."""
         try:
-            await asyncio.wait_for(self._finish.wait(), seconds)
+            async with asyncio.timeout(seconds):  # not wait_for, which can swallow a cancellation before Python 3.12
+                await self._finish.wait()
         except TimeoutError:
             return True
         return False

@@ -5,21 +5,35 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from locust.exception import CatchResponseError, InterruptTaskSet, RescheduleTask, StopTest, StopUser
+from locust.exception import (
+    CatchResponseError,
+    InterruptTaskSet,
+    RescheduleTask,
+    RescheduleTaskImmediately,
+    StopTest,
+    StopUser,
+)
 
 from asyncload_lib.users import events
 
 if TYPE_CHECKING:
     from asyncload_lib.users.base import AsyncUser
 
-__all__ = ["CONTROL_FLOW", "Measurement", "tally"]
+__all__ = ["CONTROL_FLOW", "CutOffError", "Measurement", "tally"]
 
-CONTROL_FLOW = (StopUser, StopTest, RescheduleTask, InterruptTaskSet)
+CONTROL_FLOW = (StopUser, StopTest, RescheduleTask, RescheduleTaskImmediately, InterruptTaskSet)
 """What a task raises to steer its user; it says nothing about the operation around it."""
 
 
+class CutOffError(Exception):
+    """The operation was cancelled by the task it belongs to: by a timeout of its own, or by a sibling that failed."""
+
+
 class Tally:
-    """How many operations were begun in this process; written on the loop's thread, read on the hub."""
+    """How many operations were begun in this process; written on both threads, read on the hub.
+
+    CPython hands the interpreter over at calls and at backward jumps only, so that `started += 1` stays in one piece.
+    """
 
     __slots__ = ("started",)
 
@@ -33,9 +47,11 @@ tally = Tally()
 class Measurement:
     """`async with user.measure("REDIS", "get") as operation:`; fires Locust's `request` event when the block is left.
 
-    An `Exception` inside is recorded as the failure and not raised again, as with Locust's own `measure`; a cancelled
-    block counts as abandoned. `intended_ns` (`perf_counter_ns`) is the moment the operation should have begun: latency
-    counts from there, and where the actual start was later, `service_time` and `send_delay` are kept beside it.
+    An `Exception` inside is recorded as the failure and not raised again, as with Locust's own `measure`. A block that
+    is cancelled because its user is stopped counts as abandoned, one that its own task cancels as failed
+    (`CutOffError`): what took too long must not vanish from the error rate. `intended_ns` (`perf_counter_ns`) is the
+    moment the operation should have begun: latency counts from there, and the actual start is kept beside it as
+    `service_time` and `send_delay`.
     """
 
     __slots__ = (
@@ -71,7 +87,9 @@ class Measurement:
         self.url: str | None = None
 
     def begin(self) -> None:
-        """Start the clock; one call per measurement."""
+        """Start the clock; one call per measurement, and one of `finish`, `cut_off` and `abandon` for each."""
+        context = self._user.context()  # before anything is counted: it is the user's code and may fail
+        self.context = {**context, **self.context} if self.context else context
         tally.started += 1
         self.start_time = time.time()
         self.started_ns = time.perf_counter_ns()
@@ -94,9 +112,6 @@ class Measurement:
             self.metric("service_time", [(ended_ns - begun_ns) / 1e3])
             self.metric("send_delay", [max(delay_ns, 0) / 1e3])
             begun_ns = self.intended_ns
-        context = user.context()
-        if self.context:
-            context = {**context, **self.context}
         user.loop_thread.to_hub(
             user.fire_request,
             {
@@ -105,13 +120,21 @@ class Measurement:
                 "response_time": (ended_ns - begun_ns) / 1e6,
                 "response_length": self.response_length,
                 "exception": self.exception,
-                "context": context,
+                "context": self.context,
                 "start_time": self.start_time,
                 "url": self.url,
                 "response": self.response,
                 "ended_ns": ended_ns,
             },
         )
+
+    def cut_off(self, ended_ns: int) -> None:
+        """Report that the operation was cancelled: abandoned if its user is being stopped, else failed."""
+        if self._user.cut_off:
+            self.abandon()
+        else:
+            self.exception = CutOffError("cancelled by its own task, as by asyncio.timeout")
+            self.finish(ended_ns)
 
     def abandon(self) -> None:
         """Report that the operation was cut off in flight."""
@@ -131,7 +154,10 @@ class Measurement:
         if error is None:
             self.finish(ended_ns)
             return False
-        if isinstance(error, asyncio.CancelledError) or not isinstance(error, Exception):
+        if isinstance(error, asyncio.CancelledError):
+            self.cut_off(ended_ns)
+            return False
+        if not isinstance(error, Exception):
             self.abandon()
             return False
         if isinstance(error, CONTROL_FLOW):

@@ -68,10 +68,17 @@ class RedisOperationUser(_PhaseUser, RedisUser):
     async def on_start(self) -> None:  # type: ignore[override]
         self._held = await self.hold_connection()
 
+    async def on_stop(self) -> None:
+        await self._let_go()  # whoever is stopped at the gate must not take a connection along
+
     async def perform(self, ordinal: int, at_ns: int) -> None:
-        if self._held is not None:
-            await self.pool.release(self._held)
+        await self._let_go()
         await self.operation(intended_ns=at_ns)
+
+    async def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            await self.pool.release(held)
 
 
 class FileOperationUser(_PhaseUser, FileUser):

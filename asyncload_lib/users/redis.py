@@ -1,8 +1,6 @@
 """Users of a pooled `redis.asyncio` manager."""
 
 import asyncio
-import itertools
-import os
 import secrets
 import time
 from typing import Any
@@ -17,8 +15,6 @@ from redis.exceptions import RedisError
 from asyncload_lib.users.base import AsyncUser
 
 __all__ = ["RedisUser", "redis_manager"]
-
-_numbers = itertools.count(1)
 
 
 def redis_manager(user: AsyncUser, url: str, *, max_connections: int, timeout_s: float) -> "redis_asyncio.Redis":
@@ -82,7 +78,7 @@ class RedisUser(AsyncUser):
     async def operation(self, intended_ns: int | None = None) -> None:
         """SET a value of its own under a key of its own with expiry, GET it, and compare."""
         options = self.settings.redis
-        key = f"{options.key_prefix}{os.getpid()}:{next(_numbers)}"
+        key = f"{options.key_prefix}{secrets.token_hex(8)}"
         value = secrets.token_hex(max(options.value_bytes // 2, 1)).encode()
         async with self.measure("REDIS", "set+get", intended_ns=intended_ns) as operation:
             begun_ns = time.perf_counter_ns()

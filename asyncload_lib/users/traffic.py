@@ -4,9 +4,9 @@ Distributions (medians and means are settings): turns per session geometric; cha
 sigma 0.8, cut to 1..4000; think time log-normal with sigma 0.6, cut at ten times its median.
 """
 
+import itertools
 import math
 import random
-from collections.abc import Iterator
 
 __all__ = ["ChatTraffic"]
 
@@ -20,26 +20,27 @@ _WORDS = (
 class ChatTraffic:
     """The conversation of one user; equal `seed` and `ordinal` give an equal conversation.
 
-    `think_median_s`: seconds; `message_median`: characters; `turns_mean`: messages per session, at least 1.
+    `think_median_s`: seconds; `message_median`: characters; `turns_mean`: messages per session, at least 1;
+    `session_prefix`: begins the names of the sessions, which nobody else may use.
     """
 
     def __init__(
-        self, seed: int, ordinal: int, *, think_median_s: float, message_median: float, turns_mean: float
+        self,
+        seed: int,
+        ordinal: int,
+        *,
+        think_median_s: float,
+        message_median: float,
+        turns_mean: float,
+        session_prefix: str,
     ) -> None:
         self._random = random.Random(f"{seed}/{ordinal}")
         self._think_median_s = think_median_s
         self._message_median = message_median
         self._turns_mean = turns_mean
-        self._sessions = self._session_ids(f"{seed}-{ordinal}")
+        self._sessions = (f"{session_prefix}-{number}" for number in itertools.count(1))
         self._turns_left = 0
         self._session_id = ""
-
-    @staticmethod
-    def _session_ids(prefix: str) -> Iterator[str]:
-        number = 0
-        while True:
-            number += 1
-            yield f"load-{prefix}-{number}"
 
     def next_turn(self) -> tuple[str, str]:
         """Return (session id, message) of the next turn; a finished session is followed by a new one."""

@@ -9,8 +9,9 @@ from locust import between, task
 from locust.exception import StopTest
 
 from asyncload_lib.users.base import AsyncUser
-from asyncload_lib.users.http import HttpStatusError, shared_client
+from asyncload_lib.users.http import shared_client
 from asyncload_lib.users.redis import redis_manager
+from asyncload_lib.users.response import HttpStatusError
 from asyncload_lib.vm_list import Vm
 
 __all__ = ["VmHealthUser"]

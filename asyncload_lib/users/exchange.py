@@ -1,0 +1,216 @@
+"""One HTTP request of a user, from its first byte to its outcome, redirects included."""
+
+import asyncio
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from locust.exception import CatchResponseError, LocustError, ResponseError
+from pyreqwest.exceptions import PyreqwestError
+from pyreqwest.request import RequestBuilder
+from pyreqwest.response import Response as RawResponse
+
+from asyncload_lib.users.measure import CONTROL_FLOW, Measurement
+from asyncload_lib.users.response import HttpStatusError, Response
+
+if TYPE_CHECKING:
+    from asyncload_lib.users.http import AsyncHttpClient
+
+__all__ = ["Exchange", "Order", "TooManyRedirectsError"]
+
+MAX_REDIRECTS = 30
+"""As in requests, and so in Locust's HttpUser."""
+
+SWALLOWED = (CatchResponseError, ResponseError, PyreqwestError)
+"""Exceptions of a block that say no more than that the request failed."""
+
+
+class TooManyRedirectsError(Exception):
+    """The server redirected more often than a client will follow."""
+
+
+@dataclass(slots=True)
+class Order:
+    """What is to be sent; `body` is bytes, a form (list of pairs) or, with `is_json`, anything JSON can hold."""
+
+    method: str
+    url: str
+    headers: dict[str, str] | None
+    body: Any
+    is_json: bool
+    timeout_s: float | None
+    auth: tuple[str, str] | None
+    follow: bool
+
+    def apply(self, builder: RequestBuilder) -> RequestBuilder:
+        """Return `builder` with everything but method and URL."""
+        body = self.body
+        if self.is_json:
+            builder = builder.body_json(body)
+        elif isinstance(body, bytes):
+            builder = builder.body_bytes(body)
+        elif body is not None:
+            builder = builder.form(body)
+        if self.headers:
+            builder = builder.headers(self.headers)
+        if self.timeout_s is not None:
+            builder = builder.timeout(timedelta(seconds=self.timeout_s))
+        if self.auth is not None:
+            builder = builder.basic_auth(*self.auth)
+        return builder
+
+    def redirected(self, status: int, location: str) -> "Order":
+        """Return what a browser, and requests, would send after this answer (RFC 9110, section 15.4)."""
+        url = urljoin(self.url, location)
+        order = replace(self, url=url)
+        if (status == 303 and self.method != "HEAD") or (status in (301, 302) and self.method == "POST"):
+            order = replace(order, method="GET", body=None, is_json=False)
+        if urlsplit(url)[:2] != urlsplit(self.url)[:2]:  # credentials are for the host they were given for
+            secret = ("authorization", "cookie")
+            headers = {name: text for name, text in (self.headers or {}).items() if name.lower() not in secret}
+            order = replace(order, headers=headers, auth=None)
+        return order
+
+
+class Exchange:
+    """One request: awaited it yields the response; as `async with` the block decides about success and failure."""
+
+    __slots__ = ("_catch", "_client", "_measurement", "_order", "_response", "_stream", "_streamed")
+
+    def __init__(
+        self, client: "AsyncHttpClient", order: Order, measurement: Measurement, *, catch: bool, stream: bool
+    ) -> None:
+        self._client = client
+        self._order = order
+        self._measurement = measurement
+        self._catch = catch
+        self._stream = stream
+        self._streamed: Any = None
+        self._response = Response(measurement, order.url)
+        measurement.response = self._response
+        measurement.url = order.url
+
+    def __await__(self) -> Generator[Any, None, Response]:
+        return self._run().__await__()
+
+    async def _run(self) -> Response:
+        if self._stream:
+            raise TypeError("a streamed request needs `async with`, which says where the stream ends")
+        await self._send()
+        self._finish(time.perf_counter_ns())
+        return self._response
+
+    async def __aenter__(self) -> Response:
+        if not (self._catch or self._stream):
+            raise LocustError("a request whose block decides about it needs catch_response=True; else just await it")
+        await self._send()
+        self._response.open = True
+        return self._response
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._response.open = False
+        ended_ns = time.perf_counter_ns()
+        try:
+            return self._judge(ended_ns, error)
+        finally:
+            await self._close_stream()
+
+    # -- there and back ------------------------------------------------------------------------------------------
+
+    async def _send(self) -> None:
+        measurement, response = self._measurement, self._response
+        task = asyncio.current_task()
+        assert task is not None
+        cancellations = task.cancelling()
+        builder = self._client.prepare(self._order)  # what is wrong with the call itself is raised, and not counted
+        measurement.begin()
+        try:
+            raw = await self._follow(await self._once(builder, self._order.url))
+            if not self._stream:
+                response.content = bytes(await raw.bytes())
+                measurement.response_length = len(response.content)
+            if task.cancelling() > cancellations:
+                # The client lets go of a cancellation that comes together with its result.
+                raise asyncio.CancelledError
+        except (PyreqwestError, OSError, ValueError, TooManyRedirectsError) as error:
+            await self._close_stream()
+            response.error = measurement.exception = error
+            return
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                measurement.cut_off(time.perf_counter_ns())
+            else:
+                measurement.abandon()
+            await self._close_stream()
+            raise
+        response.raw = raw
+        response.status_code = raw.status
+
+    async def _once(self, builder: RequestBuilder, url: str) -> RawResponse:
+        if self._stream:
+            # Without the limit up to 64 KB are held back and the first token reads late.
+            self._streamed = streamed = builder.streamed_read_buffer_limit(0).build_streamed()
+            raw: RawResponse = await streamed.__aenter__()
+        else:
+            raw = await builder.build().send()
+        self._client.remember_cookies(raw, url)
+        return raw
+
+    async def _follow(self, raw: RawResponse) -> RawResponse:
+        """Follow redirects by ourselves: the client would lose the cookies that each of them sets."""
+        order, hops = self._order, 0
+        while order.follow and raw.status in (301, 302, 303, 307, 308) and (location := raw.get_header("location")):
+            hops += 1
+            if hops > MAX_REDIRECTS:
+                raise TooManyRedirectsError(f"more than {MAX_REDIRECTS} redirects")
+            await self._close_stream()
+            order = order.redirected(raw.status, location)
+            if order.timeout_s is not None:
+                spent_s = (time.perf_counter_ns() - self._measurement.started_ns) / 1e9
+                order.timeout_s = max(order.timeout_s - spent_s, 0.001)
+            raw = await self._once(self._client.prepare(order), order.url)
+            self._response.url = order.url
+        return raw
+
+    async def _close_stream(self) -> None:
+        streamed, self._streamed = self._streamed, None
+        if streamed is not None:
+            await streamed.__aexit__(None, None, None)
+
+    # -- the outcome ---------------------------------------------------------------------------------------------
+
+    def _finish(self, ended_ns: int) -> None:
+        response, measurement = self._response, self._measurement
+        if response.verdict is None and response.error is None and response.status_code >= 400:
+            measurement.exception = HttpStatusError(f"HTTP {response.status_code}")
+        measurement.finish(ended_ns)
+
+    def _judge(self, ended_ns: int, error: BaseException | None) -> bool:
+        """Report the outcome; True when the block's exception says no more than that, and goes no further.
+
+        As in Locust an explicit verdict stands. Unlike in Locust, where a block that raises anything but its own
+        ResponseError leaves no trace of its request, the request is then recorded as failed. What went wrong first is
+        the reason that is kept: no answer, a status of 400 or above, and only then the block's exception.
+        """
+        response, measurement = self._response, self._measurement
+        if error is None or response.verdict is not None or isinstance(error, CONTROL_FLOW):
+            self._finish(ended_ns)
+        elif isinstance(error, asyncio.CancelledError):
+            measurement.cut_off(ended_ns)
+        elif not isinstance(error, Exception):
+            measurement.abandon()
+        elif isinstance(error, SWALLOWED):
+            measurement.exception = error
+            measurement.finish(ended_ns)
+            return True
+        else:
+            if response.error is None:
+                measurement.exception = error
+            self._finish(ended_ns)
+        return False

@@ -1,0 +1,94 @@
+"""What a user sees of an answer, with Locust's own words for it."""
+
+import json as json_module
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from locust.exception import LocustError
+from pyreqwest.response import Response as RawResponse
+
+from asyncload_lib.users.measure import Measurement
+
+__all__ = ["HttpStatusError", "Response"]
+
+
+class HttpStatusError(Exception):
+    """The server answered with a status of 400 or above."""
+
+
+class Response:
+    """An answer whose body has been read (or, with `stream=True`, is still to be read by `iter_bytes`).
+
+    `status_code` is 0 and `error` set when no answer came; such a request is recorded as failed and nothing is raised,
+    as in Locust. `ok` is true below 400. `url` is the one that answered, after redirects.
+    """
+
+    __slots__ = ("_measurement", "content", "error", "open", "raw", "status_code", "url", "verdict")
+
+    def __init__(self, measurement: Measurement, url: str) -> None:
+        self._measurement = measurement
+        self.raw: RawResponse | None = None
+        self.verdict: bool | None = None
+        """What the block said by `success()` and `failure()`."""
+        self.open = False
+        """Whether the block that decides is being run."""
+        self.url = url
+        self.content = b""
+        self.status_code = 0
+        self.error: BaseException | None = None
+
+    @property
+    def ok(self) -> bool:
+        return 0 < self.status_code < 400
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header names compare without regard to case; empty when no answer came."""
+        return {} if self.raw is None else self.raw.headers
+
+    @property
+    def text(self) -> str:
+        return self.content.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """Return the body as JSON; raises ValueError when it is none."""
+        return json_module.loads(self.content)
+
+    def raise_for_status(self) -> None:
+        """Raise what made the request fail, if anything did: no answer, or a status of 400 or above."""
+        if self.error is not None:
+            raise self.error
+        if not self.ok:
+            raise HttpStatusError(f"HTTP {self.status_code}")
+
+    def failure(self, exception: BaseException | str) -> None:
+        """Record the request as failed; raises LocustError outside a block that decides."""
+        self._require_block()
+        self.verdict = False
+        self._measurement.failure(exception)
+
+    def success(self) -> None:
+        """Record the request as successful whatever its status; raises LocustError outside a block that decides."""
+        self._require_block()
+        self.verdict = True
+        self._measurement.exception = None
+
+    def _require_block(self) -> None:
+        if not self.open:
+            raise LocustError(
+                "success() and failure() decide only inside "
+                "`async with self.client.get(..., catch_response=True) as response:`; here the request is recorded"
+            )
+
+    def metric(self, metric: str, values_us: list[float]) -> None:
+        """Keep figures about this request (microseconds) in histograms of their own."""
+        self._measurement.metric(metric, values_us)
+
+    async def iter_bytes(self) -> AsyncIterator[bytes]:
+        """Yield the body of a streamed answer as it arrives, without waiting for a buffer to fill."""
+        if self.raw is None:
+            return
+        reader = self.raw.body_reader
+        while (chunk := await reader.read_chunk()) is not None:
+            self._measurement.response_length += len(chunk)
+            yield bytes(chunk)

@@ -1,0 +1,193 @@
+"""The tests that need Locust, in a process of their own.
+
+`import locust` replaces threads, sockets and clocks of its process. So every test module that imports it, gevent, or a
+room of asyncload_lib that does, runs in one child process which imports locust first, as the `locust` command does. The
+child is a pytest that streams its reports; here they appear as if the tests had run here, and `-k`, `-x`, `::name` and
+the summary work as for all others.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["IN_CHILD", "Child", "PatchedFile", "PatchedItem", "Reporter", "needs_locust"]
+
+TESTS = Path(__file__).parent
+PIPES = "ASYNCLOAD_TESTS_PIPES"
+IN_CHILD = PIPES in os.environ
+TEST_TIMEOUT_S = 60
+
+_NEEDS_LOCUST = re.compile(
+    r"^(?:from|import) (?:locust|gevent|asyncload_lib\.(?:users|plugin|suite|participant|coordinator|health|observer"
+    r"|eventloop\.thread))\b",
+    re.MULTILINE,
+)
+
+
+def needs_locust(path: Path) -> bool:
+    """Say whether a test module belongs into the patched process."""
+    return _NEEDS_LOCUST.search(path.read_text("utf-8")) is not None
+
+
+class Child:
+    """The patched process, seen from here; started when the first of its modules is collected."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ordered = False
+        self._errors: dict[str, str] = {}
+        self._collected: list[tuple[str, list[str]]] = []
+
+    def items(self, nodeid: str) -> list[tuple[str, list[str]]]:
+        """Return (name, marks) of the tests of a module; raises CollectError."""
+        if self._process is None:
+            self._start()
+        if nodeid in self._errors:
+            raise pytest.Collector.CollectError(self._errors[nodeid])
+        prefix = f"{nodeid}::"
+        return [(name.removeprefix(prefix), marks) for name, marks in self._collected if name.startswith(prefix)]
+
+    def reports(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
+        """Yield the reports of one test; the first call tells the child everything that will be asked for."""
+        if not self._ordered:
+            self._ordered = True
+            order = [other.nodeid for other in item.session.items if isinstance(other, PatchedItem)]
+            self._to_child.write(json.dumps(order) + "\n")
+            self._to_child.flush()
+        while True:
+            line = self._from_child.readline()
+            if not line:
+                yield self._death(item)
+                return
+            message = json.loads(line)
+            if message["nodeid"] != item.nodeid:  # of a test that was given up here
+                continue
+            yield self._config.hook.pytest_report_from_serializable(config=self._config, data=message["report"])
+            if message["report"]["when"] == "teardown":
+                return
+
+    def stop(self) -> None:
+        """End the process; what it has not run stays so."""
+        if self._process is not None:
+            self._to_child.close()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._from_child.close()
+            self._log.close()
+
+    def _start(self) -> None:
+        order_read, order_write = os.pipe()
+        report_read, report_write = os.pipe()
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        modules = [str(path) for path in sorted(TESTS.rglob("test_*.py")) if needs_locust(path)]
+        program = "import sys, locust, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", program, "-p", "no:cacheprovider", "-o", f"timeout={TEST_TIMEOUT_S}"),
+                *("-W", "ignore:Module already imported so cannot be rewritten; locust"),
+                *modules,
+            ],
+            cwd=TESTS.parent,
+            env={**os.environ, PIPES: f"{order_read},{report_write}", "PYTHONPATH": str(TESTS.parent)},
+            pass_fds=(order_read, report_write),
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+        os.close(order_read)
+        os.close(report_write)
+        self._to_child = os.fdopen(order_write, "w")
+        self._from_child = os.fdopen(report_read)
+        for line in self._from_child:
+            message = json.loads(line)
+            if "error" in message:
+                self._errors[message["nodeid"]] = message["error"]
+            else:
+                self._collected = message["collected"]
+                return
+        raise pytest.UsageError(f"the patched process did not start:\n{self._said()}")
+
+    def _death(self, item: pytest.Item) -> pytest.TestReport:
+        why = f"the patched process has ended:\n{self._said()}"
+        return pytest.TestReport(item.nodeid, item.location, {}, "failed", why, "call")
+
+    def _said(self) -> str:
+        self._log.seek(0)
+        return self._log.read()[-5000:]
+
+
+class PatchedFile(pytest.File):
+    """A test module that is not imported here."""
+
+    def collect(self) -> Iterator["PatchedItem"]:
+        for name, marks in self.config.stash[CHILD].items(self.nodeid):
+            item = PatchedItem.from_parent(self, name=name)
+            for mark in marks:
+                item.add_marker(mark)
+            yield item
+
+
+class PatchedItem(pytest.Item):
+    """A test that the child runs."""
+
+    def runtest(self) -> None:
+        raise NotImplementedError("run_protocol stands for all three phases")
+
+    def run_protocol(self) -> None:
+        hook = self.ihook
+        hook.pytest_runtest_logstart(nodeid=self.nodeid, location=self.location)
+        for report in self.config.stash[CHILD].reports(self):
+            hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logfinish(nodeid=self.nodeid, location=self.location)
+
+
+CHILD = pytest.StashKey[Child]()
+
+
+class Reporter:
+    """The other end, a plugin of the child's pytest."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        order, report = (int(number) for number in os.environ[PIPES].split(","))
+        os.set_inheritable(order, False)
+        os.set_inheritable(report, False)
+        self._config = config
+        self._order = os.fdopen(order)
+        self._out = os.fdopen(report, "w")
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._out.write(json.dumps(message, default=str) + "\n")
+        self._out.flush()
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._send({"nodeid": report.nodeid, "error": str(report.longrepr)})
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        marks = {"slow"}
+        rows = [(item.nodeid, [m.name for m in item.iter_markers() if m.name in marks]) for item in session.items]
+        self._send({"collected": rows})
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        known = {item.nodeid: item for item in session.items}
+        items = [known[nodeid] for nodeid in json.loads(self._order.readline() or "[]")]
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+        self._send({"nodeid": report.nodeid, "report": data})

@@ -1,0 +1,514 @@
+"""What people know of Locust users holds for coroutines."""
+
+import asyncio
+import re
+import time
+from typing import Any
+
+import gevent
+import pytest
+from locust import (
+    FastHttpUser,
+    HttpUser,
+    SequentialTaskSet,
+    TaskSet,
+    between,
+    constant,
+    constant_pacing,
+    constant_throughput,
+    tag,
+    task,
+)
+from locust.exception import (
+    InterruptTaskSet,
+    RescheduleTask,
+    RescheduleTaskImmediately,
+    StopTest,
+    StopUser,
+)
+from locust.user.task import filter_tasks_by_tags
+
+from asyncload_lib.eventloop.native import native
+from asyncload_lib.users.base import AsyncUser, loop_thread
+from tests.users.swarm import Swarm, eventually
+
+
+def test_start_tasks_and_stop_run_on_the_loop_in_order() -> None:
+    seen: list[tuple[str, int]] = []
+
+    def note(what: str) -> None:
+        seen.append((what, native("threading", "get_ident")()))
+
+    class Person(AsyncUser):
+        async def on_start(self) -> None:
+            await asyncio.sleep(0.01)
+            note("start")
+
+        async def on_stop(self) -> None:
+            await asyncio.sleep(0.01)
+            note("stop")
+
+        @task
+        async def work(self) -> None:
+            note("task")
+            if len(seen) == 3:
+                raise StopUser
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert [what for what, _ in seen] == ["start", "task", "task", "stop"]
+    assert {ident for _, ident in seen} == {loop_thread().native_id}
+    assert swarm.errors == []
+
+
+def test_tasks_are_drawn_by_weight_and_tags() -> None:
+    done: list[str] = []
+
+    class Person(AsyncUser):
+        @task(3)
+        async def often(self) -> None:
+            done.append("often")
+            if len(done) == 2000:
+                raise StopUser
+
+        @task
+        async def seldom(self) -> None:
+            done.append("seldom")
+
+        @tag("slow")
+        @task(5)
+        async def tagged(self) -> None:
+            done.append("tagged")
+
+    filter_tasks_by_tags(Person, exclude_tags={"slow"})  # what --exclude-tags does
+    with Swarm(Person) as swarm:
+        eventually(lambda: swarm.run().runner.user_count == 0)
+    assert "tagged" not in done
+    assert 0.68 < done.count("often") / len(done) < 0.82  # 0.75 with a standard error of 0.01
+
+
+def test_classes_are_spawned_by_weight_and_fixed_count() -> None:
+    class Person(AsyncUser):
+        abstract = True
+
+        @task
+        async def idle(self) -> None:
+            await asyncio.sleep(0.01)
+
+    class Heavy(Person):
+        weight = 3
+
+    class Light(Person):
+        weight = 1
+
+    class Single(Person):
+        fixed_count = 1
+
+    with Swarm(Heavy, Light, Single) as swarm:
+        swarm.start(9)
+        assert swarm.runner.user_classes_count == {"Heavy": 6, "Light": 2, "Single": 1}
+
+
+@pytest.mark.parametrize(
+    ("wait_time", "gap_s"),
+    [
+        (constant(0.05), 0.07),
+        (between(0.05, 0.05), 0.07),
+        (constant_pacing(0.05), 0.05),
+        (constant_throughput(20), 0.05),
+    ],
+    ids=["constant", "between", "pacing", "throughput"],
+)
+def test_wait_time_functions_keep_their_rate(wait_time: Any, gap_s: float) -> None:
+    starts: list[float] = []
+
+    class Person(AsyncUser):
+        async def on_start(self) -> None:
+            type(self).wait_time = wait_time
+
+        @task
+        async def work(self) -> None:
+            starts.append(time.perf_counter())
+            await asyncio.sleep(0.02)
+            if len(starts) == 21:
+                raise StopUser
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    # The first gap is left out: pacing counts it from the making of the user.
+    assert (starts[-1] - starts[1]) / 19 == pytest.approx(gap_s, rel=0.1)
+
+
+def test_a_task_may_finish_within_the_stop_timeout() -> None:
+    done: list[str] = []
+
+    class Person(AsyncUser):
+        async def on_stop(self) -> None:
+            done.append("stop")
+
+        @task
+        async def work(self) -> None:
+            async with self.measure("X", "work"):
+                await asyncio.sleep(0.4)
+            done.append("task")
+
+    with Swarm(Person, stop_timeout=5) as swarm:
+        swarm.start()
+        gevent.sleep(0.1)
+        assert 0.2 < swarm.stop() < 2
+    assert done == ["task", "stop"]
+    assert len(swarm.requests) == 1
+    assert swarm.abandoned == []
+
+
+def test_a_wait_is_cut_at_once() -> None:
+    stopped: list[int] = []
+
+    class Person(AsyncUser):
+        wait_time = constant(100)
+
+        async def on_stop(self) -> None:
+            stopped.append(1)
+
+        @task
+        async def work(self) -> None:
+            pass
+
+    with Swarm(Person, stop_timeout=5) as swarm:
+        swarm.start(10)
+        gevent.sleep(0.1)
+        assert swarm.stop() < 1
+    assert len(stopped) == 10
+
+
+@pytest.mark.parametrize("stop_timeout", [0, 0.2])
+def test_what_is_cut_off_is_abandoned_and_on_stop_still_runs(stop_timeout: float) -> None:
+    stopped: list[int] = []
+
+    class Person(AsyncUser):
+        async def on_stop(self) -> None:
+            async with self.measure("X", "goodbye"):
+                await asyncio.sleep(0.01)
+            stopped.append(1)
+
+        @task
+        async def work(self) -> None:
+            async with self.measure("X", "work"):
+                await asyncio.sleep(100)
+
+    with Swarm(Person, stop_timeout=stop_timeout) as swarm:
+        swarm.start(3)
+        gevent.sleep(0.1)
+        assert swarm.stop() < stop_timeout + 1
+    assert len(stopped) == 3
+    assert [event["name"] for event in swarm.abandoned] == ["work"] * 3
+    assert all(0.09e6 < event["age_us"] < 2e6 for event in swarm.abandoned)
+    assert [event["name"] for event in swarm.requests] == ["goodbye"] * 3
+
+
+def test_a_user_that_clings_to_life_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Person(AsyncUser):
+        STOP_LIMIT_S = 0.2
+
+        @task
+        async def work(self) -> None:
+            try:
+                await asyncio.sleep(100)
+            finally:
+                await asyncio.sleep(100)
+
+    with Swarm(Person, stop_timeout=0) as swarm:
+        swarm.start()
+        gevent.sleep(0.05)
+        assert 0.2 <= swarm.stop() < 1
+        assert swarm.runner.user_count == 0
+
+
+def test_a_cancellation_that_got_lost_is_made_up_for() -> None:
+    class Person(AsyncUser):
+        STOP_LIMIT_S = 5
+
+        @task
+        async def work(self) -> None:
+            try:
+                await asyncio.sleep(100)
+            except asyncio.CancelledError:
+                pass  # as a client does whose result has just arrived
+
+    with Swarm(Person, stop_timeout=0) as swarm:
+        swarm.start()
+        gevent.sleep(0.05)
+        assert swarm.stop() < 1
+
+
+def test_stop_user_ends_one_user_and_its_task() -> None:
+    class Person(AsyncUser):
+        wait_time = constant(100)
+
+        @task
+        async def work(self) -> None:
+            async with self.measure("X", "work"):
+                raise StopUser
+
+    with Swarm(Person) as swarm:
+        swarm.run(3)
+    assert [event["exception"] for event in swarm.requests] == [None] * 3
+    assert swarm.errors == []
+
+
+@pytest.mark.parametrize(
+    ("steering", "waits"),
+    [
+        (RescheduleTask, True),
+        (InterruptTaskSet(reschedule=False), True),
+        (RescheduleTaskImmediately, False),
+        (InterruptTaskSet(), False),
+    ],
+)
+def test_rescheduling_ends_the_task_and_no_more(steering: Any, waits: bool) -> None:
+    runs: list[int] = []
+    waited: list[int] = []
+
+    class Person(AsyncUser):
+        def wait_time(self) -> float:
+            waited.append(1)
+            return 0
+
+        @task
+        async def work(self) -> None:
+            runs.append(1)
+            if len(runs) == 4:
+                raise StopUser
+            async with self.measure("X", "work"):
+                raise steering
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert len(runs) == 4
+    assert len(waited) == (3 if waits else 0)
+    assert swarm.errors == []
+    assert [event["exception"] for event in swarm.requests] == [None] * 3
+
+
+def test_stop_test_in_a_task_ends_the_user_as_in_locust() -> None:
+    class Person(AsyncUser):
+        @task
+        async def work(self) -> None:
+            raise StopTest("enough")
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert swarm.errors == []
+
+
+def test_exceptions_of_tasks_reach_locusts_exceptions_tab_and_the_user_goes_on() -> None:
+    runs: list[int] = []
+
+    class Person(AsyncUser):
+        @task
+        async def work(self) -> None:
+            runs.append(1)
+            if len(runs) == 4:
+                raise StopUser
+            raise ValueError("broken task")
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+        (row,) = swarm.runner.exceptions.values()
+    assert len(runs) == 4
+    assert [str(error) for error in swarm.errors] == ["broken task"] * 3
+    assert (row["count"], row["msg"]) == (3, "broken task")
+    assert "in work" in row["traceback"]
+
+
+def test_without_catch_exceptions_the_first_one_ends_the_user() -> None:
+    stopped: list[int] = []
+
+    class Person(AsyncUser):
+        async def on_stop(self) -> None:
+            stopped.append(1)
+
+        @task
+        async def work(self) -> None:
+            raise ValueError("broken task")
+
+    with Swarm(Person, catch_exceptions=False) as swarm:
+        swarm.run()
+    assert len(swarm.errors) == 1
+    assert stopped == [1]
+
+
+@pytest.mark.parametrize("where", ["on_start", "on_stop", "wait_time"])
+def test_exceptions_around_tasks_are_reported_and_end_the_user(where: str) -> None:
+    class Person(AsyncUser):
+        @task
+        async def work(self) -> None:
+            if where == "on_stop":
+                raise StopUser
+
+    async def fail(self: AsyncUser) -> None:
+        raise ValueError(where)
+
+    def fail_now(self: AsyncUser) -> float:
+        raise ValueError(where)
+
+    setattr(Person, where, fail_now if where == "wait_time" else fail)
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert [str(error) for error in swarm.errors] == [where]
+
+
+def test_a_user_without_tasks_says_so() -> None:
+    class Person(AsyncUser):
+        pass
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert [str(error) for error in swarm.errors] == ["Person has no tasks: mark an `async def` method with @task"]
+
+
+def test_users_are_added_taken_away_and_started_again() -> None:
+    alive = 0
+
+    class Person(AsyncUser):
+        wait_time = constant(100)
+
+        async def on_start(self) -> None:
+            nonlocal alive
+            alive += 1
+
+        async def on_stop(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+        @task
+        async def work(self) -> None:
+            async with self.measure("X", "work"):
+                pass
+
+    with Swarm(Person) as swarm:
+        for _ in range(3):  # several tests in one process
+            for count in (4, 10, 2):  # ramp up and down
+                swarm.start(count)
+                eventually(lambda count=count: alive == count == swarm.runner.user_count)
+            swarm.stop()
+            assert (alive, swarm.runner.user_count) == (0, 0)
+    assert len(swarm.requests) == 30
+
+
+@pytest.mark.parametrize("steering", [StopUser, StopTest])
+def test_a_request_listener_can_stop_the_user_and_everybody_still_counts(steering: type[Exception]) -> None:
+    counted: list[str] = []
+
+    class Person(AsyncUser):
+        wait_time = constant(0.01)
+
+        @task
+        async def work(self) -> None:
+            async with self.measure("X", "work"):
+                pass
+
+    def steer(**_: Any) -> None:
+        raise steering
+
+    with Swarm(Person) as swarm:
+        swarm.events.request.add_listener(steer)
+        swarm.events.request.add_listener(lambda name, **_: counted.append(name))
+        swarm.run()
+    assert len(counted) == len(swarm.requests) >= 1
+    assert swarm.environment.stats.total.num_requests == len(swarm.requests)
+
+
+def test_a_request_listener_that_fails_or_comes_too_late_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    class Person(AsyncUser):
+        wait_time = constant(0.01)
+
+        @task
+        async def work(self) -> None:
+            async with self.measure("X", "work"):
+                pass
+
+    def fail(**_: Any) -> None:
+        raise ValueError("bad listener") if len(swarm.requests) % 2 else RescheduleTask
+
+    with Swarm(Person) as swarm:
+        swarm.events.request.add_listener(fail)
+        swarm.start()
+        eventually(lambda: len(swarm.requests) > 10)
+    assert "a listener of the request event failed" in caplog.text
+    assert "comes too late" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["listener", "task"])
+def test_the_run_can_be_ended_from_a_listener_or_a_task(how: str) -> None:
+    class Person(AsyncUser):
+        @task
+        async def work(self) -> None:
+            async with self.measure("X", "work"):
+                await asyncio.sleep(0.01)
+            if how == "task":
+                self.on_hub(self.environment.runner.quit)
+
+    begun = time.monotonic()
+    with Swarm(Person, stop_timeout=5) as swarm:
+        if how == "listener":
+            swarm.events.request.add_listener(lambda **_: swarm.runner.quit())
+        swarm.start(5)
+        eventually(lambda: swarm.runner.user_count == 0)
+    assert time.monotonic() - begun < 3
+
+
+class Nested(TaskSet):
+    @task
+    def step(self) -> None: ...
+
+
+class InOrder(SequentialTaskSet):
+    @task
+    def step(self) -> None: ...
+
+
+def plain(_: object) -> None: ...
+
+
+def plain_hook(_: object) -> None: ...
+
+
+async def fine(_: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("bases", "body", "sentence"),
+    [
+        ((), {"tasks": [Nested]}, "Person: Nested is a TaskSet, whose tasks run on greenlets; an AsyncUser takes only"),
+        ((), {"tasks": {InOrder: 2}}, "Person: InOrder is a TaskSet"),
+        ((), {"inner": task(Nested)}, "Person: Nested is a TaskSet"),
+        ((), {"work": task(plain)}, "Person: task plain is a plain function; write `async def plain`"),
+        ((), {"tasks": [fine, plain]}, "Person: task plain is a plain function"),
+        (
+            (),
+            {"tasks": [fine], "on_start": plain_hook},
+            "Person: on_start is a plain function; write `async def on_start`",
+        ),
+        ((), {"tasks": [fine], "on_stop": plain_hook}, "Person: on_stop is a plain function"),
+        ((HttpUser,), {"tasks": [fine]}, "Person: HttpUser waits on greenlets and would block the loop"),
+        ((FastHttpUser,), {"tasks": [fine]}, "Person: FastHttpUser waits on greenlets"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_when_the_class_is_defined(
+    bases: tuple[type, ...], body: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(TypeError, match=f"^{re.escape(sentence)}") as refusal:
+        type(AsyncUser)("Person", (AsyncUser, *bases), body)
+    assert "\n" not in str(refusal.value)
+
+
+def test_sys_exit_in_a_task_ends_the_process_as_in_locust() -> None:
+    class Person(AsyncUser):
+        @task
+        async def work(self) -> None:
+            raise SystemExit(7)
+
+    with Swarm(Person) as swarm, pytest.raises(SystemExit, match="7"):
+        swarm.run()
+    assert loop_thread().call(asyncio.sleep(0, "the loop goes on")) == "the loop goes on"
