@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from asyncload_lib.settings import OPTIONS
+
 __all__ = ["Member", "Silence", "differences"]
 
 
@@ -124,7 +126,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     found += [
         f"its {key} is {their_settings.get(key)}, the master's is {value}"
         for key, value in our_settings.items()
-        if not _DIRECTING & {key, key.partition(".")[0]} and their_settings.get(key) != value
+        if not (OPTIONS[key].local or _DIRECTING & {key, key.partition(".")[0]}) and their_settings.get(key) != value
     ]
     if not found and our_settings == their_settings and ours["fingerprint"] != theirs.get("fingerprint"):
         found.append("one of its secrets is not the master's")

@@ -1,0 +1,155 @@
+"""Workers that are killed, frozen or ended, and a master that dies: nothing invented, losses named and bounded."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from asyncload_lib.demo.stack import DemoStack
+from asyncload_lib.members import Silence
+from asyncload_lib.participant import REPORT_INTERVAL_S
+from tests.distributed.accounts import by_process, differences, imbalances, operations, phases, read_ledger, row
+from tests.distributed.cluster import QUICK, Cluster
+from tests.locust_run import eventually, target_settings
+
+USERS = ("-u", "9", "-r", "9")
+SILENCE_S = Silence.TICK_S * Silence.LIMIT_TICKS
+REPEATS = int(os.environ.get("REPEATS", "1"))
+"""How often the tests of chance are repeated; `soak.py` sets it."""
+
+
+def start(folder: Path, stack: DemoStack, *arguments: str) -> Cluster:
+    """Start three workers on the chat and wait until all of them are at work."""
+    cluster = Cluster(folder, "chat.py", *USERS, *arguments, settings={**QUICK, **target_settings(stack)})
+    eventually(lambda: set(by_process(stack)) >= {node.pid for node in cluster.workers}, 60)
+    return cluster
+
+
+@pytest.mark.parametrize("repeat", range(REPEATS))
+def test_a_killed_worker_is_named_and_takes_at_most_one_interval(tmp_path: Path, stack: DemoStack, repeat: int) -> None:
+    with start(tmp_path, stack, "-t", "9s") as cluster:
+        time.sleep(random.uniform(0, 2))
+        victim = random.choice(cluster.workers)
+        before = by_process(stack)[victim.pid]
+        time.sleep(REPORT_INTERVAL_S + 0.5)  # a report, and the time to make it and take it
+        victim.send(signal.SIGKILL)
+        ended = eventually(lambda: "run " in cluster.master.output and cluster.master.process.poll() is not None, 60)
+        assert ended
+        code = cluster.wait()
+        results = cluster.results
+
+    assert code == 4, cluster.logs
+    told = row(results, victim.pid)
+    assert told["state"] == "lost"
+    assert told["lost_at"]
+    assert any(told["id"] in reason for reason in results["run"]["status_reasons"])
+    assert imbalances(results) == []
+    answered = by_process(stack, "answered")
+    for node in cluster.workers:
+        if node is not victim:
+            assert row(results, node.pid)["operations"] == answered[node.pid]
+    assert before <= told["operations"] <= by_process(stack)[victim.pid]
+
+
+def test_a_frozen_worker_comes_back_and_nothing_is_counted_twice(tmp_path: Path, stack: DemoStack) -> None:
+    with start(tmp_path, stack, "-t", "16s") as cluster:
+        frozen = cluster.workers[1]
+        frozen.send(signal.SIGSTOP)
+        cluster.expect("is lost", SILENCE_S + 5)
+        time.sleep(4)
+        frozen.send(signal.SIGCONT)
+        cluster.expect("is back", 10)
+        code = cluster.wait()
+        results = cluster.results
+
+    assert code == 4, cluster.logs
+    assert row(results, frozen.pid)["state"] == "returned"
+    assert any("came back" in reason for reason in results["run"]["status_reasons"])
+    assert differences(results, read_ledger(stack)) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_worker_that_is_told_to_end_hands_over_everything(
+    tmp_path: Path, stack: DemoStack, number: signal.Signals
+) -> None:
+    with start(tmp_path, stack, "-t", "6s") as cluster:
+        leaving = cluster.workers[2]
+        leaving.send(number)
+        leaving.process.wait(20)
+        code = cluster.wait()
+        results = cluster.results
+
+    assert code == 4, cluster.logs
+    assert row(results, leaving.pid)["state"] == "left"
+    assert any("handed over" in reason for reason in results["run"]["status_reasons"])
+    assert differences(results, read_ledger(stack)) == []
+    assert row(results, leaving.pid)["operations"] == by_process(stack, "answered")[leaving.pid]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_to_all_loses_nothing(tmp_path: Path, stack: DemoStack, number: signal.Signals, code: int) -> None:
+    with start(tmp_path, stack) as cluster:
+        for node in (cluster.master, *cluster.workers):
+            node.send(number)
+        assert cluster.wait(40) == code, cluster.logs
+        cluster.wait_workers()
+        results = cluster.results
+
+    assert results["run"]["status"] == "interrupted"
+    assert operations(results, "POST") > 9
+    assert differences(results, read_ledger(stack)) == []
+
+
+def test_a_suite_without_any_worker_left_ends_by_itself(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_CHAT_SUSTAIN": "60s", "ASYNCLOAD_SCENARIOS": "chat,redis"}
+    with Cluster(tmp_path, "suite.py", workers=2, settings=settings) as cluster:
+        eventually(lambda: sum(by_process(stack).values()) > 20, 60)
+        for node in cluster.workers:
+            node.send(signal.SIGKILL)
+        assert cluster.wait(40) == 4, cluster.logs
+        results = cluster.results
+
+    assert results["run"]["status"] == "incomplete"
+    assert [worker["state"] for worker in results["workers"]] == ["lost", "lost"]
+    assert phases(results)["chat/few"]["total_requests"] > 0
+    assert imbalances(results) == []
+
+
+def test_the_load_stops_and_a_checkpoint_stays_when_the_master_is_killed(tmp_path: Path, stack: DemoStack) -> None:
+    with start(tmp_path, stack) as cluster:
+        eventually(lambda: list(cluster.out.glob("checkpoint_*.json")), 20)
+        time.sleep(3)
+        cluster.master.send(signal.SIGKILL)
+        killed_s = time.monotonic()
+        before = sum(by_process(stack, "answered").values())
+        time.sleep(9.5 - (time.monotonic() - killed_s))
+        received = read_ledger(stack)["chat"]["received"]
+        time.sleep(1.5)
+        assert read_ledger(stack)["chat"]["received"] == received, "the load goes on"
+        (checkpoint,) = cluster.out.glob("checkpoint_*.json")
+
+    results = json.loads(checkpoint.read_text())
+    assert results["run"]["status"] == "partial"
+    assert 0 < operations(results, "POST") <= before
+    command = [sys.executable, "-m", "asyncload_lib", "report", str(checkpoint)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert made.returncode == 0, made.stderr
+    (markdown,) = cluster.out.glob("*.md")
+    assert "partial" in markdown.read_text().lower()
+
+
+def test_a_master_that_waits_for_workers_can_be_ended(tmp_path: Path, stack: DemoStack) -> None:
+    with Cluster(tmp_path, "chat.py", *USERS, workers=1, settings={**QUICK, **target_settings(stack)}) as waiting:
+        waiting.workers[0].end()
+        eventually(lambda: "asyncload" in waiting.master.output or "Starting Locust" in waiting.master.output)
+        time.sleep(2)
+        waiting.master.send(signal.SIGTERM)
+        assert waiting.wait(10) == 143, waiting.logs
+    assert "Traceback" not in waiting.master.output
+    assert read_ledger(stack)["chat"]["received"] == 0

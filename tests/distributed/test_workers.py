@@ -1,0 +1,123 @@
+"""However many workers share the work: the same report, and the same numbers as the target's ledger."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from asyncload_lib.demo.stack import DemoStack
+from tests.distributed.accounts import differences, phases, read_ledger, row
+from tests.distributed.cluster import QUICK, Cluster
+from tests.locust_run import target_settings
+
+COUNTS = {"chat/burst": 50, "redis/burst": 100, "mixed/redis_alone": 25, "mixed/files_alone": 25, "mixed/mixed": 50}
+COUNTS["vm_health/checks"] = 6
+
+
+@pytest.mark.parametrize("workers", [1, 6])
+def test_the_same_report_from_any_number_of_workers(tmp_path: Path, stack: DemoStack, workers: int) -> None:
+    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_CHAT_SUSTAIN": "1s"}
+    with Cluster(tmp_path, "suite.py", workers=workers, settings=settings) as cluster:
+        code = cluster.wait()
+        cluster.wait_workers()
+        results = cluster.results
+
+    assert code in (0, 3), cluster.logs
+    assert results["run"]["status"] == "complete", results["run"]["status_reasons"]
+    found = phases(results)
+    assert {name: found[name]["total_requests"] for name in COUNTS} == COUNTS
+    assert {name: found[name]["concurrency"] for name in COUNTS} == COUNTS
+    assert {vm["name"]: vm["state"] for vm in results["metrics"][3]["vms"]} == {vm["name"]: "up" for vm in stack.vms}
+    assert 0 <= results["metrics"][3]["start_skew"] < 5
+    assert differences(results, read_ledger(stack)) == []
+    assert sum(worker["operations"] for worker in results["workers"]) == sum(
+        p["total_requests"] for p in found.values()
+    )
+    for node in cluster.workers:
+        told = row(results, node.pid)
+        assert told["state"] == "complete"
+        assert told["version"]
+        assert abs(told["clock_offset_s"]) < 1
+        assert told["loop_lag_p99"] is not None
+
+
+def test_a_plain_locustfile_counts_what_the_target_counts(tmp_path: Path, stack: DemoStack) -> None:
+    arguments = ("-u", "9", "-r", "9", "-t", "3s")
+    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_CRITERIA": "chat p95 < 1 us"}
+    with Cluster(tmp_path, "chat.py", *arguments, settings=settings) as cluster:
+        code = cluster.wait()
+        cluster.wait_workers()
+        results = cluster.results
+
+    assert code == 3, cluster.logs
+    assert results["run"]["status"] == "complete", results["run"]["status_reasons"]
+    assert phases(results)["chat/run"]["total_requests"] > 60
+    assert differences(results, read_ledger(stack)) == []
+
+
+def test_bad_settings_end_the_master_before_anybody_is_asked(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_CHAT_USERS": "none"}
+    with Cluster(tmp_path, "chat.py", workers=1, settings=settings) as cluster:
+        assert cluster.wait() == 64, cluster.logs
+    assert read_ledger(stack)["chat"]["received"] == 0
+
+
+SPY = """
+import locust.rpc.protocol as protocol
+from asyncload_lib import ChatUser
+
+class Chat(ChatUser):
+    pass
+
+serialize = protocol.Message.serialize
+
+def spy(self):
+    data = serialize(self)
+    with open("wire", "ab") as file:
+        file.write(data)
+    return data
+
+protocol.Message.serialize = spy
+"""
+
+
+def test_a_worker_with_other_settings_is_named_before_the_run_and_no_secret_travels(
+    tmp_path: Path, stack: DemoStack
+) -> None:
+    secrets = ("canary-7f3a", "token-51c9", stack.probe_token)
+    redis_url = stack.redis_url.replace("redis://", f"redis://:{secrets[0]}@")
+    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_REDIS_URL": redis_url}
+    settings["ASYNCLOAD_LOOP_PROBE_TOKEN"] = secrets[1]
+    theirs = {**settings, "ASYNCLOAD_SEED": "7", "ASYNCLOAD_CHAT_SUSTAIN": "9s"}
+    locustfile = tmp_path / "spy.py"
+    locustfile.write_text(SPY)
+    arguments = ("-u", "3", "-r", "3", "-t", "2s")
+    with Cluster(tmp_path, locustfile, *arguments, workers=1, settings=settings, worker_settings=theirs) as cluster:
+        assert cluster.wait() == 4, cluster.logs
+        results = cluster.results
+
+    (worker,) = results["workers"]
+    said = f"Worker {worker['id']}: its seed is 7, the master's is 1"
+    assert cluster.master.output.index(said) < cluster.master.output.index("All users spawned"), cluster.master.output
+    assert "seed" in worker["note"]
+    assert "seed" in results["run"]["status_reasons"][0]
+    assert "sustain" not in worker["note"]  # only the master reads it
+
+    wire = (tmp_path / "wire").read_bytes()
+    assert b"asyncload_plan" in wire
+    assert b"asyncload_final" in wire
+    for secret in secrets:
+        assert secret.encode() not in wire
+        assert secret not in cluster.logs
+        assert not [path for path in cluster.out.iterdir() if secret.encode() in path.read_bytes()]
+
+
+def test_an_embedded_target_is_shared_on_one_machine(tmp_path: Path) -> None:
+    settings = {**QUICK, "ASYNCLOAD_SCENARIOS": "redis"}
+    with Cluster(tmp_path, "suite.py", workers=2, settings=settings) as cluster:
+        assert cluster.wait() == 0, cluster.logs
+        results = cluster.results
+
+    assert results["run"]["target"]["embedded"] is True
+    assert re.search("embedded demo", cluster.master.output)
+    assert results["metrics"][0]["total_requests"] == 100
