@@ -1,0 +1,135 @@
+"""`python -m bench`: measure side by side, print the table, keep it in bench/results; or write it into the README."""
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+from bench.contest import Bench
+from bench.machine import describe
+from bench.model import Table
+from bench.peers import gather
+from bench.processes import ROOT
+from bench.render import into_readme, load, markdown, performance, save
+from bench.rows.chat import chat, chat_processes
+from bench.rows.fidelity import fidelity
+from bench.rows.files import files
+from bench.rows.growth import growth
+from bench.rows.inside import recorder, report, startup, users
+from bench.rows.redis import redis
+from bench.rows.sse import sse
+
+RESULTS = ROOT / "bench" / "results"
+
+
+class Row(NamedTuple):
+    """A question, and how many seconds its answer may take in a full and in a quick run."""
+
+    ask: Callable[[Bench, float], list[Table]]
+    full_s: float
+    quick_s: float
+
+
+ROWS = {
+    "chat": Row(chat, 220, 45),
+    "processes": Row(chat_processes, 60, 15),
+    "redis": Row(redis, 120, 25),
+    "recorder": Row(recorder, 40, 10),
+    "fidelity": Row(fidelity, 120, 20),
+    "sse": Row(sse, 110, 20),
+    "files": Row(files, 50, 12),
+    "report": Row(report, 30, 8),
+    "startup": Row(startup, 30, 10),
+    "users": Row(users, 40, 6),
+    "growth": Row(growth, 80, 10),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer contenders and rounds: under 3 minutes, not 15")
+    parser.add_argument("--only", default=",".join(ROWS), help=f"rows, of {', '.join(ROWS)}")
+    parser.add_argument("--no-install", action="store_true", help="do not install peers that are missing")
+    parser.add_argument("--readme", nargs="?", const="", metavar="RESULTS", help="write README.md from results")
+    options = parser.parse_args()
+    if options.readme is not None:
+        return _write_readme(options.readme)
+    wanted = options.only.split(",")
+    if unknown := set(wanted) - set(ROWS):
+        parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGHUP, _leave)
+    return _measure(wanted, quick=options.quick, install=not options.no_install)
+
+
+def _measure(wanted: list[str], *, quick: bool, install: bool) -> int:
+    peers = gather(install=install, heavy=not quick)
+    begun, stamp = time.monotonic(), time.strftime("%Y%m%d_%H%M%S", time.gmtime())
+    run: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "quick": quick,
+        "machine": describe(peers),
+        "missing": peers.missing,
+    }
+    tables: list[Table] = []
+    with tempfile.TemporaryDirectory(prefix="asyncload-bench-") as directory:
+        bench = Bench(Path(directory), peers, quick)
+        with bench.stack:
+            for name in wanted:
+                tables += _answers(bench, name)
+    run["duration_s"] = round(time.monotonic() - begun, 1)
+    path = save(run, tables, RESULTS, stamp)
+    print(f"\n{markdown(run, tables)}\nKept in {path.relative_to(ROOT)} and {path.with_suffix('.md').name}")
+    return 0
+
+
+def _answers(bench: Bench, name: str) -> list[Table]:
+    """Ask one question; what goes wrong in it is said and costs the others nothing."""
+    row, begun = ROWS[name], time.monotonic()
+    print(f"{name} ...", end=" ", flush=True)
+    try:
+        tables = row.ask(bench, row.quick_s if bench.quick else row.full_s)
+    except (OSError, TimeoutError, ValueError, LookupError) as error:
+        tables = [Table(name, name, [], failures={name: str(error)})]
+    print(f"{time.monotonic() - begun:.0f} s", flush=True)
+    for table in tables:
+        for outcome in table.outcomes():
+            observed = "" if outcome.observed is None else f"{outcome.observed.median:.3g}"
+            print(f"  {outcome.verdict:<13}{table.title}: {outcome.goal.text}  {observed}")
+        for contender, why in table.failures.items():
+            print(f"  failed       {table.title}: {contender}: {why}")
+    return tables
+
+
+def _write_readme(results: str) -> int:
+    """Write the section of README.md from a results file, the newest full run if none is named."""
+    kept = sorted(RESULTS.glob("bench_*.json"))
+    full = [path for path in kept if not load(path)[0]["quick"]]
+    if not results and not full:
+        print(f"no full run in {RESULTS.relative_to(ROOT)}: run `make bench` first", file=sys.stderr)
+        return 1
+    run, tables = load(Path(results) if results else full[-1])
+    readme = ROOT / "README.md"
+    try:
+        readme.write_text(into_readme(readme.read_text(), performance(run, tables)))
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End as on Ctrl-C: every `with` block ends its processes on the way out."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,11 @@
+"""A molotov scenario: the same POST again and again, to BENCH_URL."""
+
+import os
+
+import molotov
+
+
+@molotov.scenario(weight=1)
+async def ask(session):
+    async with session.post(os.environ["BENCH_URL"], json={"message": "hello, how is it going"}) as answer:
+        await answer.read()

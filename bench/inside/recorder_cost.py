@@ -1,0 +1,67 @@
+"""CPU time of one `request` event with and without asyncload's listener: `recorder_cost.py ROUNDS`; prints JSON.
+
+Blocks of both kinds alternate; each value is one pair of blocks. The load is the one of MIXED: 20 names, 2 % failures.
+"""
+
+import json
+import random
+import sys
+import time
+
+from locust.env import Environment
+from locust.user import User
+
+from asyncload_lib.participant import Participant
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
+
+BLOCK = 20_000
+ERROR = ConnectionError("the server hung up")
+
+
+def requests(count: int) -> list[dict[str, object]]:
+    drawn = random.Random(1)
+    return [
+        {
+            "request_type": "POST",
+            "name": f"/api/endpoint/{drawn.randrange(20)}",
+            "response_time": drawn.lognormvariate(2, 1),
+            "response_length": 100,
+            "exception": ERROR if drawn.random() < 0.02 else None,
+            "context": {},
+            "start_time": 0.0,
+            "url": None,
+            "response": None,
+        }
+        for _ in range(count)
+    ]
+
+
+def block_us(environment: Environment, block: list[dict[str, object]]) -> float:
+    fire = environment.events.request.fire
+    begun_ns = time.thread_time_ns()
+    for event in block:
+        fire(**event, ended_ns=time.perf_counter_ns())
+    return (time.thread_time_ns() - begun_ns) / 1e3 / len(block)
+
+
+def main(rounds: int) -> None:
+    environment = Environment(user_classes=[User])
+    environment.create_local_runner()
+    participant = Participant(environment, Settings(), Target())
+    hook, listener = environment.events.request, participant._on_request
+    block = requests(BLOCK)
+    block_us(environment, block)
+    without, with_us = [], []
+    for _ in range(rounds):
+        with_us.append(block_us(environment, block))
+        hook.remove_listener(listener)
+        without.append(block_us(environment, block))
+        hook.add_listener(listener)
+    counted = participant.recorder.results()["run"]
+    requests_seen = sum(endpoint.ok.count + endpoint.failed.count for endpoint in counted.endpoints.values())
+    participant.close()
+    print(json.dumps({"without": without, "with": with_us, "counted": requests_seen}))
+
+
+main(int(sys.argv[1]))

@@ -1,0 +1,30 @@
+"""Streams of server-sent events, read by asyncload; BENCH_OUT: where the delay of each event is appended (us)."""
+
+import os
+from array import array
+
+from locust import constant, events, task
+
+from asyncload_lib import AsyncHttpUser
+from asyncload_lib.users.sse import SseParser
+from bench.streams import PATH, note, save
+
+FIRST, ALL = array("d"), array("d")
+
+
+class Stream(AsyncHttpUser):
+    wait_time = constant(0)
+
+    @task
+    async def read(self) -> None:
+        parser, first = SseParser(), True
+        async with self.client.post(PATH, name="stream", stream=True) as response:
+            async for chunk in response.iter_bytes():
+                for data in parser.feed(chunk):
+                    note(data, FIRST if first else ALL)
+                    first = False
+
+
+@events.quitting.add_listener
+def _save(**_: object) -> None:
+    save(os.environ["BENCH_OUT"], FIRST, ALL)

@@ -1,0 +1,27 @@
+"""Streams of server-sent events, read by FastHttpUser's `iter_lines`."""
+
+import os
+from array import array
+
+from locust import FastHttpUser, constant, events, task
+
+from bench.streams import PATH, note, save
+
+FIRST, ALL = array("d"), array("d")
+
+
+class Stream(FastHttpUser):
+    wait_time = constant(0)
+
+    @task
+    def read(self) -> None:
+        first = True
+        for line in self.client.iter_lines(PATH, "POST", name="stream"):
+            if line.startswith("data: "):
+                note(line[6:], FIRST if first else ALL)
+                first = False
+
+
+@events.quitting.add_listener
+def _save(**_: object) -> None:
+    save(os.environ["BENCH_OUT"], FIRST, ALL)

@@ -1,0 +1,32 @@
+"""Streams of server-sent events the way genai-bench reads them: requests' `iter_lines(chunk_size=None)` on greenlets.
+
+A re-implementation of that reading loop in a few lines, not genai-bench itself.
+"""
+
+import os
+from array import array
+
+import requests
+from locust import User, constant, events, task
+
+from bench.streams import PATH, note, save
+
+FIRST, ALL = array("d"), array("d")
+
+
+class Stream(User):
+    wait_time = constant(0)
+
+    @task
+    def read(self) -> None:
+        first = True
+        with requests.post(self.host + PATH, stream=True) as response:
+            for line in response.iter_lines(chunk_size=None):
+                if line.startswith(b"data: "):
+                    note(line[6:], FIRST if first else ALL)
+                    first = False
+
+
+@events.quitting.add_listener
+def _save(**_: object) -> None:
+    save(os.environ["BENCH_OUT"], FIRST, ALL)
