@@ -86,7 +86,9 @@ class Plugin:
             self.environment.events.test_start.add_listener(self._on_test_start)
             self.environment.events.spawning_complete.add_listener(self._on_spawning_complete)
             self.environment.events.test_stopping.add_listener(self._on_test_stopping)
-            if self._needs_demo():
+            if not self._needs_demo():
+                self._check_addresses()
+            else:
                 self._demo_start = gevent.spawn(self._start_demo)
                 # Not while --run-time is running out.
                 if self._is_headless:
@@ -104,6 +106,22 @@ class Plugin:
     def _needs_demo(self) -> bool:
         hosts = [user_class.host for user_class in self.environment.user_classes]
         return not (self.environment.host or any(hosts) or self.target.redis_url or self.target.vms)
+
+    def _check_addresses(self) -> None:
+        """Refuse scenarios whose address is not configured, before the others have run for nothing."""
+        if not self.is_suite:
+            return
+        target, host = self.target, self.environment.host
+        known = {"host": host, "redis.url": target.redis_url, "vms": target.vms}
+        needed = {"chat": "host", "redis": "redis.url", "mixed": "redis.url", "vm_health": "vms"}
+        missing = [
+            f"{needed[scenario]} is not set, but scenario {scenario} needs it: set it, or leave the scenario out of "
+            f"`scenarios` ({', '.join(self.settings.scenarios)})"
+            for scenario in self.settings.scenarios
+            if not known[needed[scenario]]
+        ]
+        if missing:
+            raise ConfigurationError(missing)
 
     def _start_demo(self) -> None:
         demo = self.settings.demo
@@ -197,7 +215,8 @@ class Plugin:
         self.session.in_progress = self._free_metric
         self._is_ramped_up = False
         self.announce(self._first_phase(), gated=False, timeout_s=self.settings.chat.timeout)
-        gevent.spawn(self._checkpoint_forever, self.session)
+        if isinstance(self.environment.runner, MasterRunner):  # where no user waits while it is written
+            gevent.spawn(self._checkpoint_forever, self.session)
 
     def _first_phase(self) -> str:
         """Keep the ramp out of the result, unless all users come at once."""

@@ -85,13 +85,14 @@ class Session:
             status, problems = "invalid", list(generator["reasons"])
         else:
             status = "complete"
-        document = build_results(self._run(status, problems), metrics, [], generator, self._workers())
+        run, workers = self._run(status, problems), self._workers()
         scenarios = [metric["scenario"] for metric in metrics]
         criteria = selected(
             settings.criteria, scenarios, self.kind, settings.loop.limit, defaults=settings.criteria_defaults
         )
-        rows = evaluate(criteria, document)
-        return build_results(document["run"], metrics, rows, generator, document["workers"])
+        rows = evaluate(criteria, {"run": run, "metrics": metrics, "generator": generator})
+        word, _ = verdict(rows, status, any_failed=_any_failed(metrics))
+        return build_results(run, metrics, rows, generator, workers, verdict=word)
 
     def _run(self, status: str, problems: Sequence[str]) -> Json:
         now = time.time()
@@ -154,7 +155,8 @@ class Session:
             return
         self._coordinator.end()
         results = self.results(self._all_metrics())
-        word, code = verdict(results["criteria"], results["run"]["status"])
+        metrics, status = results["metrics"], results["run"]["status"]
+        word, code = verdict(results["criteria"], status, any_failed=_any_failed(metrics))
         if self.interrupted_by is not None:
             code = _SIGNAL_CODES[self.interrupted_by]
         self.exit_code = code
@@ -241,6 +243,10 @@ def _worker(member: Member, totals: Json) -> Json:
         "clock_offset_s": None if member.round_trip_ns is None else member.offset_ns / 1e9,
         "note": "; ".join(filter(None, (member.lost_why, member.note))) or None,
     }
+
+
+def _any_failed(metrics: Sequence[Json]) -> bool:
+    return any(metric["failed_requests"] for metric in metrics)
 
 
 def _titled(paths: dict[str, Path]) -> dict[str, Path]:

@@ -218,7 +218,8 @@ class Driver:
     def _progress(self, key: str, phase: Phase) -> None:
         if sys.stdout.isatty():
             self._tell(key, phase, final=False)
-        if time.monotonic() - self._checkpointed_s > CHECKPOINT_INTERVAL_S:
+        is_due = time.monotonic() - self._checkpointed_s > CHECKPOINT_INTERVAL_S
+        if is_due and isinstance(self._runner, MasterRunner):  # where no user waits while it is written
             self._session.checkpoint()
             self._checkpointed_s = time.monotonic()
 

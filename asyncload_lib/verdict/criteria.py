@@ -35,16 +35,19 @@ def evaluate(criteria: Iterable[Criterion], results: Mapping[str, Any]) -> list[
     return [_row(criterion, results) for criterion in criteria]
 
 
-def verdict(rows: Sequence[Mapping[str, Any]], run_status: str) -> tuple[str, ExitCode]:
+def verdict(rows: Sequence[Mapping[str, Any]], run_status: str, *, any_failed: bool = False) -> tuple[str, ExitCode]:
     """Return the verdict of a run and its exit code; an interrupted run is the caller's to tell.
 
-    A run that is invalid says nothing, an incomplete one certifies nothing; only then do criteria count.
+    A run that is invalid says nothing, an incomplete one certifies nothing; only then do criteria count. Where there
+    are none, a failed request (`any_failed`) is what Locust fails on, too.
     """
     if run_status == "invalid":
         return "invalid", ExitCode.INVALID
     if run_status != "complete":
         return "incomplete", ExitCode.INCOMPLETE
     verdicts = {row["verdict"] for row in rows}
+    if not verdicts and any_failed:
+        return "fail", ExitCode.LOCUST_FAILURES
     if verdicts - {"pass", "not evaluated"} or verdicts == {"not evaluated"}:
         return "fail", ExitCode.CRITERIA_FAILED
     return "pass", ExitCode.PASS

@@ -8,6 +8,7 @@ import numpy as np
 from asyncload_lib.results.model import build_metric, build_results
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.results.recorder import Recorder
+from asyncload_lib.verdict.criteria import verdict
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -28,9 +29,9 @@ def sample_results(seed: int = 1, *, mode: str = "async", generator_valid: bool 
     rng = np.random.default_rng(seed)
     phases = _record(rng, blocking=mode == "blocking")
     metrics = [_chat(phases, mode), _redis(phases), _mixed(phases), _vm_health(phases)]
-    return build_results(
-        _run(seed, mode), metrics, _criteria(metrics), _generator(generator_valid), [_worker(phases)], comparison=None
-    )
+    run, criteria = _run(seed, mode), _criteria(metrics)
+    word, _ = verdict(criteria, run["status"] if generator_valid else "invalid")
+    return build_results(run, metrics, criteria, _generator(generator_valid), [_worker(phases)], verdict=word)
 
 
 def _record(rng: np.random.Generator, *, blocking: bool) -> dict[str, PhaseResult]:

@@ -94,6 +94,16 @@ def test_bad_settings_are_all_named_and_nothing_is_sent(tmp_path: Path, stack: D
     assert ledger(stack)["chat"]["received"] == 0
 
 
+def test_scenarios_without_an_address_are_refused_together(tmp_path: Path, stack: DemoStack) -> None:
+    with LocustRun("suite.py", "--headless", "-H", stack.host, out=tmp_path / "reports") as run:
+        assert run.wait() == 64, run.output
+
+    for word in ("scenario redis", "scenario mixed", "scenario vm_health", "redis.url", "vms", "nothing was sent"):
+        assert word in run.output
+    assert "scenario chat " not in run.output
+    assert ledger(stack)["chat"]["received"] == 0
+
+
 def test_a_target_that_is_not_there_fails_by_kind(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused

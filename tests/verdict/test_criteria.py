@@ -357,3 +357,8 @@ def test_sustained_phase_that_was_switched_off_is_not_asked_for(results: Results
 )
 def test_verdict_of_the_run(verdicts: list[str], status: str, word: str, code: int) -> None:
     assert verdict([{"verdict": one} for one in verdicts], status) == (word, ExitCode(code))
+
+
+def test_without_criteria_a_failed_request_fails_the_run_as_in_locust() -> None:
+    assert verdict([], "complete", any_failed=True) == ("fail", ExitCode.LOCUST_FAILURES)
+    assert verdict([{"verdict": "pass"}], "complete", any_failed=True) == ("pass", ExitCode.PASS)
