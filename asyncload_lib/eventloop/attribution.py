@@ -65,7 +65,7 @@ def shares(evidence: Evidence) -> dict[str, float]:
     parts = {
         "gil": gil - handed_over,
         "gc": evidence.gc_s + gc_elsewhere,
-        "machine": evidence.run_delay_s + evidence.steal_s + handed_over,
+        "machine": min(evidence.run_delay_s, max(0.0, length - evidence.cpu_s)) + evidence.steal_s + handed_over,
     }
     scale = min(1.0, length / max(sum(parts.values()), 1e-9))
     parts = {cause: seconds * scale for cause, seconds in parts.items()}

@@ -17,6 +17,8 @@ MAX_STALL_TIMES = 200
 MAX_CULPRITS = 50
 MAX_MISSED_BEATS = 1000
 NS = 1e9
+FINE_US, FINE_SHIFT = 1024, 4
+"""Lags under a millisecond are counted in steps of 16 us: the healthy beat's path must be short."""
 
 
 @dataclass(slots=True)
@@ -40,9 +42,12 @@ class Findings:
         self.period_s = period_s
         self._period_us = int(period_s * 1e6)
         self._lags: dict[int, int] = {}
+        self._fine = [0] * (FINE_US >> FINE_SHIFT)
         self._beats = 0
         self._max_lag_ns = 0
         self._series = [0]
+        self._bucket_max_ns = -1
+        self._bucket_end_ns = started_ns
         self._width_ns = 1_000_000_000
         self._recent: deque[tuple[int, int]] = deque(maxlen=8192)
         self._causes = {cause: [0, 0.0, 0.0] for cause in CAUSES}
@@ -56,20 +61,26 @@ class Findings:
         """One beat that came `lag_ns` late; the beats that it displaced were late as well, and count."""
         self._beats += 1
         lag_us = lag_ns // 1000
-        key = _key(lag_us)
-        self._lags[key] = self._lags.get(key, 0) + 1
-        if lag_ns > 1_000_000:
-            self._recent.append((now_ns - lag_ns, now_ns))
-            for step in range(1, min(lag_us // self._period_us, MAX_MISSED_BEATS) + 1):
-                key = _key(lag_us - step * self._period_us)
-                self._lags[key] = self._lags.get(key, 0) + 1
-        if lag_ns > self._max_lag_ns:
-            self._max_lag_ns = lag_ns
+        if lag_us < FINE_US:
+            self._fine[lag_us >> FINE_SHIFT] += 1
+        else:
+            self._late(lag_ns, now_ns, lag_us)
+        if lag_ns > self._bucket_max_ns or now_ns >= self._bucket_end_ns:
+            self._bucket(lag_ns, now_ns)
+
+    def _late(self, lag_ns: int, now_ns: int, lag_us: int) -> None:
+        self._recent.append((now_ns - lag_ns, now_ns))
+        for step in range(min(lag_us // self._period_us, MAX_MISSED_BEATS) + 1):
+            key = _key(lag_us - step * self._period_us)
+            self._lags[key] = self._lags.get(key, 0) + 1
+
+    def _bucket(self, lag_ns: int, now_ns: int) -> None:
+        self._max_lag_ns = max(self._max_lag_ns, lag_ns)
         bucket = (now_ns - self.started_ns) // self._width_ns
         if bucket >= len(self._series):
             bucket = self._grow(bucket)
-        if lag_ns > self._series[bucket]:
-            self._series[bucket] = lag_ns
+        self._series[bucket] = self._bucket_max_ns = max(self._series[bucket], lag_ns)
+        self._bucket_end_ns = self.started_ns + (bucket + 1) * self._width_ns
 
     def stall(self, end_ns: int, length_s: float, cause: str, place: Place | None, task: str) -> None:
         """One stall over the limit, charged to `cause`; a GIL holder that is not named does not block."""
@@ -156,12 +167,14 @@ class Findings:
         return bucket
 
     def _quantile(self, q: float) -> float | None:
-        lags = sorted(self._lags.items())
+        step = 1 << FINE_SHIFT
+        lags = [((index + 0.5) * step, count) for index, count in enumerate(self._fine) if count]
+        lags = sorted(lags + [(_middle_us(key), count) for key, count in list(self._lags.items())])
         wanted = q * sum(count for _, count in lags)
-        for key, count in lags:
+        for lag_us, count in lags:
             wanted -= count
             if wanted <= 0:
-                return min(_middle_us(key) / 1e6, self._max_lag_ns / NS)
+                return min(lag_us / 1e6, self._max_lag_ns / NS)
         return None
 
 

@@ -53,6 +53,6 @@ class GcPauses:
         if phase == "start":
             self._started_ns, self._cpu_ns = now, time.thread_time_ns()
         elif now - self._started_ns >= SHORTEST_NS and self._started_ns:
-            stack = positions(callback_frames(sys._getframe(1), None))
+            stack = positions(callback_frames(sys._getframe().f_back, None))
             cpu = time.thread_time_ns() - self._cpu_ns
             self._pauses.append(GcPause(self._started_ns, now, cpu, self._ident(), info["generation"], stack))

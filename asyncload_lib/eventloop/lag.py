@@ -3,8 +3,8 @@
 A heartbeat on the loop gives the lag; a watchdog in a native thread takes the loop's stack while a beat is overdue; a
 stall over the limit is charged to the loop, to the GIL, to garbage collection or to the machine (`attribution`).
 
-A stall begins somewhere between two beats, so its length is known to half a period: with the period of 2 ms, to 1 ms
-(1.5 ms on uvloop, whose timers count whole milliseconds). Every stall of at least the limit plus that is found.
+A stall begins somewhere between two beats, so its length is known to half a period: with the period of 3 ms, to 1.5 ms
+(2 ms on uvloop, whose timers count whole milliseconds). Every stall of at least the limit plus that is found.
 """
 
 import asyncio
@@ -25,11 +25,18 @@ from .watchdog import Late, Pulse, Stall, Watchdog
 __all__ = ["HubMonitor", "LoopMonitor"]
 
 LIMIT_S = 0.010
-PERIOD_S = 0.002
+PERIOD_S = 0.003
+"""A beat costs 7 to 25 us (caches warm or cold), under 1 % of the loop; half a period is the error of a stall's length."""
 PATIENCE_SHARE = 0.35
-"""Share of the limit after which an overdue beat is looked at: a C call that keeps the GIL must be asked for it 5 ms
+"""Share of the limit after which a missing beat is looked at: a C call that keeps the GIL must be asked for it 5 ms
 (CPython's switch interval) before its end, to be seen."""
+TIMER_SLACK_NS = 1_200_000
+"""uvloop's timers count whole milliseconds: a beat may come one later in health."""
 SETTLE_S = 0.5
+CHORES_NS = 100_000_000
+"""How often the watchdog is called to take the baseline of all threads' CPU time."""
+DELAY_READ_NS = 8_000_000
+"""How often a healthy beat reads its run delay; it costs half as much as the whole rest of the beat."""
 
 
 class _Monitor:
@@ -42,12 +49,12 @@ class _Monitor:
         self._limit_s = limit_s
         self._period_s = period_s
         self._period_ns = int(period_s * 1e9)
-        self._patience_ns = max(int(limit_s * PATIENCE_SHARE * 1e9), int(1.5 * self._period_ns))
+        self._patience_ns = max(int(limit_s * PATIENCE_SHARE * 1e9), self._period_ns + TIMER_SLACK_NS)
         self._gc = GcPauses()
         self._running = False
         self._ended_ns: int | None = None
         now = time.perf_counter_ns()
-        self._pulse = Pulse(now)
+        self._pulse = Pulse(now, 0)
         self._findings = Findings(now, limit_s, period_s)
         self._usual_gap_ns = self._period_ns
         self._watchdog: Watchdog | None = None
@@ -94,10 +101,10 @@ class _Monitor:
             raise RuntimeError(f"the monitor {self.name!r} is running already")
         self._meter = ThreadMeter()
         now = time.perf_counter_ns()
-        self._pulse = Pulse(now, base)
+        self._pulse = Pulse(now, time.thread_time_ns(), base)
         self._findings = Findings(now, self._limit_s, self._period_s)
         self._ended_ns = None
-        self._cpu_ns, self._delay_ns = time.thread_time_ns(), self._meter.run_delay_ns()
+        self._delay_ns, self._delay_at_ns, self._chores_ns = self._meter.run_delay_ns(), now, now
         self._watchdog = Watchdog(self._meter, self._pulse, self._patience_ns, self._task_name, self._on_stall)
         self._gc.start()
         self._watchdog.start()
@@ -121,19 +128,25 @@ class _Monitor:
         pulse = self._pulse
         if pulse.discard:
             pulse.discard.clear()  # before the clock is read: what is freed here belongs to the callback that made it
-        now = time.perf_counter_ns()
-        cpu, delay = time.thread_time_ns(), self._meter.run_delay_ns()
+        now, cpu = time.perf_counter_ns(), time.thread_time_ns()
         gap = now - pulse.beat_ns
-        if gap < 2 * self._period_ns:
+        look = now >= self._chores_ns
+        if gap < self._period_ns + self._patience_ns:
             self._usual_gap_ns += (gap - self._usual_gap_ns) // 64
+            if now - self._delay_at_ns > DELAY_READ_NS:
+                self._delay_ns, self._delay_at_ns = self._meter.run_delay_ns(), now
         else:
-            late = Late(pulse.beat_ns, now, self._usual_gap_ns, cpu - self._cpu_ns, delay - self._delay_ns)
+            delay = self._meter.run_delay_ns()
+            late = Late(pulse.beat_ns, now, self._usual_gap_ns, cpu - pulse.cpu_ns, delay - self._delay_ns)
             if late.length_ns >= self._limit_s * 1e9:
                 pulse.late.append(late)
-                if self._watchdog is not None:
-                    self._watchdog.ring()
-        pulse.beat_ns = now
-        self._cpu_ns, self._delay_ns = cpu, delay
+                look = True
+            self._delay_ns, self._delay_at_ns = delay, now
+        if look:
+            self._chores_ns = now + CHORES_NS
+        pulse.beat_ns, pulse.cpu_ns = now, cpu
+        if self._watchdog is not None:
+            self._watchdog.beaten(look)
         self._findings.lag(max(0, gap - self._period_ns), now)
 
     def _settle(self) -> None:

@@ -1,9 +1,10 @@
 """A native thread that looks at the loop's thread while the loop is late.
 
-The heartbeat writes its time into a `Pulse`. The watchdog sleeps until the next beat is overdue by `patience`; only
-then it takes the stack of the loop's thread, again and again until the loop beats. It needs the GIL for that, for some
-microseconds. A C call that keeps the GIL keeps the watchdog out too; CPython then hands the GIL over at the end of that
-very call (the eval breaker is read after each call), so the one stack there is still shows the right line.
+The heartbeat writes its time into a `Pulse` and puts the watchdog's alarm off: while the loop is healthy the watchdog
+sleeps. When a beat stays away for `patience` it takes the stack of the loop's thread, again and again until the loop
+beats. It needs the GIL for that, for some microseconds. A C call that keeps the GIL keeps the watchdog out too; CPython
+then hands the GIL over at the end of that very call (the eval breaker is read after each call), so the one stack there
+is still shows the right line.
 """
 
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 
+from .alarm import Alarm
 from .clocks import ThreadMeter, steal_ns, thread_cpu_ns
 from .native import native, start_native_thread
 from .stacks import Position, callback_frames, positions
@@ -22,8 +24,9 @@ __all__ = ["Late", "Pulse", "Sample", "Segment", "Stall", "Watchdog"]
 
 MS = 1_000_000
 CLOSE_WATCH_NS = MS
+LONG_WATCH_NS = 50 * MS
+STEP_NS = MS // 4
 START_S = 1.0
-BASELINE_NS = 50 * MS
 HURRY_S = 0.0005
 MAX_OTHER_THREADS = 16
 
@@ -49,6 +52,8 @@ class Pulse:
     """What the heartbeat and the watchdog share; each field has one writer, and the GIL orders them."""
 
     beat_ns: int
+    cpu_ns: int
+    """CPU time of the loop's thread at that beat."""
     base: CodeType | None = None
     late: deque[Late] = field(default_factory=deque)
     discard: list[FrameType] = field(default_factory=list)
@@ -121,8 +126,7 @@ class Watchdog:
         self._patience_ns = patience_ns
         self._task_name = task_name
         self._on_stall = on_stall
-        self._bell = native("_thread", "allocate_lock")()
-        self._bell.acquire()
+        self._alarm = Alarm()
         self._awake = native("_thread", "allocate_lock")()
         self._awake.acquire()
         self._ended = False
@@ -130,7 +134,6 @@ class Watchdog:
         self._segments: list[Segment] = []
         self._waits: deque[tuple[int, int, int]] = deque(maxlen=256)
         self._threads: dict[int, int] = {}
-        self._threads_at_ns = 0
         self._steal_ns = 0
         self._ident = 0
         self._switch_s: float | None = None
@@ -140,17 +143,17 @@ class Watchdog:
         start_native_thread(self._run)
         self._awake.acquire(True, START_S)
 
-    def ring(self) -> None:
-        """Wake the watchdog now: a late beat is there to be settled."""
-        try:
-            self._bell.release()
-        except RuntimeError:
-            pass  # it was rung and has not come yet
+    def beaten(self, look: bool) -> None:
+        """The loop has beaten: be patient again; or, if there is something to `look` at, come now."""
+        if look:
+            self._alarm.ring()
+        else:
+            self._alarm.set(self._patience_ns)
 
     def stop(self) -> None:
         """Let the thread end by itself, at once."""
         self._ended = True
-        self.ring()
+        self._alarm.ring()
 
     def _run(self) -> None:
         me = ThreadMeter()
@@ -159,31 +162,32 @@ class Watchdog:
         self._awake.release()
         try:
             while not self._ended:
-                asked, cpu = time.perf_counter_ns(), self._meter.cpu_ns()
-                pause = self._pause_ns(asked)
-                rung = self._bell.acquire(True, pause / 1e9)
-                now = time.perf_counter_ns()
+                self._alarm.wait()
+                now, due = time.perf_counter_ns(), self._alarm.due_ns
                 delay, before = me.run_delay_ns(), delay
-                gil_wait = 0 if rung else max(0, now - asked - pause - (delay - before))
-                if now - asked - pause > MS // 2:
-                    self._waits.append((now, gil_wait, delay - before))
+                gil_wait = max(0, now - due - (delay - before))
+                if now - due > MS // 2:
+                    self._waits.append((due, gil_wait, delay - before))
                 # Waited for the GIL longer than the switch interval while the loop's thread was on a CPU: from then on
                 # it reached no bytecode boundary, so it was inside one C call.
-                off_cpu = max(0, now - asked - (self._meter.cpu_ns() - cpu))
+                off_cpu = max(0, now - self._pulse.beat_ns - (self._meter.cpu_ns() - self._pulse.cpu_ns))
                 self._look(now, max(0, gil_wait - self._switch_ns() - off_cpu))
+                if not self._ended:
+                    self._alarm.set(self._next_look_ns(now))
         except Exception as error:  # without the watchdog there is no proof: the report must say so
             self.failure = f"{type(error).__name__}: {error}"
             raise
         finally:
             self._hurry(False)
+            self._alarm.close()
             me.close()
             self._meter.close()
 
-    def _pause_ns(self, now: int) -> int:
+    def _next_look_ns(self, now: int) -> int:
+        # In whole steps, for the alarm keeps one timer value for each; never longer than the heartbeat itself allows.
         overdue = now - self._pulse.beat_ns - self._patience_ns
-        if overdue < 0:
-            return max(-overdue, CLOSE_WATCH_NS)
-        return max(CLOSE_WATCH_NS, min(overdue // 20, 50 * MS))
+        wait = -overdue if overdue < 0 else min(overdue // 4, LONG_WATCH_NS)
+        return max(CLOSE_WATCH_NS, wait // STEP_NS * STEP_NS)
 
     def _look(self, now: int, proven: int) -> None:
         pulse = self._pulse
@@ -198,10 +202,9 @@ class Watchdog:
         elif self._segments:
             self._let_go(self._segments)
             self._segments = []
-        elif now - self._threads_at_ns > BASELINE_NS:
+        else:
             self._threads = {ident: thread_cpu_ns(ident) for ident in sys._current_frames()}
             self._steal_ns = steal_ns()
-            self._threads_at_ns = now
 
     def _hurry(self, overdue: bool) -> None:
         """Ask for the GIL sooner while a beat is overdue: with the usual 5 ms a stall of 12 ms is seen once or never.
@@ -243,7 +246,7 @@ class Watchdog:
         self._segments = []
         samples = [sample for segment in inside for sample in segment.samples]
         known = [sample.waits_for_gil for sample in samples if sample.waits_for_gil is not None]
-        waits = [wait for wait in self._waits if late.before_ns < wait[0] <= late.now_ns + 5 * MS]
+        waits = [wait for wait in self._waits if late.before_ns < wait[0] <= late.now_ns]
         stall = Stall(
             late=late,
             segments=[segment for segment in inside if segment.samples],
@@ -254,7 +257,6 @@ class Watchdog:
             steal_ns=max(0, steal_ns() - self._steal_ns) if self._steal_ns else 0,
             holder=self._holder(samples),
         )
-        self._threads_at_ns = 0
         self._let_go(inside)
         return stall
 
