@@ -32,6 +32,9 @@ SWITCH_INTERVAL_S = 0.0005
 BATCH_S = 0.02
 """How long the hub lets reports gather before it takes them: fewer switches between the two threads."""
 
+BACKLOG_LIMIT = 20_000
+"""Reports that wait for the hub, up to a quarter of a second of its work; users then pause between their tasks."""
+
 Callback = Callable[..., object]
 
 
@@ -191,6 +194,11 @@ class LoopThread:
         """
         self._urgent.append((function, args))
         self._wake.send()
+
+    @property
+    def behind(self) -> bool:
+        """Whether the hub is far behind with what the loop reports; for any thread."""
+        return len(self._reports) > BACKLOG_LIMIT
 
     def after_batch(self, function: Callable[[], None]) -> None:
         """Call `function()` on the hub after every batch."""

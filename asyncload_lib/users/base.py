@@ -19,7 +19,7 @@ from locust import log as locust_log
 from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING
 
-from asyncload_lib.eventloop.thread import LoopThread
+from asyncload_lib.eventloop.thread import BATCH_S, LoopThread
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users.measure import CONTROL_FLOW, Measurement
@@ -111,6 +111,8 @@ class AsyncUser(User):
 
     async def wait(self) -> None:
         """Sleep for `wait_time()` seconds; a stop ends the sleep at once."""
+        while self.loop_thread.behind:  # noqa: ASYNC110
+            await asyncio.sleep(BATCH_S)
         if self._stop_requested:
             raise StopUser
         seconds = self.wait_time()
@@ -201,7 +203,7 @@ class AsyncUser(User):
             pass  # a second kill, during on_stop
         except Exception as error:
             if not isinstance(error, (StopUser, StopTest)):
-                self._report_error(error)
+                await self._report_error(error)
 
     async def _start(self) -> bool:
         """Run `on_start`; False if the user must not go on."""
@@ -231,15 +233,25 @@ class AsyncUser(User):
             except (StopUser, StopTest):
                 raise
             except Exception as error:
-                self._report_error(error)
+                await self._report_error(error)
                 if not self.environment.catch_exceptions:
                     raise StopUser from error
             await self.wait()
         raise StopUser
 
-    def _report_error(self, error: Exception) -> None:
-        self.loop_thread.to_hub(self._fire_error, error)
+    async def _report_error(self, error: Exception) -> None:
+        heard = asyncio.get_running_loop().create_future()
+        self.loop_thread.to_hub(self._fire_error, error, heard)
+        await heard  # a task that fails at once must not outrun the hub, which logs it
 
-    def _fire_error(self, error: Exception) -> None:
+    def _fire_error(self, error: Exception, heard: asyncio.Future[None]) -> None:
         logger.error("%s\n%s", error, "".join(traceback.format_exception(error)))
-        self.environment.events.user_error.fire(user_instance=self, exception=error, tb=error.__traceback__)
+        try:
+            self.environment.events.user_error.fire(user_instance=self, exception=error, tb=error.__traceback__)
+        finally:
+            self.loop_thread.post(_settle, heard)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -16,6 +16,7 @@ from pyreqwest.response import Response as RawResponse
 
 from asyncload_lib.users.measure import CONTROL_FLOW, Measurement
 from asyncload_lib.users.response import HttpStatusError, Response
+from asyncload_lib.users.transport import Cancellations, TransportError, transport_error
 
 if TYPE_CHECKING:
     from asyncload_lib.users.http import AsyncHttpClient
@@ -25,7 +26,7 @@ __all__ = ["Exchange", "Order", "TooManyRedirectsError"]
 MAX_REDIRECTS = 30
 """As in requests, and so in Locust's HttpUser."""
 
-SWALLOWED = (CatchResponseError, ResponseError, PyreqwestError)
+SWALLOWED = (CatchResponseError, ResponseError, TransportError)
 """Exceptions of a block that say no more than that the request failed."""
 
 
@@ -125,9 +126,7 @@ class Exchange:
 
     async def _send(self) -> None:
         measurement, response = self._measurement, self._response
-        task = asyncio.current_task()
-        assert task is not None
-        cancellations = task.cancelling()
+        cancellations = Cancellations()
         builder = self._client.prepare(self._order)  # what is wrong with the call itself is raised, and not counted
         measurement.begin()
         try:
@@ -135,12 +134,11 @@ class Exchange:
             if not self._stream:
                 response.content = bytes(await raw.bytes())
                 measurement.response_length = len(response.content)
-            if task.cancelling() > cancellations:
-                # The client lets go of a cancellation that comes together with its result.
-                raise asyncio.CancelledError
+            cancellations.check()
         except (PyreqwestError, OSError, ValueError, TooManyRedirectsError) as error:
             await self._close_stream()
-            response.error = measurement.exception = error
+            response.error = transport_error(error) if isinstance(error, PyreqwestError) else error
+            measurement.exception = response.error
             return
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
@@ -155,8 +153,9 @@ class Exchange:
     async def _once(self, builder: RequestBuilder, url: str) -> RawResponse:
         if self._stream:
             # Without the limit up to 64 KB are held back and the first token reads late.
-            self._streamed = streamed = builder.streamed_read_buffer_limit(0).build_streamed()
+            streamed = builder.streamed_read_buffer_limit(0).build_streamed()
             raw: RawResponse = await streamed.__aenter__()
+            self._streamed = streamed
         else:
             raw = await builder.build().send()
         self._client.remember_cookies(raw, url)

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from locust.exception import LocustError
+from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.response import Response as RawResponse
 
 from asyncload_lib.users.measure import Measurement
+from asyncload_lib.users.transport import Cancellations, transport_error
 
 __all__ = ["HttpStatusError", "Response"]
 
@@ -85,10 +87,18 @@ class Response:
         self._measurement.metric(metric, values_us)
 
     async def iter_bytes(self) -> AsyncIterator[bytes]:
-        """Yield the body of a streamed answer as it arrives, without waiting for a buffer to fill."""
+        """Yield the body of a streamed answer as it arrives, without waiting for a buffer to fill.
+
+        Raises TransportError when it breaks off.
+        """
         if self.raw is None:
             return
         reader = self.raw.body_reader
-        while (chunk := await reader.read_chunk()) is not None:
-            self._measurement.response_length += len(chunk)
-            yield bytes(chunk)
+        cancellations = Cancellations()
+        try:
+            while (chunk := await reader.read_chunk()) is not None:
+                cancellations.check()
+                self._measurement.response_length += len(chunk)
+                yield bytes(chunk)
+        except PyreqwestError as error:
+            raise transport_error(error) from error

@@ -7,11 +7,13 @@ from typing import Any
 import redis.asyncio as redis_asyncio
 from locust import between, task
 from locust.exception import StopTest
+from pyreqwest.exceptions import PyreqwestError
 
 from asyncload_lib.users.base import AsyncUser
 from asyncload_lib.users.http import shared_client
 from asyncload_lib.users.redis import redis_manager
 from asyncload_lib.users.response import HttpStatusError
+from asyncload_lib.users.transport import transport_error
 from asyncload_lib.vm_list import Vm
 
 __all__ = ["VmHealthUser"]
@@ -54,6 +56,9 @@ class VmHealthUser(AsyncUser):
         await client.ping()
 
     async def _get(self, vm: Vm) -> None:
-        answer = await self._client.get(vm.url).build().send()
+        try:
+            answer = await self._client.get(vm.url).build().send()
+        except PyreqwestError as error:
+            raise transport_error(error) from error
         if answer.status >= 400:
             raise HttpStatusError(f"HTTP {answer.status}")

@@ -1,15 +1,15 @@
 """A server that does what its paths say, in a process of its own: `python tests/users/target.py` prints its port.
 
-/status/<code>  /slow/<ms>  /echo  /length/<n>  /gzip  /close  /half  /hang  /redirect/<code>/<n>  /login  /whoami
-/raw/<hex of the whole answer>  /once (keeps the connection alive, then closes it on the next request)
+/status/<code>  /slow/<ms>  /echo  /length/<n>  /gzip  /close  /half  /hang  /half_hang  /redirect/<code>/<n>  /login
+/whoami  /raw/<hex of the whole answer>
 /stream/<name>  a script of STREAMS: bytes and pauses (s)  /ledger  (ids of x-request-id: received, answered)
 """
 
 import asyncio
 import gzip
 import json
+import os
 import sys
-import time
 
 sys.path.pop(0)  # this folder: its neighbours' names are those of packages
 
@@ -39,8 +39,9 @@ STREAMS = {
     "empty": [],
 }
 
+ECHOED = {"content-type", "authorization", "cookie", "x-one", "x-none"}
+
 ledger: dict[str, str] = {}
-connections = 0
 
 
 def answer(body: bytes, status: int = 200, *headers: str) -> bytes:
@@ -68,12 +69,13 @@ async def respond(method: str, path: str, headers: list[list[str]], body: bytes,
     _, kind, *rest = path.partition("?")[0].split("/")
     if kind == "stream":
         return await stream(writer, rest[0])
-    if kind in ("close", "again"):
+    if kind == "close":
         return False
     if kind == "hang":
         await asyncio.sleep(3600)
-    if kind == "half":
+    if kind in ("half", "half_hang"):
         writer.write(answer(b"x" * 100)[:-50])
+        await asyncio.sleep(3600 if kind == "half_hang" else 0)
         return False
     if kind == "slow":
         await asyncio.sleep(int(rest[0]) / 1e3)
@@ -81,7 +83,9 @@ async def respond(method: str, path: str, headers: list[list[str]], body: bytes,
     if kind == "status":
         sent = answer(b"body", int(rest[0]))
     elif kind == "echo":
-        seen = {"method": method, "path": path, "headers": headers, "body": body.decode(), "time": time.time()}
+        kept = [pair for pair in headers if pair[0].lower() in ECHOED]
+        sent_body = json.loads(body) if body[:1] == b"{" else body.decode()  # of JSON the content counts
+        seen = {"method": method, "path": path, "headers": sorted(kept), "body": sent_body}
         sent = answer(json.dumps(seen).encode())
     elif kind == "length":
         sent = answer(b"x" * int(rest[0]))
@@ -97,8 +101,6 @@ async def respond(method: str, path: str, headers: list[list[str]], body: bytes,
         sent = answer(next((value for name, value in headers if name.lower() == "cookie"), "nobody").encode())
     elif kind == "raw":
         sent = bytes.fromhex(rest[0])
-    elif kind == "connections":
-        sent = answer(str(connections).encode())
     elif kind == "ledger":
         sent = answer(json.dumps(ledger).encode())
     writer.write(sent if method != "HEAD" else sent.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
@@ -107,8 +109,6 @@ async def respond(method: str, path: str, headers: list[list[str]], body: bytes,
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    global connections
-    connections += 1
     try:
         while line := await reader.readline():
             method, path, _ = line.decode().split(" ", 2)
@@ -128,13 +128,14 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     except (ConnectionError, asyncio.IncompleteReadError):
         pass
     finally:
-        writer.transport.abort() if "abort" in sys.argv else writer.close()
+        writer.close()
 
 
 async def main() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=512)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.to_thread(sys.stdin.read)  # gone with whoever started it
+    await asyncio.to_thread(sys.stdin.read)
+    os._exit(0)  # gone with whoever started it
 
 
 if __name__ == "__main__":

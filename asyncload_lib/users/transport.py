@@ -1,0 +1,88 @@
+"""What the HTTP client leaves to us: failures in words that a report can count, and cancellations it lets go of."""
+
+import asyncio
+
+from pyreqwest.exceptions import DecodeError, PyreqwestError, ReadTimeoutError
+
+__all__ = [
+    "AnswerTimeoutError",
+    "BadAnswerError",
+    "BodyTimeoutError",
+    "Cancellations",
+    "ConnectTimeoutError",
+    "ConnectionBrokenError",
+    "ConnectionFailedError",
+    "TransportError",
+    "transport_error",
+]
+
+
+class TransportError(Exception):
+    """No answer came, or only a part of one."""
+
+
+class ConnectionFailedError(TransportError):
+    """There was no connection: refused, unreachable, a name that does not resolve, a certificate that is not taken."""
+
+
+class ConnectTimeoutError(TransportError, TimeoutError):
+    """There was no connection in time."""
+
+
+class AnswerTimeoutError(TransportError, TimeoutError):
+    """The request was sent, and no answer began in time."""
+
+
+class BodyTimeoutError(TransportError, TimeoutError):
+    """The answer began and did not end in time."""
+
+
+class ConnectionBrokenError(TransportError):
+    """The connection was closed before the answer was whole."""
+
+
+class BadAnswerError(TransportError):
+    """What came is no HTTP, or not encoded as it says."""
+
+
+def transport_error(error: PyreqwestError) -> TransportError:
+    """Return the same failure under its own name, with its innermost cause as text.
+
+    The client's own texts hold the URL and bury the cause, and it calls every timeout before the first header a
+    connection timeout.
+    """
+    details = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], dict) else {}
+    causes = [cause["message"] for cause in details.get("causes") or ()]
+    connecting = "client error (Connect)" in causes
+    if isinstance(error, TimeoutError):
+        if connecting:
+            return ConnectTimeoutError("no connection in time")
+        if isinstance(error, ReadTimeoutError):
+            return BodyTimeoutError("the answer did not end in time")
+        return AnswerTimeoutError("no answer in time")
+    text = causes[-1] if causes else error.message
+    if connecting:
+        return ConnectionFailedError(text)
+    if isinstance(error, DecodeError) and "error reading a body from connection" not in causes:
+        return BadAnswerError(text)
+    return ConnectionBrokenError(text)
+
+
+class Cancellations:
+    """Raises a cancellation again that an awaitable of the client has let go of, as it does when its result is there.
+
+    Made before the await, in the task that awaits.
+    """
+
+    __slots__ = ("_before", "_task")
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._before = task.cancelling()
+
+    def check(self) -> None:
+        """Raise CancelledError if the task was cancelled since this was made."""
+        if self._task.cancelling() > self._before:
+            raise asyncio.CancelledError

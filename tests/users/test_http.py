@@ -1,0 +1,543 @@
+"""The same user code against the same server, on Locust's HttpUser and on AsyncHttpUser: the same outcome."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+from locust import HttpUser, task
+from locust.exception import CatchResponseError, LocustError, RescheduleTask, StopUser
+
+from asyncload_lib.eventloop.native import native
+from asyncload_lib.users.base import AsyncUser
+from asyncload_lib.users.http import AsyncHttpUser
+from tests.users.swarm import Swarm, eventually, fetch
+
+
+class Case:
+    """One request and what its block does, spelled for both clients.
+
+    `lost`: Locust itself records nothing, which asyncload does not follow.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        url: str,
+        block: Callable[[Any], None] | None = None,
+        *,
+        method: str = "GET",
+        lost: bool = False,
+        **arguments: Any,
+    ) -> None:
+        self.title, self.url, self.block, self.method, self.lost = title, url, block, method, lost
+        self.arguments = arguments
+
+
+def fail(response: Any) -> None:
+    response.failure("no good")
+
+
+def fail_with(response: Any) -> None:
+    response.failure(ValueError("no good"))
+
+
+def succeed(response: Any) -> None:
+    response.success()
+
+
+def fail_then_succeed(response: Any) -> None:
+    response.failure("no good")
+    response.success()
+
+
+def succeed_then_fail(response: Any) -> None:
+    response.success()
+    response.failure("no good")
+
+
+def nothing(_: Any) -> None: ...
+
+
+def raise_value_error(_: Any) -> None:
+    raise ValueError("block")
+
+
+def raise_catch_response_error(_: Any) -> None:
+    raise CatchResponseError("block")
+
+
+def succeed_and_raise(response: Any) -> None:
+    response.success()
+    raise ValueError("block")
+
+
+def fail_and_raise(response: Any) -> None:
+    response.failure("no good")
+    raise ValueError("block")
+
+
+def read_json(response: Any) -> None:
+    response.json()
+
+
+def reschedule(_: Any) -> None:
+    raise RescheduleTask
+
+
+def check_status(response: Any) -> None:
+    response.raise_for_status()
+
+
+with socket.socket() as _probe:
+    _probe.bind(("127.0.0.1", 0))
+    NOBODY = f"http://127.0.0.1:{_probe.getsockname()[1]}"
+
+CASES = [
+    Case("plain", "/echo"),
+    Case("length", "/length/12345"),
+    Case("empty", "/length/0"),
+    Case("compressed", "/gzip"),
+    *(Case(f"status {code}", f"/status/{code}") for code in (200, 204, 304, 400, 404, 500, 503)),
+    Case("name", "/echo?x=1", name="echo"),
+    Case("query", "/echo?b=2&a=1"),
+    Case("params", "/echo", params={"a": 1, "b": "x y", "c": None}),
+    Case("params and query", "/echo?z=0", params=[("a", "1"), ("a", "2")]),
+    Case("context", "/echo", context={"user": "u7"}),
+    Case("json", "/echo", method="POST", json={"a": [1, None, "ü"]}),
+    Case("form", "/echo", method="POST", data={"a": "1 2", "b": "ü"}),
+    Case("text", "/echo", method="POST", data='{"a": 1}', headers={"Content-Type": "application/json"}),
+    Case("bytes", "/echo", method="PUT", data=b"abc"),
+    Case("patch", "/echo", method="PATCH", data=b"abc"),
+    Case("delete", "/echo", method="DELETE"),
+    Case("head", "/echo", method="HEAD"),
+    Case("options", "/echo", method="OPTIONS"),
+    Case("header", "/echo", headers={"X-One": "1", "X-None": None}),
+    Case("auth", "/echo", auth=("me", "p:ss")),
+    Case("refused", f"{NOBODY}/x"),
+    Case("closed", "/close"),
+    Case("half", "/half"),
+    Case("timeout", "/hang", timeout=0.1),
+    Case("not http", "/raw/" + b"nonsense\r\n\r\n".hex(), name="raw"),
+    Case(
+        "odd header",
+        "/raw/" + b"HTTP/1.1 200 OK\r\nset-cookie: \xff=\xff\r\ncontent-length: 1\r\n\r\nx".hex(),
+        name="raw",
+    ),
+    *(
+        Case(f"redirect {code}", f"/redirect/{code}/2", method="POST", data=b"abc")
+        for code in (301, 302, 303, 307, 308)
+    ),
+    Case("redirect get", "/redirect/302/1"),
+    Case("redirect not followed", "/redirect/302/1", allow_redirects=False),
+    Case("redirect head", "/redirect/302/1", method="HEAD"),
+    Case("too many redirects", "/redirect/302/40", name="far"),
+    Case("catch nothing", "/echo", nothing),
+    Case("catch 500", "/status/500", nothing),
+    Case("catch refused", f"{NOBODY}/x", nothing),
+    Case("failure", "/echo", fail),
+    Case("failure of 500", "/status/500", fail),
+    Case("failure with exception", "/echo", fail_with),
+    Case("success", "/echo", succeed),
+    Case("success of 500", "/status/500", succeed),
+    Case("success of refused", f"{NOBODY}/x", succeed),
+    Case("last word success", "/echo", fail_then_succeed),
+    Case("last word failure", "/echo", succeed_then_fail),
+    Case("json read", "/echo", read_json),
+    Case("raise CatchResponseError", "/echo", raise_catch_response_error, lost=True),
+    Case("raise", "/echo", raise_value_error, lost=True),
+    Case("raise on 500", "/status/500", raise_value_error, lost=True),
+    Case("reschedule", "/echo", reschedule, lost=True),
+    Case("json error", "/length/3", read_json, lost=True),
+    Case("json error of 500", "/status/500", read_json, lost=True),
+    Case("raise_for_status", "/status/404", check_status, lost=True),
+    Case("success and raise", "/status/500", succeed_and_raise),
+    Case("failure and raise", "/echo", fail_and_raise),
+]
+
+
+class Sync(HttpUser):
+    abstract = True
+
+    @task
+    def work(self) -> None:
+        case = self.case  # type: ignore[attr-defined]
+        try:
+            if case.block is None:
+                self.client.request(case.method, case.url, **self.arguments(case))
+            else:
+                with self.client.request(
+                    case.method, case.url, catch_response=True, **self.arguments(case)
+                ) as response:
+                    case.block(response)
+        finally:
+            self.environment.runner.done = True
+            self.stopping()
+
+    @staticmethod
+    def arguments(case: Case) -> dict[str, Any]:
+        """The convenience methods alone know that HEAD is not redirected."""
+        return {**({"allow_redirects": False} if case.method == "HEAD" else {}), **case.arguments}
+
+    def stopping(self) -> None:
+        self._state = "stopping"
+
+
+class Async(AsyncHttpUser):
+    abstract = True
+
+    @task
+    async def work(self) -> None:
+        case = self.case  # type: ignore[attr-defined]
+        send = getattr(self.client, case.method.lower())
+        try:
+            if case.block is None:
+                await send(case.url, **case.arguments)
+            else:
+                async with send(case.url, catch_response=True, **case.arguments) as response:
+                    case.block(response)
+        finally:
+            self._stop_requested = True
+
+
+def outcome(base: type, case: Case, host: str) -> tuple[list[dict[str, Any]], list[str]]:
+    user_class = type(base)("Person", (base,), {"case": case, "host": host})
+    with Swarm(user_class) if issubclass(base, AsyncUser) else uncounted(user_class) as swarm:
+        swarm.run()
+    events = [
+        {
+            **{key: event[key] for key in ("request_type", "name", "response_length", "context", "url")},
+            "failed": event["exception"] is not None,
+            "status": event["response"].status_code,
+            "final": event["response"].url,
+        }
+        for event in swarm.requests
+    ]
+    return events, [type(error).__name__ for error in swarm.errors]
+
+
+@contextlib.contextmanager
+def uncounted(user_class: type) -> Iterator[Swarm]:
+    swarm = Swarm(user_class)
+    swarm.events.request.add_listener(lambda **event: swarm.requests.append(event))
+    swarm.events.user_error.add_listener(lambda exception, **_: swarm.errors.append(exception))
+    yield swarm
+    swarm.runner.quit()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
+def test_outcomes_are_those_of_locusts_http_user(case: Case, target: str) -> None:
+    theirs, their_errors = outcome(Sync, case, target)
+    ours, our_errors = outcome(Async, case, target)
+    assert our_errors == [
+        name.replace("HTTPError", "HttpStatusError") for name in their_errors if name not in SWALLOWED
+    ]
+    if case.lost:
+        assert theirs == []
+        assert [event["failed"] for event in ours] == [case.title != "reschedule"]
+        return
+    for event, ours_event in zip(theirs, ours, strict=True):
+        # requests shows the name where the URL was while it reports, and has no URL where nobody answered.
+        if event["final"] in (event["name"], None):
+            event["final"] = ours_event["final"]
+        if case.title == "too many redirects":
+            event["url"] = ours_event["url"]  # the last one there, here the one that was asked for
+    assert ours == theirs
+
+
+SWALLOWED = {"CatchResponseError"}
+"""Raised in a block it says no more than that the request failed; Locust lets it out as an error of the task."""
+
+
+# -- what only asyncload says, or says better --------------------------------------------------------------------------
+
+
+class Once(AsyncHttpUser):
+    """Does `act` once."""
+
+    abstract = True
+
+    @task
+    async def work(self) -> None:
+        await self.act()
+        raise StopUser
+
+    async def act(self) -> None:
+        raise NotImplementedError
+
+
+def test_a_login_by_redirect_keeps_its_cookie_and_each_user_its_own(target: str) -> None:
+    seen: list[list[str]] = []
+
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            before = await self.client.get("/whoami")
+            login = await self.client.post("/login", data={"user": "me"})
+            after = await self.client.get("/whoami")
+            seen.append([before.text, login.text, login.url, after.text])
+
+    with Swarm(Person) as swarm:
+        swarm.run(3)
+    assert seen == [["nobody", "session=abc", f"{target}/whoami", "session=abc"]] * 3
+    assert {event["name"] for event in swarm.requests} == {"/whoami", "/login"}
+
+
+def test_credentials_stay_with_their_host(target: str) -> None:
+    seen: list[Any] = []
+    elsewhere = target.replace("127.0.0.1", "localhost")
+    answer = f"HTTP/1.1 302 Found\r\nlocation: {elsewhere}/echo\r\ncontent-length: 0\r\n\r\n"
+
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            headers = {"Authorization": "Bearer x", "X-One": "1"}
+            away = await self.client.get(f"/raw/{answer.encode().hex()}", name="away", headers=headers)
+            seen.append(away.json()["headers"])
+            home = await self.client.get("/redirect/302/1", headers=headers)
+            seen.append(home.json()["headers"])
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    away, home = ([[name.lower(), value] for name, value in headers] for headers in seen)
+    assert away == [["x-one", "1"]]
+    assert home == [["authorization", "Bearer x"], ["x-one", "1"]]
+
+
+def test_names_hold_the_path_of_the_host(target: str) -> None:
+    class Person(Once):
+        host = f"{target}/status/"
+
+        async def act(self) -> None:
+            await self.client.get("/200")
+            await self.client.get(f"{target}/echo?x=1")
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert [event["name"] for event in swarm.requests] == ["/status/200", "/echo?x=1"]
+    assert swarm.failures == []
+
+
+@pytest.mark.parametrize("verdict", ["success", "failure"])
+def test_a_verdict_outside_its_block_is_refused(verdict: str, target: str) -> None:
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            arguments = ["late"] if verdict == "failure" else []
+            response = await self.client.get("/echo")
+            with pytest.raises(LocustError, match="catch_response=True"):
+                getattr(response, verdict)(*arguments)
+            async with self.client.get("/echo", catch_response=True) as response:
+                pass
+            with pytest.raises(LocustError, match="here the request is recorded"):
+                getattr(response, verdict)(*arguments)
+            with pytest.raises(LocustError, match="needs catch_response=True"):
+                async with self.client.get("/echo"):
+                    pass
+            with pytest.raises(TypeError, match="needs `async with`"):
+                await self.client.get("/echo", stream=True)
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert swarm.errors == []
+    assert len(swarm.requests) == 2
+    assert swarm.failures == []
+
+
+@pytest.mark.parametrize("arguments", [{"url": "http://[bad/"}, {"url": "/x", "json": object()}])
+def test_a_call_that_makes_no_request_is_raised_and_not_counted(arguments: dict[str, Any], target: str) -> None:
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            with pytest.raises((ValueError, TypeError)):
+                await self.client.post(**arguments)
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert swarm.errors == []
+    assert swarm.started == 0
+
+
+def test_without_a_host_the_test_stops_with_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    class Person(Once):
+        pass
+
+    with Swarm(Person) as swarm:
+        swarm.start()
+        eventually(lambda: swarm.runner.state == "stopped")
+    assert "no host: give one with --host" in caplog.text
+
+
+def test_a_request_is_sent_once_whatever_happens_to_it(target: str) -> None:
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            await self.client.get("/echo")  # leaves a connection to use again
+            for path in ("/close", "/half", "/status/503"):
+                await self.client.get(path, headers={"x-request-id": f"once-{path}"})
+            await self.client.get("/hang", headers={"x-request-id": "once-/hang"}, timeout=0.1)
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert [type(event["exception"]).__name__ for event in swarm.requests] == [
+        *("NoneType", "ConnectionBrokenError", "ConnectionBrokenError", "HttpStatusError", "AnswerTimeoutError")
+    ]
+    ids = {name: state for name, state in fetch(f"{target}/ledger").items() if name.startswith("once-")}
+    assert set(ids.values()) <= {"received", "answered"}
+    assert len(ids) == 4
+
+
+REASONS = {
+    f"{NOBODY}/x": "ConnectionFailedError: Connection refused (os error 111)",
+    "http://no-such-host.invalid/": "ConnectionFailedError: failed to lookup address information",
+    "/close": "ConnectionBrokenError: connection closed before message completed",
+    "/half": "ConnectionBrokenError: end of file before message length reached",
+    "/hang": "AnswerTimeoutError: no answer in time",
+    "/half_hang": "BodyTimeoutError: the answer did not end in time",
+    "/raw/" + b"nonsense\r\n\r\n".hex(): "BadAnswerError: invalid HTTP version parsed",
+    "/redirect/302/40": "TooManyRedirectsError: more than 30 redirects",
+}
+
+
+@pytest.mark.parametrize("url", REASONS)
+def test_the_reason_is_named_without_what_differs_each_time(url: str, target: str) -> None:
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            await self.client.get(url, timeout=0.3 if "hang" in url else 20)
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    (event,) = swarm.requests
+    assert f"{type(event['exception']).__name__}: {event['exception']}".startswith(REASONS[url])
+
+
+def test_the_timeout_covers_redirects(target: str) -> None:
+    hop = f"HTTP/1.1 302 Found\r\nlocation: {target}/slow/150\r\ncontent-length: 0\r\n\r\n"
+
+    class Person(Once):
+        host = target
+        network_timeout = 0.1
+
+        async def act(self) -> None:
+            await self.client.get("/slow/300", name="class")
+            await self.client.get(f"/raw/{hop.encode().hex()}", name="call", timeout=0.1)
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert len(swarm.failures) == 2
+    assert all(95 < event["response_time"] < 250 for event in swarm.requests)
+
+
+CUTS = {
+    "waiting for the answer": ("/hang", False),
+    "reading the body": ("/slow/1", False),
+    "reading a stream": ("/stream/paced", True),
+    "refused": (f"{NOBODY}/x", False),
+}
+
+
+@pytest.mark.parametrize("where", CUTS)
+@pytest.mark.parametrize("own", [False, True], ids=["stopped", "own timeout"])
+def test_a_request_that_is_cut_off_has_one_outcome(where: str, own: bool, target: str) -> None:
+    url, stream = CUTS[where]
+
+    class Person(AsyncHttpUser):
+        host = target
+
+        @task
+        async def work(self) -> None:
+            try:
+                async with asyncio.timeout(0.005 if own else 100):
+                    if stream:
+                        async with self.client.get(url, stream=True) as response:
+                            async for _ in response.iter_bytes():
+                                pass
+                    else:
+                        await self.client.get(url)
+            except TimeoutError:
+                pass
+
+    with Swarm(Person, stop_timeout=0) as swarm:
+        for _ in range(5):
+            swarm.start(10)
+            gevent.sleep(0.03)
+            swarm.stop()
+            assert swarm.started == len(swarm.requests) + len(swarm.abandoned)  # also at the end of the block
+    cut = [event for event in swarm.requests if type(event["exception"]).__name__ == "CutOffError"]
+    if where in ("waiting for the answer", "reading a stream"):
+        assert len(cut) > 50 if own else len(swarm.abandoned) >= 50
+    assert own or not cut
+
+
+def test_a_cancellation_that_the_client_lets_go_of_still_ends_the_user(target: str) -> None:
+    """pyreqwest returns the answer of a request that is cancelled at the moment it is there."""
+
+    class Person(AsyncHttpUser):
+        host = target
+        STOP_LIMIT_S = 3
+
+        @task
+        async def work(self) -> None:
+            while True:
+                await self.client.get("/echo")
+
+    with Swarm(Person, stop_timeout=0) as swarm:
+        for _ in range(8):
+            swarm.start(20)
+            gevent.sleep(0.05)
+            assert swarm.stop() < 1.5
+
+
+def test_every_request_of_a_stopped_swarm_is_in_the_servers_ledger_as_it_is_in_ours(target: str) -> None:
+    ours: dict[str, str] = {}
+    prefix = f"stress-{native('time', 'monotonic')()}"
+
+    class Person(AsyncHttpUser):
+        host = target
+        number = 0
+
+        @task
+        async def work(self) -> None:
+            type(self).number += 1
+            request_id = f"{prefix}-{self.number}"
+            path = ("/echo", "/slow/5", "/status/500", "/close", "/half", "/stream/good")[self.number % 6]
+            context = {"id": request_id}
+            streamed = "stream" in path
+            request = self.client.get(path, headers={"x-request-id": request_id}, context=context, stream=streamed)
+            if streamed:
+                async with request as response:
+                    async for _ in response.iter_bytes():
+                        pass
+            else:
+                await request
+
+    def note(context: dict[str, str], exception: object, **_: Any) -> None:
+        assert context["id"] not in ours
+        ours[context["id"]] = "ok" if exception is None else "failed"
+
+    with Swarm(Person, stop_timeout=0) as swarm:
+        swarm.events.request.add_listener(note)
+        for round_ in range(12):
+            swarm.start(20)
+            gevent.sleep(0.02 + 0.01 * (round_ % 4))
+            swarm.stop()
+            assert swarm.started == len(swarm.requests) + len(swarm.abandoned)
+    assert len(ours) == len(swarm.requests)
+    assert swarm.abandoned
+    theirs = {name: state for name, state in fetch(f"{target}/ledger").items() if name.startswith(prefix)}
+    assert "twice" not in theirs.values()
+    assert {name for name, state in ours.items() if state == "ok"} <= {
+        name for name, state in theirs.items() if state == "answered"
+    }
+    assert ours.keys() <= theirs.keys()
+    assert len(theirs) <= swarm.started
