@@ -7,7 +7,10 @@ from typing import Any
 
 from asyncload_lib.settings import OPTIONS
 
-__all__ = ["Member", "Silence", "differences"]
+__all__ = ["REPORT_INTERVAL_S", "Member", "Silence", "differences"]
+
+REPORT_INTERVAL_S = 1.0
+"""How often a process reports what it measured; a killed worker takes at most this much with it."""
 
 
 _DRIFT = 1e-4

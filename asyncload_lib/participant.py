@@ -21,7 +21,7 @@ from locust.runners import WorkerRunner
 
 from asyncload_lib import __version__
 from asyncload_lib.health import ProcessHealth
-from asyncload_lib.members import Silence
+from asyncload_lib.members import REPORT_INTERVAL_S, Silence
 from asyncload_lib.results.recorder import Recorder
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
@@ -31,12 +31,9 @@ from asyncload_lib.users.chat import ChatUser
 from asyncload_lib.users.measure import tally
 from asyncload_lib.users.phases import gate
 
-__all__ = ["REPORT_INTERVAL_S", "Participant", "ToCoordinator", "ToParticipant", "introduction"]
+__all__ = ["Participant", "ToCoordinator", "ToParticipant", "introduction"]
 
 logger = logging.getLogger(__name__)
-
-REPORT_INTERVAL_S = 1.0
-"""How often a snapshot is sent; a killed worker takes at most this much with it."""
 
 MESSAGE_LIMIT_BYTES = 64 * 1024
 

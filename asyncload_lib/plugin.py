@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_INTERVAL_S = 2.0
 
+BROKEN_OFF = "the run ended before everything was measured"
+
 _plugins: dict[int, "Plugin"] = {}
 
 
@@ -241,9 +243,9 @@ class Plugin:
         if isinstance(self.environment.runner, LocalRunner):
             self._finalise(stop=False)
         if self.session is not None and not self.is_suite:
-            self._close_free_session(self.session)
+            self._close(self.session)
         elif self.session is not None and self.is_broken_off:
-            self._close_broken_session(self.session)
+            self._close(self.session, BROKEN_OFF)
 
     def _finalise(self, *, stop: bool) -> None:
         assert self.coordinator is not None
@@ -255,22 +257,15 @@ class Plugin:
             if problem not in session.problems:
                 session.problems.append(problem)
 
-    def _close_free_session(self, session: Session) -> None:
-        if session.exit_code is not None:
-            return
-        session.health += self.health()
-        session.interrupted_by = self._signals.came
-        session.close()
-        if self.environment.web_ui is not None:
-            say(session.summary)
-
-    def _close_broken_session(self, session: Session) -> None:
-        if session.exit_code is not None:
-            return
-        session.interrupted_by = self._signals.came
-        session.problems.append("the run ended before everything was measured")
-        session.health += self.health()
-        session.close()
+    def _close(self, session: Session, problem: str | None = None) -> None:
+        """Write the report, once; Locust can end a run in several greenlets, and the others wait for the first."""
+        with session.closing:
+            if session.exit_code is not None:
+                return
+            session.interrupted_by = self._signals.came
+            session.problems += [problem] if problem else []
+            session.health += self.health()
+            session.close()
         if self.environment.web_ui is not None:
             say(session.summary)
 
@@ -306,6 +301,8 @@ class Plugin:
         assert self.participant is not None
         assert self.environment.runner is not None
         gevent.sleep(0)  # a signal is noted by a greenlet of its own
+        # While other workers leave, the master deals their users out anew; nobody would hear of what they did here.
+        self.environment.runner.spawn_users = lambda *_, **__: []  # type: ignore[method-assign]
         self.environment.runner.stop()
         self.participant.finalise(0, farewell=self._signals.came is not None)
 
@@ -339,7 +336,7 @@ class Plugin:
             self.environment.process_exit_code = self._refusal
         if session is None or isinstance(self.environment.runner, WorkerRunner):
             return
-        self._close_broken_session(session)
+        self._close(session, BROKEN_OFF)
         code = session.exit_code
         if code == ExitCode.PASS and locust_log.unhandled_greenlet_exception:
             code = ExitCode.LOCUST_USAGE

@@ -14,11 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import gevent.lock
+
 from asyncload_lib import __version__
 from asyncload_lib.coordinator import Coordinator
 from asyncload_lib.errors import ExitCode, ReportError
-from asyncload_lib.members import Member
-from asyncload_lib.participant import REPORT_INTERVAL_S
+from asyncload_lib.members import REPORT_INTERVAL_S, Member
 from asyncload_lib.report.console import console_table
 from asyncload_lib.results.model import build_results, dump
 from asyncload_lib.settings import Settings
@@ -56,6 +57,8 @@ class Session:
         self._coordinator = coordinator
         self._started = time.time()
         self._started_s = time.monotonic()
+        self.closing = gevent.lock.RLock()
+        """Held while the session is closed: whoever comes second must not end the process before all is written."""
         self._git_commit = _git_commit()
 
     # -- the document --------------------------------------------------------------------------------------------

@@ -29,9 +29,12 @@ class Signals:
         gevent.signal_handler(signal.SIGTERM, self._on_termination)
 
     def _on_interrupt(self, number: int, frame: Any) -> None:
-        self.came = signal.SIGINT
-        if self._is_waiting:
+        is_first, self.came = self.came is None, signal.SIGINT
+        if is_first and self._is_waiting:
             gevent.spawn(self._give_up)
+        elif is_first:
+            # Raised here, it would end whichever greenlet happens to run, perhaps the one that hears the workers.
+            gevent.kill(self._main, KeyboardInterrupt)
         elif callable(self._interrupt):
             self._interrupt(number, frame)
 

@@ -51,12 +51,11 @@ def read_ledger(stack: DemoStack, path: str = "") -> Json:
 
 
 def by_process(stack: DemoStack, state: str | None = None) -> Counter[int]:
-    """Return how many chat requests the target received from each process; `state`: only those that came to this."""
+    """Return how many requests of `chat_by_process.py` each process sent; `state`: only those that came to this."""
     found: Counter[int] = Counter()
-    for ids in read_ledger(stack, "/ids")["ids"].values():
-        for request_id, last in ids.items():
-            if state in (None, last):
-                found[int(request_id.split("-")[3])] += 1  # run ids are date-time-random
+    for request_id, last in read_ledger(stack, "/ids")["ids"]["backend"].items():
+        if state in (None, last):
+            found[int(request_id.split("-")[3])] += 1  # a run's id is date-time-random
     return found
 
 

@@ -1,5 +1,6 @@
 """A master and its workers, each a real `locust` process in a session of its own, on one machine or on many."""
 
+import ctypes
 import json
 import os
 import signal
@@ -25,12 +26,20 @@ QUICK = {
 """Short phases; and a busy test machine is no reason to call these runs invalid."""
 
 
+_PR_SET_PDEATHSIG = 1
+
+
 def free_port() -> int:
     """Return a port that nobody has now; Locust takes no port 0."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends, however that ends (Linux)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Node:
@@ -54,6 +63,7 @@ class Node:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
 
     @property

@@ -10,6 +10,8 @@ from tests.distributed.accounts import differences, phases, read_ledger, row
 from tests.distributed.cluster import QUICK, Cluster
 from tests.locust_run import target_settings
 
+pytestmark = pytest.mark.timeout(180)
+
 COUNTS = {"chat/burst": 50, "redis/burst": 100, "mixed/redis_alone": 25, "mixed/files_alone": 25, "mixed/mixed": 50}
 COUNTS["vm_health/checks"] = 6
 
