@@ -63,7 +63,9 @@ def transport_error(error: PyreqwestError) -> TransportError:
     text = causes[-1] if causes else error.message
     if connecting:
         return ConnectionFailedError(text)
-    if isinstance(error, DecodeError) and "error reading a body from connection" not in causes:
+    if "error reading a body from connection" in causes:
+        return ConnectionBrokenError(f"the answer broke off: {text}")
+    if isinstance(error, DecodeError):
         return BadAnswerError(text)
     return ConnectionBrokenError(text)
 

@@ -399,7 +399,7 @@ REASONS = {
     f"{NOBODY}/x": "ConnectionFailedError: Connection refused (os error 111)",
     "http://no-such-host.invalid/": "ConnectionFailedError: failed to lookup address information",
     "/close": "ConnectionBrokenError: connection closed before message completed",
-    "/half": "ConnectionBrokenError: end of file before message length reached",
+    "/half": "ConnectionBrokenError: the answer broke off: end of file before message length reached",
     "/hang": "AnswerTimeoutError: no answer in time",
     "/half_hang": "BodyTimeoutError: the answer did not end in time",
     "/raw/" + b"nonsense\r\n\r\n".hex(): "BadAnswerError: invalid HTTP version parsed",
