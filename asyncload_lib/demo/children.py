@@ -21,7 +21,7 @@ from typing import Any
 
 from asyncload_lib.errors import TargetError
 
-__all__ = ["Children"]
+__all__ = ["Children", "python_environment"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1
@@ -76,7 +76,6 @@ class Children:
 
     def start(self, role: str, command: list[str], sockets: Sequence[socket.socket] = ()) -> None:
         """Start a process whose output goes to `<role>.log` in the directory."""
-        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         with (self.directory / f"{role}.log").open("wb") as log:
             self._processes[role] = subprocess.Popen(
                 command,
@@ -84,7 +83,7 @@ class Children:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,
-                env=os.environ | {"PYTHONPATH": path, "TMPDIR": str(self.directory)},
+                env=python_environment() | {"TMPDIR": str(self.directory)},
                 start_new_session=True,
                 pass_fds=[self._held, *(sock.fileno() for sock in sockets)],
                 preexec_fn=self._set_death_signal,  # safe: no thread is running yet
@@ -121,6 +120,11 @@ class Children:
                 process.wait()
         os.close(self._held)
         self._reaper.wait()
+
+
+def python_environment() -> dict[str, str]:
+    """Return the environment in which a Python process finds this package, whatever its directory is."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))}
 
 
 def _death_signal_setter() -> Any:

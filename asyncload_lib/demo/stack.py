@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from asyncload_lib.demo.children import python_environment
 from asyncload_lib.demo.supervisor import main
 from asyncload_lib.errors import TargetError
 
 __all__ = ["DemoStack", "main"]
 
-_ROOT = Path(__file__).resolve().parents[2]
 _STOP_TIMEOUT_S = 8.0
 
 
@@ -73,14 +73,13 @@ class DemoStack:
 
     def start(self) -> None:
         """Start everything and wait until it answers; about a second."""
-        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         self._owner = os.getpid()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "asyncload_lib.demo.supervisor", *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},
+            env=python_environment(),
             start_new_session=True,  # Ctrl-C in a terminal is the caller's: it ends the demo when its report is done
         )
         try:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ with DemoStack() as stack:
     try:
         time.sleep(60)
     except KeyboardInterrupt:
+        time.sleep(1)  # a report takes its time
         stack.reset_ledger()
         print("report written", stack.ledger()["chat"]["received"], flush=True)
 """
@@ -95,7 +97,7 @@ def test_keep_going_keeps_the_rest_and_the_ledger_of_the_dead(private_tmp: Path)
     with DemoStack(keep_going=True, model_time_s=0.01) as stack:
         ask("POST", f"{stack.host}/api/chat", {"message": "x"}, {"X-Request-ID": "before"})
         os.kill(stack.pids["backend"], signal.SIGKILL)
-        assert wait_until(lambda: still_there([stack.pids["backend"]]) == [])
+        assert wait_until(lambda: not Path(f"/proc/{stack.pids['backend']}").exists())  # the supervisor has seen it
         with pytest.raises(ConnectionError):
             ask("GET", f"{stack.host}/api/health")
         assert ask("POST", f"{stack.blocking_host}/api/chat", {"message": "x"})[0] == 200
@@ -112,11 +114,13 @@ def test_keep_going_keeps_the_rest_and_the_ledger_of_the_dead(private_tmp: Path)
             "in_flight": 0,
             "by_path": {},
         }
-        assert stack.failure() is None
+        assert not wait_until(lambda: stack.failure() is not None, timeout_s=1)
     assert _everything_is_gone(stack.pids, private_tmp)
 
 
 def test_a_child_that_ignores_the_signal_is_killed(private_tmp: Path) -> None:
     with DemoStack() as stack:
         os.kill(stack.pids["vms"], signal.SIGSTOP)
+        began = time.monotonic()
+    assert time.monotonic() - began < 7  # later, the caller gives the supervisor up and kills it
     assert _everything_is_gone(stack.pids, private_tmp)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -92,23 +93,23 @@ def test_wrong_arguments_are_bad_configuration(arguments: list[str]) -> None:
 
 
 def test_it_works_inside_a_process_that_gevent_has_patched() -> None:
-    program = """
-from gevent import monkey
-monkey.patch_all()
-import gevent, sys
-from asyncload_lib.demo.stack import DemoStack
-ticks = []
-def tick():
-    while True:
-        gevent.sleep(0.01)
-        ticks.append(1)
-gevent.spawn(tick)
-with DemoStack() as stack:
-    assert len(ticks) > 10, "the hub stood still while the demo started"
-    assert stack.ledger()["chat"]["received"] == 0
-    print(*stack.pids.values())
-assert "locust" not in sys.modules
-"""
+    program = textwrap.dedent("""
+        from gevent import monkey
+        monkey.patch_all()
+        import gevent, sys
+        from asyncload_lib.demo.stack import DemoStack
+        ticks = []
+        def tick():
+            while True:
+                gevent.sleep(0.01)
+                ticks.append(1)
+        gevent.spawn(tick)
+        with DemoStack() as stack:
+            assert len(ticks) > 10, "the hub stood still while the demo started"
+            assert stack.ledger()["chat"]["received"] == 0
+            print(*stack.pids.values())
+        assert "locust" not in sys.modules
+    """)
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert still_there(map(int, ended.stdout.split())) == []
@@ -127,4 +128,15 @@ def test_the_command_prints_one_line_and_ends_on_a_signal(number: int, private_t
         assert running.wait(10) == 0
         assert running.stdout.read() == b""
     assert wait_until(lambda: still_there(ready["pids"].values()) == [])
+    assert list(private_tmp.iterdir()) == []
+
+
+def test_the_end_of_standard_input_ends_it_when_that_is_its_lifeline(private_tmp: Path) -> None:
+    command = [sys.executable, "-m", "asyncload_lib.demo.supervisor", "--lifeline"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        assert json.loads(running.stdout.readline())["ready"] is True
+        running.stdin.close()
+        assert running.wait(10) == 0
     assert list(private_tmp.iterdir()) == []
