@@ -163,8 +163,8 @@ def _explanation(scenario: Scenario, operation_s: float | None, baseline_s: floa
         return "The baseline has no answer to measure by."
     return (
         f"C = {count} operations, D = {operation_s * 1e3:.3g} ms each: {scenario.baseline_kind} takes C x D = "
-        f"{baseline_s:.3g} s. What waits instead of computing can overlap, so the ratio comes near C by construction "
-        f"and can never be more than {count}x."
+        f"{baseline_s:.3g} s. What waits instead of computing can overlap, so the ratio comes near C by construction: "
+        f"{count}x is the most there is when an operation takes as long both ways."
     )
 
 

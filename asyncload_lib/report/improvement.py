@@ -49,7 +49,7 @@ def prepare_improvement(metric: Entry) -> Improvement | None:
         facts=(
             Fact("C", count(baseline.get("concurrency")), "operations at the same time"),
             Fact("D", duration(baseline.get("blocking_operation_time")), "one blocking operation"),
-            Fact("Ceiling", "none" if ceiling == NOTHING else ceiling, "the most this comparison can show"),
+            Fact("Ceiling", "none" if ceiling == NOTHING else ceiling, "when an operation takes as long both ways"),
         ),
         explanation=_sentence(baseline.get("explanation")),
     )

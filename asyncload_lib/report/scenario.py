@@ -19,6 +19,7 @@ from asyncload_lib.report.units import (
     ratio,
     span,
 )
+from asyncload_lib.verdict.stalls import observe_loops
 
 __all__ = ["Scenario", "prepare"]
 
@@ -98,9 +99,9 @@ def _percentile_tile(metric: Entry, name: str) -> Fact:
 
 
 def _longest_stall(metric: Entry) -> str:
-    stalls = [number(loop.get("max_stall")) for loop in mappings(metric.get("event_loops"))]
-    known = [stall for stall in stalls if stall is not None]
-    return f"longest stall {duration(max(known))}" if known else "no data"
+    """Say how long the loop was stalled by code; what the machine did stands in the section of the loops."""
+    longest, _ = observe_loops(mappings(metric.get("event_loops")), "max_stall", str(metric.get("scenario")))
+    return "no data" if longest is None else f"longest stall {duration(longest)}" if longest else "no stall"
 
 
 def _percentiles(metric: Entry) -> Table | None:

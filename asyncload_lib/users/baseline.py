@@ -147,14 +147,16 @@ class VmBaselineUser(_BaselineUser):
     abstract = True
 
     def operations(self) -> Iterator[Callable[[], None]]:
-        for vm in self.target.vms:
-            yield partial(self._check, vm)
+        with requests.Session() as session:
+            session.trust_env = False  # proxies and .netrc are looked up anew for each request otherwise
+            for vm in self.target.vms:
+                yield partial(self._check, session, vm)
 
-    def _check(self, vm: Vm) -> None:
+    def _check(self, session: requests.Session, vm: Vm) -> None:
         timeout_s = self.settings.vm_health.timeout
         with self.measured("VM", vm.name):
             if vm.kind == "redis":
                 with redis.Redis.from_url(vm.url, retry=Retry(NoBackoff(), 0), socket_timeout=timeout_s) as client:
                     client.ping()
             else:
-                requests.get(vm.url, timeout=timeout_s, verify=False).raise_for_status()
+                session.get(vm.url, timeout=timeout_s, verify=False).raise_for_status()
