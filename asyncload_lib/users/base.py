@@ -5,9 +5,11 @@ user's coroutine runs on the process's loop thread. Everything below `_main` run
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import random
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -136,13 +138,22 @@ class AsyncUser(User):
             self._finished.wait()
         except gevent.GreenletExit:
             self.loop_thread.post(self._cancel)
-            if not self._finished.wait(self.STOP_LIMIT_S):
+            if not self._await_end(self.STOP_LIMIT_S):
                 logger.error("%s did not stop within %g s after it was killed", self, self.STOP_LIMIT_S)
                 self.loop_thread.post(self._cancel)  # once more: now its `finally` or `on_stop` as well
-                self._finished.wait(SECOND_STOP_LIMIT_S)
+                self._await_end(SECOND_STOP_LIMIT_S)
         # Who counts on this user being gone counts on its requests being counted. Bounded, for a listener may be
         # waiting for just this greenlet.
-        self.loop_thread.flush(timeout_s=FLUSH_LIMIT_S)
+        with contextlib.suppress(gevent.GreenletExit):
+            self.loop_thread.flush(timeout_s=FLUSH_LIMIT_S)
+
+    def _await_end(self, limit_s: float) -> bool:
+        """Wait for the coroutine's end; True if it came. Being killed again, as by a second stop, changes nothing."""
+        deadline = time.monotonic() + limit_s
+        while not self._finished.is_set() and (left_s := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(gevent.GreenletExit):
+                self._finished.wait(left_s)
+        return bool(self._finished.is_set())
 
     def stop(self, force: bool = False) -> bool:
         """Stop the user: at once (`force`), or after its current task and without its wait; True if it is gone."""

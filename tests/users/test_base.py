@@ -206,6 +206,25 @@ def test_what_is_cut_off_is_abandoned_and_on_stop_still_runs(stop_timeout: float
     assert [event["name"] for event in swarm.requests] == ["goodbye"] * 3
 
 
+def test_a_second_stop_at_the_same_time_loses_nothing() -> None:
+    class Person(AsyncUser):
+        async def on_stop(self) -> None:
+            await asyncio.sleep(0.1)
+
+        @task
+        async def work(self) -> None:
+            async with self.measure("X", "work"):
+                await asyncio.sleep(100)
+
+    with Swarm(Person, stop_timeout=0.1) as swarm:
+        swarm.start(5)
+        gevent.sleep(0.05)
+        first, second = gevent.spawn(swarm.runner.stop), gevent.spawn(swarm.runner.stop)
+        gevent.wait([first, second], count=1)
+        assert len(swarm.abandoned) == 5
+        gevent.joinall([first, second])
+
+
 def test_a_user_that_clings_to_life_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     class Person(AsyncUser):
         STOP_LIMIT_S = 0.2

@@ -1,0 +1,119 @@
+"""Baselines do the operations of their scenario one after another, and count them like the scenario does."""
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import gevent
+import pytest
+from locust import User
+
+from asyncload_lib.demo.stack import DemoStack
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
+from asyncload_lib.users import baseline
+from asyncload_lib.users.base import AsyncUser, loop_thread
+from asyncload_lib.users.phases import gate
+from asyncload_lib.vm_list import Vm
+from tests.users.swarm import Swarm, eventually
+
+DEFAULT = Settings()
+
+
+@pytest.fixture
+def settled(demo: DemoStack, monkeypatch: pytest.MonkeyPatch) -> DemoStack:
+    """The run's settings and addresses, which baselines take from where all users have theirs."""
+    settings = replace(
+        DEFAULT,
+        redis=replace(DEFAULT.redis, operations=20),
+        files=replace(DEFAULT.files, operations=6),
+        mixed=replace(DEFAULT.mixed, redis_operations=7),
+        vm_health=replace(DEFAULT.vm_health, timeout=0.5),
+    )
+    monkeypatch.setattr(AsyncUser, "settings", settings)
+    target = Target(redis_url=demo.redis_url, vms=tuple(Vm(**vm) for vm in demo.vms))
+    monkeypatch.setattr(AsyncUser, "target", target)
+    return demo
+
+
+def play(base: type[User]) -> Swarm:
+    counts: list[tuple[int, int]] = [(0, 0)]
+    loop_thread().post(gate.reset)
+    gate.on_change = lambda waiting, done: counts.append((waiting, done))
+    gate.on_release = lambda at_ns: None
+    with Swarm(type(base)("Person", (base,), {})) as swarm:
+        swarm.start()
+        eventually(lambda: counts[-1] == (1, 0))
+        assert swarm.requests == []
+        loop_thread().post(gate.release, 0, 0.0)
+        eventually(lambda: counts[-1] == (1, 1))
+        eventually(lambda: swarm.runner.user_count == 0)
+    return swarm
+
+
+def spans(swarm: Swarm) -> list[tuple[float, float]]:
+    return [(event["ended_ns"] / 1e6 - event["response_time"], event["ended_ns"] / 1e6) for event in swarm.requests]
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        (baseline.RedisBaselineUser, {"set+get": 20}),
+        (baseline.MixedBaselineUser, {"write+read": 6, "set+get": 7}),
+    ],
+)
+def test_one_pass_one_after_another(base: type[User], expected: dict[str, int], settled: DemoStack) -> None:
+    swarm = play(base)
+    names = [event["name"] for event in swarm.requests]
+    assert {name: names.count(name) for name in names} == expected
+    assert swarm.failures == []
+    order = spans(swarm)
+    assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(order))
+
+
+def test_machines_are_asked_in_turn_and_their_states_are_told_apart(
+    settled: DemoStack, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vms = (
+        *AsyncUser.target.vms,
+        Vm("ill", "http", f"{target}/status/503"),
+        Vm("hanging", "http", f"{target}/hang"),
+        Vm("refusing", "redis", "redis://127.0.0.1:1/0"),
+    )
+    monkeypatch.setattr(AsyncUser, "target", Target(vms=vms))
+    swarm = play(baseline.VmBaselineUser)
+    assert [event["name"] for event in swarm.requests] == [vm.name for vm in vms]
+    kinds = [type(event["exception"]).__name__ for event in swarm.requests]
+    assert kinds == ["NoneType"] * 6 + ["HTTPError", "ReadTimeout", "ConnectionError"]
+
+
+def test_a_redis_that_is_gone_fails_every_operation_with_one_try(
+    settled: DemoStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AsyncUser, "target", Target(redis_url="redis://127.0.0.1:1/0"))
+    swarm = play(baseline.RedisBaselineUser)
+    assert [type(event["exception"]).__name__ for event in swarm.requests] == ["ConnectionError"] * 20
+    assert all(event["response_time"] < 500 for event in swarm.requests)
+
+
+def test_a_pass_that_is_stopped_leaves_its_operation_abandoned(settled: DemoStack) -> None:
+    class Slow(baseline.VmBaselineUser):
+        abstract = True
+
+        def operations(self) -> Any:
+            def wait() -> None:
+                with self.measured("X", "slow"):
+                    gevent.sleep(100)
+
+            yield wait
+
+    loop_thread().post(gate.reset)
+    entered: list[int] = []
+    gate.on_change = lambda waiting, done: entered.append(waiting)
+    with Swarm(type(Slow)("Person", (Slow,), {}), stop_timeout=0) as swarm:
+        swarm.start()
+        eventually(lambda: entered)
+        loop_thread().post(gate.release, 0, 0.0)
+        eventually(lambda: swarm.started == 1)
+        swarm.stop()
+    assert [event["name"] for event in swarm.abandoned] == ["slow"]

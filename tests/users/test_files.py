@@ -1,0 +1,218 @@
+"""File users stay in their directory and within their bounds, and leave nothing behind."""
+
+import asyncio
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from locust import task
+from locust.exception import StopUser
+
+from asyncload_lib.eventloop.native import native
+from asyncload_lib.settings import Settings
+from asyncload_lib.users.base import loop_thread
+from asyncload_lib.users.files import FileSpace, FileUser, file_space
+from tests.users.swarm import Swarm, eventually
+
+DEFAULT = Settings()
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """A file space is made once per loop: each test needs a loop of its own."""
+    loop_thread().close()
+    yield
+    loop_thread().close()
+
+
+def with_files(directory: Path, **options: Any) -> Settings:
+    return replace(DEFAULT, files=replace(DEFAULT.files, directory=directory, **options))
+
+
+def person(given: Settings, operations: int = 1) -> type[FileUser]:
+    class Person(FileUser):
+        settings = given
+
+        @task
+        async def work(self) -> None:
+            for _ in range(operations):
+                await self.operation()
+            raise StopUser
+
+    Person.tasks = [Person.work]
+    return Person
+
+
+def test_a_round_trip_writes_syncs_reads_compares_and_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    written: list[bytes] = []
+    fsync, read = os.fsync, Path.read_bytes
+
+    def note_fsync(number: int) -> None:
+        synced.append(os.fstat(number).st_size)
+        fsync(number)
+
+    def note_read(path: Path) -> bytes:
+        content = read(path)
+        written.append(content)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        return content
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "read_bytes", note_read)
+    with Swarm(person(with_files(tmp_path, bytes=5000), 4)) as swarm:
+        swarm.run(5)
+        (directory,) = tmp_path.iterdir()
+        assert list(directory.iterdir()) == []
+    assert swarm.failures == []
+    assert [event["response_length"] for event in swarm.requests] == [5000] * 20
+    assert synced == [5000] * 20
+    assert len(set(written)) == 20
+    loop_thread().close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size_bytes", [1, 15, 16, 17, 100])
+def test_payloads_have_their_size(tmp_path: Path, size_bytes: int) -> None:
+    space = FileSpace(tmp_path, 1000, size_bytes)
+    assert len(space.payload()) == size_bytes
+    loop_thread().start()
+    loop_thread().call(space.close())
+
+
+@pytest.mark.parametrize("damage", ["content", "gone"])
+def test_what_is_not_read_back_is_a_failure(tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_bytes
+
+    def read_damaged(path: Path) -> bytes:
+        if damage == "gone":
+            path.unlink()
+        return read(path)[:-1]
+
+    monkeypatch.setattr(Path, "read_bytes", read_damaged)
+    with Swarm(person(with_files(tmp_path))) as swarm:
+        swarm.run()
+    assert [type(event["exception"]).__name__ for event in swarm.requests] == [
+        "ValueError" if damage == "content" else "FileNotFoundError"
+    ]
+    assert list(next(tmp_path.iterdir()).iterdir()) == []
+
+
+def test_the_cap_holds_for_all_files_together_even_those_of_stopped_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = native("threading", "Event")()
+    inside: list[int] = []
+    original = FileSpace.round_trip
+
+    def slow(space: FileSpace, payload: bytes) -> None:
+        inside.append(1)
+        release.wait(20)
+        original(space, payload)
+
+    monkeypatch.setattr(FileSpace, "round_trip", slow)
+    settings = with_files(tmp_path, bytes=1000, max_bytes=3500)
+    with Swarm(person(settings), stop_timeout=0) as swarm:
+        swarm.start(5)
+        eventually(lambda: len(inside) == 3 and len(swarm.failures) == 2)
+        assert swarm.failures == ["files.max_bytes reached: 3500 bytes at the same time"] * 2
+        assert swarm.stop() < 1  # at once, while the threads still work
+        assert len(swarm.abandoned) == 3
+        swarm.run()  # the bytes of those that are gone are still set aside
+        assert len(swarm.failures) == 3
+        release.set()
+        eventually(lambda: file_space(loop_thread(), settings)._used_bytes == 0)
+        swarm.run(3)
+    assert len([event for event in swarm.requests if event["exception"] is None]) == 3
+
+
+def test_a_disk_that_is_nearly_full_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FileSpace, "FREE_SPACE_FLOOR_BYTES", 1 << 62)
+    with Swarm(person(with_files(tmp_path))) as swarm:
+        swarm.run()
+    assert swarm.failures == ["the disk is nearly full"]
+
+
+def test_a_directory_that_cannot_be_made_stops_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file or directory"):
+        FileSpace(tmp_path / "missing", 1000, 10)
+
+
+def test_the_loop_is_not_held_up_by_files(tmp_path: Path) -> None:
+    longest: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.002)
+            longest.append(time.perf_counter() - before)
+
+    loop_thread().start()
+    with Swarm(person(with_files(tmp_path, bytes=1 << 20), 3)) as swarm:
+        swarm.environment.user_classes[0](swarm.environment)  # makes the space
+        watcher = loop_thread().call(_begin(watch()))
+        swarm.run(10)
+        loop_thread().post(watcher.cancel)
+    assert swarm.failures == []
+    longest.sort()
+    assert longest[int(len(longest) * 0.9)] < 0.05
+
+
+async def _begin(coroutine: Any) -> asyncio.Task[None]:
+    return asyncio.create_task(coroutine)
+
+
+def test_random_stops_leave_no_file_and_no_byte_set_aside(tmp_path: Path) -> None:
+    settings = with_files(tmp_path, bytes=20_000)
+
+    class Person(FileUser):
+        pass
+
+    Person.settings = settings  # type: ignore[misc]
+    with Swarm(Person, stop_timeout=0) as swarm:
+        for _ in range(5):
+            swarm.start(10)
+            gevent.sleep(0.03)
+            swarm.stop()
+        space = file_space(loop_thread(), settings)
+        eventually(lambda: space._used_bytes == 0)
+        assert list(space.directory.iterdir()) == []
+    assert swarm.failures == []
+    loop_thread().close()
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import sys, locust, gevent
+from pathlib import Path
+from asyncload_lib.users.files import FileSpace
+space = FileSpace(Path(sys.argv[1]), 10_000, 100)
+(space.directory / "left.bin").write_bytes(b"x")
+print("ready", flush=True)
+gevent.sleep(100)
+"""
+
+
+def test_nothing_is_left_of_a_killed_process(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert len(list(tmp_path.rglob("left.bin"))) == 1
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    eventually(lambda: not list(tmp_path.iterdir()))

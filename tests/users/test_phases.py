@@ -1,0 +1,148 @@
+"""The users of the suite: one part each, at the instant of release, with a place that counts over all."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from locust import User
+
+from asyncload_lib.demo.stack import DemoStack
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
+from asyncload_lib.users import phases
+from asyncload_lib.users.base import loop_thread
+from asyncload_lib.users.phases import gate
+from asyncload_lib.vm_list import Vm
+from tests.users.swarm import Swarm, eventually
+
+DEFAULT = Settings()
+
+
+class Counts:
+    """What the gate says."""
+
+    waiting = done = 0
+
+    def __init__(self) -> None:
+        loop_thread().post(gate.reset)
+        gate.on_change = self._note
+        gate.on_release = lambda at_ns: None
+
+    def _note(self, waiting: int, done: int) -> None:
+        self.waiting, self.done = waiting, done
+
+
+def concrete(base: type[User], demo: DemoStack, **attributes: Any) -> type[User]:
+    target = Target(redis_url=demo.redis_url, vms=tuple(Vm(**vm) for vm in demo.vms))
+    return type(base)("Person", (base,), {"host": demo.host, "target": target, **attributes})
+
+
+def play(user_class: type[User], count: int, *, finish: bool = False) -> Swarm:
+    """Gather `count` users, release them, and wait until all are counted out."""
+    counts = Counts()
+    base = 0 if issubclass(user_class, phases.VmCheckUser) else 100  # of another worker's users
+    with Swarm(user_class) as swarm:
+        swarm.start(count)
+        eventually(lambda: counts.waiting == count)
+        assert swarm.requests == []
+        loop_thread().post(gate.release, base, 0.01)
+        if finish:
+            eventually(lambda: len(swarm.requests) > 3 * count)
+            loop_thread().post(gate.finish)
+        eventually(lambda: counts.done == count)
+        eventually(lambda: swarm.runner.user_count == 0)
+    assert swarm.failures == []
+    assert swarm.errors == []
+    return swarm
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "count"),
+    [
+        (phases.ChatBurstUser, "/api/chat", 50),
+        (phases.RedisOperationUser, "set+get", 100),
+        (phases.FileOperationUser, "write+read", 25),
+    ],
+)
+def test_each_does_its_part_once_and_latency_counts_from_the_release(
+    base: type[User], name: str, count: int, demo: DemoStack
+) -> None:
+    swarm = play(concrete(base, demo), count)
+    assert [event["name"] for event in swarm.requests] == [name] * count
+    delays_us = [values[0] for metric, values in swarm.metrics if metric == "send_delay"]
+    assert len(delays_us) == count
+    assert max(delays_us) < 250_000
+
+
+def test_each_machine_is_checked_by_one_user(demo: DemoStack) -> None:
+    swarm = play(concrete(phases.VmCheckUser, demo), 6)
+    assert sorted(event["name"] for event in swarm.requests) == sorted(vm["name"] for vm in demo.vms)
+
+
+def test_conversations_go_on_until_the_phase_is_finished(demo: DemoStack) -> None:
+    settings = replace(DEFAULT, chat=replace(DEFAULT.chat, think_median=0.02))
+    swarm = play(concrete(phases.ChatSustainedUser, demo, settings=settings), 10, finish=True)
+    assert len(swarm.requests) > 30
+    assert demo.ledger()["chat"]["answered"] == len(swarm.requests)
+
+
+def test_the_place_settles_what_is_said(demo: DemoStack) -> None:
+    said: list[dict[int, str]] = []
+    for _ in range(2):
+        one: dict[int, str] = {}
+
+        class Noting(phases.ChatBurstUser):
+            abstract = True
+            heard = one
+
+            def take_place(self, ordinal: int) -> None:
+                super().take_place(ordinal)
+                if ordinal >= 100:
+                    self.ordinal = ordinal
+
+            def _body(self) -> dict[str, str]:
+                body = super()._body()
+                self.heard[self.ordinal] = body["message"]
+                return body
+
+        play(concrete(Noting, demo), 10)
+        said.append(one)
+    assert said[0] == said[1]
+    assert sorted(said[0]) == list(range(100, 110))
+
+
+def test_whoever_is_stopped_at_the_gate_gives_its_connection_back(demo: DemoStack) -> None:
+    settings = replace(DEFAULT, redis=replace(DEFAULT.redis, max_connections=10))
+    user_class = concrete(phases.RedisOperationUser, demo, settings=settings)
+    counts = Counts()
+    with Swarm(user_class) as swarm:
+        swarm.start(10)
+        eventually(lambda: counts.waiting == 10)
+        pool = swarm.users[0].pool
+        eventually(lambda: len(pool._in_use_connections) == 10)
+        swarm.stop()
+        assert len(pool._in_use_connections) == 0
+    play(user_class, 10)
+
+
+def test_a_pool_that_is_warm_makes_no_connection_at_the_release(demo: DemoStack) -> None:
+    client = redis.Redis.from_url(demo.redis_direct_url)
+    counts = Counts()
+    with Swarm(concrete(phases.RedisOperationUser, demo)) as swarm:
+        swarm.start(30)
+        eventually(lambda: counts.waiting == 30)
+        before = client.info("stats")["total_connections_received"]
+        loop_thread().post(gate.release, 0, 0.0)
+        eventually(lambda: counts.done == 30)
+        assert client.info("stats")["total_connections_received"] == before
+    client.close()
+
+
+def test_files_of_a_phase_are_gone_with_the_loop(demo: DemoStack, tmp_path: Path) -> None:
+    loop_thread().close()
+    settings = replace(DEFAULT, files=replace(DEFAULT.files, directory=tmp_path))
+    play(concrete(phases.FileOperationUser, demo, settings=settings), 25)
+    loop_thread().close()
+    assert list(tmp_path.iterdir()) == []
