@@ -50,7 +50,7 @@ DOORS: dict[str, set[str]] = {
     "psutil": {"health"},
     "redis": {"users", "demo"},
     "pyreqwest": {"users", "observer"},
-    "uvloop": {"eventloop.thread", "demo"},
+    "uvloop": {"eventloop.pool", "demo"},
     "requests": {"users"},
     "fastapi": {"demo"},
     "pydantic": {"demo"},

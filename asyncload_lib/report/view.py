@@ -173,7 +173,8 @@ def _improvement_table(improvements: tuple[Improvement, ...]) -> Table | None:
             ("Ceiling", "number", lambda row: row.facts[2].value),
         ],
         improvements,
-        "C: operations at the same time. D: time of one blocking operation. Ceiling: the most there is when an operation takes as long both ways.",
+        "C: operations at the same time. D: time of one blocking operation. "
+        "Ceiling: the most there is when an operation takes as long both ways.",
     )
 
 
