@@ -139,7 +139,7 @@ class Session:
         if self.interrupted_by is not None:
             lost = [member for member in lost if not member.left]
         return [
-            *(_loss(member, totals.get(member.id, {}).get("requests_per_second")) for member in lost),
+            *(_loss(member, totals.get(member.id, {})) for member in lost),
             *(f"a report of worker {id_} was refused: {why}" for id_, why in self._coordinator.store.rejected.items()),
         ]
 
@@ -213,7 +213,7 @@ class Session:
             logger.warning("the checkpoint could not be written: %s", error)
 
 
-def _loss(member: Member, operations_per_s: float | None) -> str:
+def _loss(member: Member, totals: Json) -> str:
     heard = f"worker {member.id} was last heard at {_iso(member.lost_at or 0.0)}: {member.lost_why}"
     if member.left:
         return heard
@@ -221,8 +221,12 @@ def _loss(member: Member, operations_per_s: float | None) -> str:
         return f"{heard}, and came back; what it measured is counted, what it did not do meanwhile is missing"
     if member.last_report is None:
         return f"{heard}; it had reported nothing, and with it goes all it did"
-    about = "" if operations_per_s is None else f", about {operations_per_s * REPORT_INTERVAL_S:.0f} operations"
-    return f"{heard}; with it goes at most what it did in the {REPORT_INTERVAL_S:g} s after its last report{about}"
+    per_s = totals.get("requests_per_second")
+    about = "" if per_s is None else f", about {per_s * REPORT_INTERVAL_S:.0f} operations"
+    in_flight = totals.get("in_flight")
+    unended = f", and {in_flight} that had been started by then" if in_flight else ""
+    lost = f"with it goes at most what it did in the {REPORT_INTERVAL_S:g} s after its last report"
+    return f"{heard}; {lost}{about}{unended}"
 
 
 def _worker(member: Member, totals: Json) -> Json:
@@ -235,6 +239,7 @@ def _worker(member: Member, totals: Json) -> Json:
         "state": member.state,
         "lost_at": None if member.lost_at is None else _iso(member.lost_at),
         "operations": totals.get("operations", 0),
+        "in_flight": totals.get("in_flight", 0),
         "requests_per_second": totals.get("requests_per_second"),
         "p95_latency": totals.get("p95_latency"),
         "cpu_percent_max": health.get("cpu_percent_max"),

@@ -71,9 +71,10 @@ class Store:
         return whole
 
     def workers(self) -> dict[str, dict[str, Any]]:
-        """Return by worker: seq of its newest report, operations, requests_per_second and p95_latency (s).
+        """Return by worker: seq of its newest report, operations, in_flight, requests_per_second and p95_latency (s).
 
-        Over all phases but the baselines, whose requests are slow on purpose.
+        Over all phases but the baselines, whose requests are slow on purpose; in_flight, what was started and had
+        neither ended nor been given up, over all.
         """
         return {worker_id: _totals(worker) for worker_id, worker in self._workers.items()}
 
@@ -89,7 +90,9 @@ def _checked(name: str, phase: Mapping[str, Any]) -> tuple[Mapping[str, int], di
 def _totals(worker: _Worker) -> dict[str, Any]:
     whole = PhaseResult("all")
     wall_s = 0.0
+    in_flight = 0
     for phase in worker.phases():
+        in_flight += phase.started - phase.ok_count - phase.failed_count - phase.abandoned_count
         if not phase.name.endswith("/baseline"):
             whole.merge(phase)
             wall_s += phase.total_time_s or 0.0
@@ -98,6 +101,7 @@ def _totals(worker: _Worker) -> dict[str, Any]:
     return {
         "seq": worker.seq,
         "operations": operations,
+        "in_flight": in_flight,
         "requests_per_second": operations / wall_s if wall_s else None,
         "p95_latency": None if p95_us is None else p95_us / 1e6,
     }

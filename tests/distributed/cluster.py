@@ -145,16 +145,20 @@ class Cluster:
         texts = (f"--- {name}\n{node.output}" for name, node in zip(names, (self.master, *self.workers), strict=True))
         return "\n".join(texts)
 
-    def expect(self, text: str, timeout_s: float = 60.0) -> None:
-        """Wait until the master has printed `text`; fails when it ends first."""
+    def expect(self, *texts: str, timeout_s: float = 60.0) -> None:
+        """Wait until the master has printed one of `texts`; fails when it ends first."""
 
         def printed() -> bool:
             ended = self.master.process.poll() is not None
-            found = text in self.master.output
-            assert found or not ended, f"ended without {text!r}\n{self.logs}"
+            found = any(text in self.master.output for text in texts)
+            assert found or not ended, f"ended without {texts}\n{self.logs}"
             return found
 
         eventually(printed, timeout_s)
+
+    def expect_users(self) -> None:
+        """Wait until Locust has spawned all users, or gives up waiting to hear that it has."""
+        self.expect("All users spawned", "Spawning is complete")
 
     def wait(self, timeout_s: float = 120.0) -> int:
         """Wait for the end of the master and return its exit code."""

@@ -15,8 +15,18 @@ import pytest
 
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.members import REPORT_INTERVAL_S, Silence
-from tests.distributed.accounts import by_process, differences, imbalances, operations, phases, read_ledger, row
+from tests.distributed.accounts import (
+    by_process,
+    differences,
+    imbalances,
+    operations,
+    phases,
+    read_ids,
+    read_ledger,
+    row,
+)
 from tests.distributed.cluster import QUICK, Cluster
+from tests.distributed.network import unavailable
 from tests.locust_run import eventually, target_settings
 
 CHAT = Path(__file__).parent / "chat_by_process.py"
@@ -33,7 +43,7 @@ pytestmark = pytest.mark.timeout(180)
 def start(folder: Path, stack: DemoStack, *arguments: str) -> Iterator[Cluster]:
     """Start three workers on the chat and wait until all of them are at work."""
     with Cluster(folder, CHAT, *USERS, *arguments, settings={**QUICK, **target_settings(stack)}) as cluster:
-        eventually(lambda: set(by_process(stack)) >= {node.pid for node in cluster.workers}, 60)
+        eventually(lambda: set(by_process(read_ids(stack))) >= {node.pid for node in cluster.workers}, 60)
         yield cluster
 
 
@@ -42,7 +52,7 @@ def test_a_killed_worker_is_named_and_takes_at_most_one_interval(tmp_path: Path,
     with start(tmp_path, stack, "-t", "9s") as cluster:
         time.sleep(random.uniform(0, 2))
         victim = random.choice(cluster.workers)
-        before = by_process(stack)[victim.pid]
+        before = by_process(read_ids(stack))[victim.pid]
         time.sleep(REPORT_INTERVAL_S + 0.5)  # a report, and the time to make it and take it
         victim.send(signal.SIGKILL)
         code = cluster.wait()
@@ -54,21 +64,22 @@ def test_a_killed_worker_is_named_and_takes_at_most_one_interval(tmp_path: Path,
     assert told["lost_at"]
     assert any(told["id"] in reason for reason in results["run"]["status_reasons"])
     assert imbalances(results) == []
-    answered = by_process(stack, "answered")
+    answered = by_process(read_ids(stack), "answered")
     for node in cluster.workers:
         if node is not victim:
             assert row(results, node.pid)["operations"] == answered[node.pid]
-    assert before <= told["operations"] <= by_process(stack)[victim.pid]
+    assert before <= told["operations"] <= by_process(read_ids(stack))[victim.pid]
 
 
+@pytest.mark.skipif(unavailable() is None, reason="test_machines freezes a worker and cuts another off, in one run")
 def test_a_frozen_worker_comes_back_and_nothing_is_counted_twice(tmp_path: Path, stack: DemoStack) -> None:
     with start(tmp_path, stack, "-t", "16s") as cluster:
         frozen = cluster.workers[1]
         frozen.send(signal.SIGSTOP)
-        cluster.expect("is lost", SILENCE_S + 5)
+        cluster.expect("is lost", timeout_s=SILENCE_S + 5)
         time.sleep(4)
         frozen.send(signal.SIGCONT)
-        cluster.expect("is back", 10)
+        cluster.expect("is back", timeout_s=10)
         code = cluster.wait()
         results = cluster.results
 
@@ -78,36 +89,32 @@ def test_a_frozen_worker_comes_back_and_nothing_is_counted_twice(tmp_path: Path,
     assert differences(results, read_ledger(stack)) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_worker_that_is_told_to_end_hands_over_everything(
-    tmp_path: Path, stack: DemoStack, number: signal.Signals
+@pytest.mark.parametrize(
+    ("one", "all_others", "code"),
+    [(signal.SIGTERM, signal.SIGINT, 130), (signal.SIGINT, signal.SIGTERM, 143)],
+    ids=["SIGTERM-then-SIGINT", "SIGINT-then-SIGTERM"],
+)
+def test_who_is_told_to_end_hands_over_everything(
+    tmp_path: Path, stack: DemoStack, one: signal.Signals, all_others: signal.Signals, code: int
 ) -> None:
-    with start(tmp_path, stack, "-t", "6s") as cluster:
-        leaving = cluster.workers[2]
-        leaving.send(number)
-        leaving.process.wait(20)
-        code = cluster.wait()
-        results = cluster.results
-
-    assert code == 4, cluster.logs
-    assert row(results, leaving.pid)["state"] == "left"
-    assert any("handed over" in reason for reason in results["run"]["status_reasons"])
-    assert differences(results, read_ledger(stack)) == []
-    assert row(results, leaving.pid)["operations"] == by_process(stack, "answered")[leaving.pid]
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
-def test_a_signal_to_all_loses_nothing(tmp_path: Path, stack: DemoStack, number: signal.Signals, code: int) -> None:
+    """First one worker, whose users the others take over; then all that are left, as a terminal or systemd does it."""
     with start(tmp_path, stack) as cluster:
-        for node in (cluster.master, *cluster.workers):
-            node.send(number)
+        leaving = cluster.workers[2]
+        leaving.send(one)
+        leaving.process.wait(20)
+        time.sleep(1)
+        for node in (cluster.master, *cluster.workers[:2]):
+            node.send(all_others)
         assert cluster.wait(40) == code, cluster.logs
         cluster.wait_workers()
         results = cluster.results
 
     assert results["run"]["status"] == "interrupted"
+    assert {row(results, node.pid)["state"] for node in cluster.workers} == {"left"}
     assert operations(results, "POST") > 9
     assert differences(results, read_ledger(stack)) == []
+    answered = by_process(read_ids(stack), "answered")
+    assert {node.pid: row(results, node.pid)["operations"] for node in cluster.workers} == answered
 
 
 def test_a_suite_without_any_worker_left_ends_by_itself(tmp_path: Path, stack: DemoStack) -> None:
@@ -132,7 +139,7 @@ def test_the_load_stops_and_a_checkpoint_stays_when_the_master_is_killed(tmp_pat
         time.sleep(3)
         cluster.master.send(signal.SIGKILL)
         killed_s = time.monotonic()
-        before = sum(by_process(stack, "answered").values())
+        before = sum(by_process(read_ids(stack), "answered").values())
         time.sleep(9.5 - (time.monotonic() - killed_s))
         received = read_ledger(stack)["chat"]["received"]
         time.sleep(1.5)

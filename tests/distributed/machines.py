@@ -1,0 +1,64 @@
+"""What runs on the hosts of a test network, each as `python -m tests.distributed.machines WHAT ...`.
+
+gateway ADDRESS DELAY A=B...   forward from ADDRESS:A to the same machine's 127.0.0.1:B, each way DELAY seconds later
+machine ADDRESS PORT           a machine whose health is asked: 200 on /health; /count says how often
+ask URL [METHOD]               print what is answered
+commands ADDRESS PORT          print how often that Redis executed each command, as JSON
+"""
+
+import asyncio
+import json
+import socket
+import sys
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from asyncload_lib.demo.proxy import serve_proxy
+
+
+def gateway(address: str, delay_s: str, *pairs: str) -> None:
+    async def serve() -> None:
+        for pair in pairs:
+            outside, inside = map(int, pair.split("="))
+            await serve_proxy(socket.create_server((address, outside)), ("127.0.0.1", inside), float(delay_s))
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+def machine(address: str, port: str) -> None:
+    asked = {"count": 0}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked["count"] += self.path == "/health"
+            body = json.dumps(asked).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer((address, int(port)), Handler)
+    print("ready", flush=True)
+    server.serve_forever()
+
+
+def ask(url: str, method: str = "GET") -> None:
+    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10) as answer:
+        print(answer.read().decode())
+
+
+def commands(address: str, port: str) -> None:
+    from redis import Redis
+
+    with Redis(address, int(port), protocol=2) as client:
+        rows = client.info("commandstats")
+    print(json.dumps({name.removeprefix("cmdstat_"): row["calls"] for name, row in rows.items()}))
+
+
+if __name__ == "__main__":
+    {"gateway": gateway, "machine": machine, "ask": ask, "commands": commands}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,128 @@
+"""The tests of chance in full counts, across network namespaces, with a table of figures at the end. Needs root.
+
+python -m tests.distributed.soak [--suites 20] [--kills 30]
+"""
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from asyncload_lib.members import REPORT_INTERVAL_S
+from tests.distributed.accounts import by_process, differences, imbalances, phases, row
+from tests.distributed.landscape import Landscape
+from tests.distributed.network import unavailable
+
+CHAT = Path(__file__).parent / "chat_by_process.py"
+RUN_S = 12.0
+
+
+def suite(landscape: Landscape, folder: Path) -> dict[str, Any]:
+    """Run all scenarios over three workers; the ledger is that of this run."""
+    landscape.reset_ledger()
+    before = landscape.redis_commands() or {}
+    begun_s = time.monotonic()
+    with landscape.cluster(folder, "suite.py", ASYNCLOAD_BASELINE_ENABLED="true") as cluster:
+        code = cluster.wait()
+        results = cluster.results
+    ledger = landscape.ledger()
+    ledger["redis"]["commands"] = {k: n - before.get(k, 0) for k, n in ledger["redis"]["commands"].items()}
+    problems = [*differences(results, ledger), *results["run"]["status_reasons"]]
+    if code not in (0, 3):
+        problems.append(f"exit code {code}")
+    return {
+        "problems": problems,
+        "seconds": time.monotonic() - begun_s,
+        "operations": sum(phase["total_requests"] for phase in phases(results).values()),
+        "start skew (ms)": 1e3 * max(metric["start_skew"] for metric in results["metrics"]),
+        "clock offset (ms)": 1e3 * max(abs(worker["clock_offset_s"]) for worker in results["workers"]),
+    }
+
+
+def kill(landscape: Landscape, folder: Path) -> dict[str, Any]:
+    """Kill one of three workers at a random moment of a run of `RUN_S` seconds."""
+    landscape.reset_ledger()
+    with landscape.cluster(folder, CHAT, "-u", "9", "-r", "9", "-t", f"{RUN_S:g}s") as cluster:
+        cluster.expect_users()
+        begun_s = time.monotonic()
+        time.sleep(random.uniform(0, RUN_S / 2))
+        victim = random.choice(cluster.workers)
+        before = by_process(landscape.chat_ids())[victim.pid]
+        time.sleep(REPORT_INTERVAL_S + 0.5)
+        victim.send(signal.SIGKILL)
+        alive_s = time.monotonic() - begun_s
+        cluster.expect("run-time limit reached")
+        stopped_s = time.monotonic()
+        code = cluster.wait()
+        report_s = time.monotonic() - stopped_s
+        results = cluster.results
+    ids = landscape.chat_ids()
+    answered, received = by_process(ids, "answered"), by_process(ids)
+    told = {node.pid: row(results, node.pid) for node in cluster.workers}
+    lost = received[victim.pid] - told[victim.pid]["operations"]
+    problems = imbalances(results)
+    problems += [
+        f"a survivor has {told[node.pid]['operations']} of {answered[node.pid]}"
+        for node in cluster.workers
+        if node is not victim and told[node.pid]["operations"] != answered[node.pid]
+    ]
+    if code != 4:
+        problems.append(f"exit code {code}")
+    if told[victim.pid]["state"] != "lost" or not any("last heard" in why for why in results["run"]["status_reasons"]):
+        problems.append("the victim is not named")
+    if told[victim.pid]["operations"] < before:
+        problems.append(f"more than {REPORT_INTERVAL_S + 0.5:g} s were lost")
+    if report_s > 10:
+        problems.append(f"the report came {report_s:.1f} s after the stop")
+    return {
+        "problems": problems,
+        "stop to report (s)": report_s,
+        "lost operations": lost,
+        "lost (s)": lost * alive_s / max(received[victim.pid], 1),
+    }
+
+
+def repeat(name: str, count: int, test: Callable[[Landscape, Path], dict[str, Any]], landscape: Landscape) -> bool:
+    """Run a test `count` times and print its row; True if all went well."""
+    rows = []
+    for number in range(count):
+        with tempfile.TemporaryDirectory(prefix="asyncload-soak-") as folder:
+            try:
+                rows.append(test(landscape, Path(folder) / "run"))
+            except AssertionError as error:
+                rows.append({"problems": [str(error)[-2000:]]})
+        for problem in rows[-1]["problems"]:
+            print(f"{name} {number + 1}: {problem}", file=sys.stderr, flush=True)
+    good = sum(not row["problems"] for row in rows)
+    figures = {key: [row[key] for row in rows if key in row] for key in rows[0] if key != "problems"} if rows else {}
+    texts = [f"{key} {min(values):.3g} to {max(values):.3g}" for key, values in figures.items() if values]
+    print(f"| {name} | {good} of {count} | {'; '.join(texts)} |", flush=True)
+    return good == count
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--suites", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=30)
+    options = parser.parse_args()
+    if reason := unavailable():
+        print(reason, file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory(prefix="asyncload-soak-") as folder, Landscape(Path(folder)) as landscape:
+        where = "netem" if landscape.network.has_delay else "a proxy before the target; the kernel has no netem"
+        print(f"One master, three workers, one target, six machines; 2 ms by {where}.\n")
+        print("| test | passed | least to most |\n|---|---|---|", flush=True)
+        passed = [
+            repeat("all scenarios, ledger agrees exactly", options.suites, suite, landscape),
+            repeat("SIGKILL of a worker at random", options.kills, kill, landscape),
+        ]
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
