@@ -1,25 +1,3 @@
 """The four scenarios with their baselines: `make loadtest`, or `locust -f locustfiles/suite.py --headless`."""
 
-from asyncload_lib.suite import (
-    ChatBurst,
-    ChatSustained,
-    FileOperation,
-    MixedBaseline,
-    RedisBaseline,
-    RedisOperation,
-    Suite,
-    VmBaseline,
-    VmCheck,
-)
-
-__all__ = [
-    "ChatBurst",
-    "ChatSustained",
-    "FileOperation",
-    "MixedBaseline",
-    "RedisBaseline",
-    "RedisOperation",
-    "Suite",
-    "VmBaseline",
-    "VmCheck",
-]
+from asyncload_lib.suite import *  # noqa: F403  Locust takes the classes that it finds here
