@@ -18,7 +18,6 @@ from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 from asyncload_lib.coordinator import Coordinator
-from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
 from asyncload_lib.members import differences
 from asyncload_lib.observer import TargetObserver
@@ -28,9 +27,9 @@ from asyncload_lib.session import Session
 from asyncload_lib.settings import OPTIONS, Settings, add_arguments, from_sources
 from asyncload_lib.signals import Signals
 from asyncload_lib.target import Target
+from asyncload_lib.target_source import TargetSource
 from asyncload_lib.users.base import loop_thread
 from asyncload_lib.verdict.criteria import problems as criterion_problems
-from asyncload_lib.vm_list import Vm
 
 __all__ = ["Plugin", "plugin_of"]
 
@@ -54,13 +53,12 @@ class Plugin:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.settings = _settings(environment)
-        self.target = _configured(self.settings)
+        self._source = TargetSource(environment, self.settings)
+        self.target = self._source.configured
         self.session: Session | None = None
         self.coordinator: Coordinator | None = None
         self.participant: Participant | None = None
         self.observer: TargetObserver | None = None
-        self._demo: DemoStack | None = None
-        self._demo_start: gevent.Greenlet | None = None
         self._closing = gevent.lock.RLock()
         self._closed = False
         self._is_ramped_up = False
@@ -88,13 +86,7 @@ class Plugin:
             self.environment.events.test_start.add_listener(self._on_test_start)
             self.environment.events.spawning_complete.add_listener(self._on_spawning_complete)
             self.environment.events.test_stopping.add_listener(self._on_test_stopping)
-            if not self._needs_demo():
-                self._check_addresses()
-            else:
-                self._demo_start = gevent.spawn(self._start_demo)
-                # Not while --run-time is running out.
-                if self._is_headless:
-                    self.await_target()
+            self._find_target()
         if isinstance(runner, (LocalRunner, WorkerRunner)):
             self.participant = Participant(self.environment, self.settings, self.target)
             self.environment.events.spawning_complete.add_listener(lambda **_: self.participant.ramped_up())
@@ -105,52 +97,26 @@ class Plugin:
         if self.coordinator is not None:
             self.environment.events.test_stop.add_listener(self._on_test_stop)
 
-    def _needs_demo(self) -> bool:
-        hosts = [user_class.host for user_class in self.environment.user_classes]
-        return not (self.environment.host or any(hosts) or self.target.redis_url or self.target.vms)
-
-    def _check_addresses(self) -> None:
-        """Refuse scenarios whose address is not configured, before the others have run for nothing."""
-        if not self.is_suite:
+    def _find_target(self) -> None:
+        if not self._source.is_embedded:
+            self._source.check(self.settings.scenarios if self.is_suite else ())
             return
-        target, host = self.target, self.environment.host
-        known = {"host": host, "redis.url": target.redis_url, "vms": target.vms}
-        needed = {"chat": "host", "redis": "redis.url", "mixed": "redis.url", "vm_health": "vms"}
-        missing = [
-            f"{needed[scenario]} is not set, but scenario {scenario} needs it: set it, or leave the scenario out of "
-            f"`scenarios` ({', '.join(self.settings.scenarios)})"
-            for scenario in self.settings.scenarios
-            if not known[needed[scenario]]
-        ]
-        if missing:
-            raise ConfigurationError(missing)
+        self._source.start(self._on_demo)
+        if self._is_headless:  # its start must not use up --run-time
+            self._source.wait()
 
-    def _start_demo(self) -> None:
-        demo = self.settings.demo
-        self._demo = DemoStack(
-            mode="blocking" if demo.mode == "blocking" else "async",
-            model_time_s=demo.model_time,
-            network_delay_s=demo.network_delay,
-            vm_delay_s=demo.vm_delay,
-            keep_going=True,
-        )
-        self._demo.start()
-        self.target = _embedded(self._demo, self.settings)
-        self.environment.host = self.target.host
-        simulated = ", ".join(f"{name} {value * 1e3:g} ms" for name, value in self._demo.simulated.items())
-        say(f"No host given: the target is the embedded demo at {self.target.host} ({simulated}, all simulated)")
-
-    def await_target(self) -> None:
-        """Wait until the embedded target is up; raises TargetError if it does not come up."""
-        if self._demo_start is not None:
-            self._demo_start.get()
+    def _on_demo(self, target: Target) -> None:
+        self.target = target
+        self.environment.host = target.host
+        simulated = ", ".join(f"{name} {value * 1e3:g} ms" for name, value in (target.simulated or {}).items())
+        say(f"No host given: the target is the embedded demo at {target.host} ({simulated}, all simulated)")
 
     # -- a run ---------------------------------------------------------------------------------------------------
 
     def open_session(self, kind: str) -> Session:
         """Begin a run: who takes part, against what, and under which name."""
         assert self.coordinator is not None
-        self.await_target()
+        self._source.wait()
         if self.environment.host and self.environment.host != self.target.host:
             self.target = replace(self.target, host=self.environment.host, embedded=False, simulated=None)
         session = Session(self.settings, self.target, self.coordinator, kind)
@@ -327,8 +293,7 @@ class Plugin:
             if self.participant is not None:
                 self.participant.close()
             loop_thread().close()
-            if self._demo is not None:
-                self._demo.stop()
+            self._source.stop()
 
     def _settle_exit_code(self) -> None:
         session = self.session
@@ -370,30 +335,6 @@ def _settings(environment: Environment) -> Settings:
     if settings.host and not environment.host:
         environment.host = settings.host
     return settings
-
-
-def _configured(settings: Settings) -> Target:
-    host = settings.host.rstrip("/") if settings.host else None
-    return Target(
-        host=host,
-        baseline_host=settings.baseline.host,
-        redis_url=settings.redis.url,
-        vms=settings.vms,
-        probe_token=settings.loop.probe_token,
-    )
-
-
-def _embedded(demo: DemoStack, settings: Settings) -> Target:
-    return Target(
-        host=demo.host,
-        baseline_host=demo.blocking_host,
-        redis_url=demo.redis_url,
-        vms=tuple(Vm(**vm) for vm in demo.vms),
-        probe_token=demo.probe_token,
-        embedded=True,
-        mode=settings.demo.mode,
-        simulated=dict(demo.simulated),
-    )
 
 
 def _add_arguments(parser: LocustArgumentParser, **_: Any) -> None:

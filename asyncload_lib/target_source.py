@@ -1,0 +1,97 @@
+"""Where a run's load goes: what the settings name, or the embedded demo when nothing is named."""
+
+from collections.abc import Callable, Sequence
+
+import gevent
+from locust.env import Environment
+
+from asyncload_lib.demo.stack import DemoStack
+from asyncload_lib.errors import ConfigurationError
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
+from asyncload_lib.vm_list import Vm
+
+__all__ = ["TargetSource"]
+
+_NEEDS = {"chat": "host", "redis": "redis.url", "mixed": "redis.url", "vm_health": "vms"}
+"""The address that each scenario cannot do without."""
+
+
+class TargetSource:
+    """Gives the target of one environment; owns the embedded demo, if there is one. For the node that directs."""
+
+    def __init__(self, environment: Environment, settings: Settings) -> None:
+        self._environment = environment
+        self._settings = settings
+        self._demo: DemoStack | None = None
+        self._starting: gevent.Greenlet | None = None
+        self.configured = _configured(settings)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether nothing is configured, neither by settings nor by Locust's host nor by a user class."""
+        hosts = [user_class.host for user_class in self._environment.user_classes]
+        return not (self._environment.host or any(hosts) or self.configured.redis_url or self.configured.vms)
+
+    def check(self, scenarios: Sequence[str]) -> None:
+        """Refuse scenarios whose address is not configured; raises ConfigurationError with all of them."""
+        target = self.configured
+        known = {"host": self._environment.host, "redis.url": target.redis_url, "vms": target.vms}
+        missing = [
+            f"{_NEEDS[scenario]} is not set, but scenario {scenario} needs it: set it, or leave the scenario out of "
+            f"`scenarios` ({', '.join(scenarios)})"
+            for scenario in scenarios
+            if not known[_NEEDS[scenario]]
+        ]
+        if missing:
+            raise ConfigurationError(missing)
+
+    def start(self, ready: Callable[[Target], None]) -> None:
+        """Begin to start the demo; `ready` is called with its target once it is up."""
+        self._starting = gevent.spawn(self._start, ready)
+
+    def _start(self, ready: Callable[[Target], None]) -> None:
+        demo = self._settings.demo
+        self._demo = DemoStack(
+            mode="blocking" if demo.mode == "blocking" else "async",
+            model_time_s=demo.model_time,
+            network_delay_s=demo.network_delay,
+            vm_delay_s=demo.vm_delay,
+            keep_going=True,
+        )
+        self._demo.start()
+        ready(_embedded(self._demo, self._settings))
+
+    def wait(self) -> None:
+        """Wait until the target is up; raises TargetError if the demo does not come up."""
+        if self._starting is not None:
+            self._starting.get()
+
+    def stop(self) -> None:
+        """End the demo."""
+        if self._demo is not None:
+            self._demo.stop()
+
+
+def _configured(settings: Settings) -> Target:
+    host = settings.host.rstrip("/") if settings.host else None
+    return Target(
+        host=host,
+        baseline_host=settings.baseline.host,
+        redis_url=settings.redis.url,
+        vms=settings.vms,
+        probe_token=settings.loop.probe_token,
+    )
+
+
+def _embedded(demo: DemoStack, settings: Settings) -> Target:
+    return Target(
+        host=demo.host,
+        baseline_host=demo.blocking_host,
+        redis_url=demo.redis_url,
+        vms=tuple(Vm(**vm) for vm in demo.vms),
+        probe_token=demo.probe_token,
+        embedded=True,
+        mode=settings.demo.mode,
+        simulated=dict(demo.simulated),
+    )
