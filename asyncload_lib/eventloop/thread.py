@@ -145,6 +145,8 @@ class LoopThread:
                 logger.exception("%r could not be closed", resource)
         self.resources.clear()
         await self.loop.shutdown_asyncgens()
+        for _ in range(3):  # what was told to close needs a turn of the loop to be closed
+            await asyncio.sleep(0)
 
     # -- hub to loop ---------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ user's coroutine runs on the process's loop thread. Everything below `_main` run
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import random
 import time
@@ -24,6 +23,7 @@ from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING
 from asyncload_lib.eventloop.thread import BATCH_S, LoopThread
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
+from asyncload_lib.users.definition import check_definition
 from asyncload_lib.users.measure import CONTROL_FLOW, Measurement
 
 __all__ = ["AsyncUser", "loop_thread"]
@@ -63,24 +63,7 @@ class AsyncUser(User):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for base in cls.__mro__:
-            if issubclass(base, User) and base is not User and not issubclass(base, AsyncUser):
-                raise TypeError(
-                    f"{cls.__name__}: {base.__name__} waits on greenlets and would block the loop of an AsyncUser; "
-                    "write two user classes"
-                )
-        for entry in cls.tasks:
-            if isinstance(entry, type):
-                raise TypeError(
-                    f"{cls.__name__}: {entry.__name__} is a TaskSet, whose tasks run on greenlets; "
-                    "an AsyncUser takes only `async def` tasks, written on the user class itself"
-                )
-            if not inspect.iscoroutinefunction(entry):
-                name = getattr(entry, "__name__", repr(entry))
-                raise TypeError(f"{cls.__name__}: task {name} is a plain function; write `async def {name}`")
-        for name in ("on_start", "on_stop"):
-            if not inspect.iscoroutinefunction(getattr(cls, name)):
-                raise TypeError(f"{cls.__name__}: {name} is a plain function; write `async def {name}`")
+        check_definition(cls, AsyncUser)
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)

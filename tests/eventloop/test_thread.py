@@ -283,7 +283,10 @@ def use_everything(thread: LoopThread) -> None:
 
     async def work() -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read()
+            try:
+                await reader.read()
+            except asyncio.CancelledError:
+                pass
             writer.close()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)

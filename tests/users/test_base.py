@@ -477,6 +477,25 @@ def test_the_run_can_be_ended_from_a_listener_or_a_task(how: str) -> None:
     assert time.monotonic() - begun < 3
 
 
+def test_users_do_not_outrun_a_hub_that_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncload_lib.eventloop.thread.BACKLOG_LIMIT", 200)
+
+    class Person(AsyncUser):
+        @task
+        async def work(self) -> None:
+            async with self.measure("X", "work"):
+                pass
+
+    with Swarm(Person) as swarm:
+        swarm.start(10)
+        eventually(lambda: swarm.requests)
+        native("time", "sleep")(0.3)  # the hub hears nothing meanwhile
+        waiting = swarm.started - len(swarm.requests)
+        assert 200 <= waiting <= 220
+        heard = len(swarm.requests)
+        eventually(lambda: len(swarm.requests) > heard + 1000)  # and then they go on
+
+
 class Nested(TaskSet):
     @task
     def step(self) -> None: ...
