@@ -19,10 +19,10 @@ from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 from asyncload_lib.coordinator import Coordinator
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
+from asyncload_lib.free_run import FreeRun
 from asyncload_lib.members import differences
 from asyncload_lib.observer import TargetObserver
 from asyncload_lib.participant import Participant, introduction
-from asyncload_lib.scenarios import FREE_PHASES, free_metric
 from asyncload_lib.session import Session
 from asyncload_lib.settings import OPTIONS, Settings, add_arguments, from_sources
 from asyncload_lib.signals import Signals
@@ -34,8 +34,6 @@ from asyncload_lib.verdict.criteria import problems as criterion_problems
 __all__ = ["Plugin", "plugin_of"]
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINT_INTERVAL_S = 2.0
 
 BROKEN_OFF = "the run ended before everything was measured"
 
@@ -61,11 +59,10 @@ class Plugin:
         self.observer: TargetObserver | None = None
         self._closing = gevent.lock.RLock()
         self._closed = False
-        self._is_ramped_up = False
         self.is_broken_off = False
         """Whether the suite was stopped before its end."""
         self._refusal: ExitCode | None = None
-        self._is_headless = bool(getattr(environment.parsed_options, "headless", False))
+        self.is_headless = bool(getattr(environment.parsed_options, "headless", False))
         if not environment.stop_timeout:
             environment.stop_timeout = self.settings.stop_timeout
 
@@ -80,11 +77,11 @@ class Plugin:
         """Take this node's parts: directing, running users, or both."""
         runner = self.environment.runner
         assert runner is not None
-        self._signals = Signals(runner, headless=self._is_headless)
+        self._signals = Signals(runner, headless=self.is_headless)
         if isinstance(runner, (LocalRunner, MasterRunner)):
             self.coordinator = Coordinator(self.environment)
-            self.environment.events.test_start.add_listener(self._on_test_start)
-            self.environment.events.spawning_complete.add_listener(self._on_spawning_complete)
+            if not self.is_suite:
+                FreeRun(self)
             self.environment.events.test_stopping.add_listener(self._on_test_stopping)
             self._find_target()
         if isinstance(runner, (LocalRunner, WorkerRunner)):
@@ -102,7 +99,7 @@ class Plugin:
             self._source.check(self.settings.scenarios if self.is_suite else ())
             return
         self._source.start(self._on_demo)
-        if self._is_headless:  # its start must not use up --run-time
+        if self.is_headless:  # its start must not use up --run-time
             self._source.wait()
 
     def _on_demo(self, target: Target) -> None:
@@ -169,36 +166,6 @@ class Plugin:
             "target": self.target.to_wire() if self.target.embedded else None,
         }
 
-    def _on_test_start(self, **_: Any) -> None:
-        if self.is_suite:
-            return
-        try:
-            self.open_session("free")
-        except AsyncloadError as error:
-            self.refuse(error)
-            if self._is_headless and self.environment.runner is not None:
-                gevent.spawn(self.environment.runner.quit)
-            raise gevent.GreenletExit from error  # no `Exception`: Locust's start must not go on
-        assert self.session is not None
-        self.session.in_progress = self._free_metric
-        self._is_ramped_up = False
-        self.announce(self._first_phase(), gated=False, timeout_s=self.settings.chat.timeout)
-        if isinstance(self.environment.runner, MasterRunner):  # where no user waits while it is written
-            gevent.spawn(self._checkpoint_forever, self.session)
-
-    def _first_phase(self) -> str:
-        """Keep the ramp out of the result, unless all users come at once."""
-        options, runner = self.environment.parsed_options, self.environment.runner
-        rate = getattr(options, "spawn_rate", None) or 1
-        assert runner is not None
-        return "ramp" if runner.target_user_count > rate else "run"
-
-    def _on_spawning_complete(self, **_: Any) -> None:
-        # Locust says so again whenever it has spawned users anew in place of a lost worker's.
-        if self.observer is not None and not self.is_suite and not self._is_ramped_up:
-            self._is_ramped_up = True
-            self.observer.reset()
-
     def _on_test_stopping(self, **_: Any) -> None:
         # On a master the workers must stop their users and report before Locust says "quit": it listens no longer
         # than half a second after that.
@@ -235,15 +202,6 @@ class Plugin:
         if self.environment.web_ui is not None:
             say(session.summary)
 
-    def _free_metric(self) -> dict[str, Any]:
-        assert self.coordinator is not None
-        measured = self.coordinator.store.merged()
-        classes = self.environment.user_classes
-        scenarios = {getattr(user_class, "scenario", "run") for user_class in classes}
-        scenario = scenarios.pop() if len(scenarios) == 1 else "run"
-        phases = {name: phase for name, phase in measured.items() if name in FREE_PHASES}
-        return free_metric(scenario, phases, event_loops=self.event_loops())
-
     def health(self) -> list[dict[str, Any]]:
         """Return what the members last said of themselves."""
         assert self.coordinator is not None
@@ -253,13 +211,6 @@ class Plugin:
         """Return every loop that was watched since the last reset: the target's, then the generators'."""
         assert self.observer is not None
         return [*self.observer.report(), *(loop for health in self.health() for loop in health["event_loops"])]
-
-    def _checkpoint_forever(self, session: Session) -> None:
-        while True:
-            gevent.sleep(CHECKPOINT_INTERVAL_S)
-            if session is not self.session or session.exit_code is not None:
-                return
-            session.checkpoint()
 
     # -- the end -------------------------------------------------------------------------------------------------
 

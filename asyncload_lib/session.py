@@ -28,9 +28,11 @@ from asyncload_lib.units import redact
 from asyncload_lib.verdict.criteria import evaluate, selected, verdict
 from asyncload_lib.verdict.generator import judge_generator
 
-__all__ = ["Session"]
+__all__ = ["CHECKPOINT_INTERVAL_S", "Session"]
 
 logger = logging.getLogger(__name__)
+
+CHECKPOINT_INTERVAL_S = 2.0
 
 Json = dict[str, Any]
 

@@ -11,10 +11,10 @@ from locust.dispatch import UsersDispatcher
 from locust.runners import LocalRunner, MasterRunner
 
 from asyncload_lib.errors import AsyncloadError
-from asyncload_lib.plugin import CHECKPOINT_INTERVAL_S, Plugin, plugin_of, say
+from asyncload_lib.plugin import Plugin, plugin_of, say
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.scenarios import Phase, Scenario, planned, suite_metric
-from asyncload_lib.session import Session
+from asyncload_lib.session import CHECKPOINT_INTERVAL_S, Session
 from asyncload_lib.users import baseline, phases
 
 __all__ = [

@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
 LIBRARY = WORDS | {"results", "verdict", "report", "eventloop", "demo"}
 WIRING = {
     *("health", "members", "signals", "participant", "coordinator"),
-    *("observer", "scenarios", "session", "target_source", "plugin", "suite"),
+    *("observer", "scenarios", "session", "target_source", "free_run", "plugin", "suite"),
 }
 ROOMS |= {module: LIBRARY | WIRING | {"users", ""} for module in WIRING}
 ROOMS |= {"": LIBRARY | {"users"}, "__main__": LIBRARY}
