@@ -28,7 +28,8 @@ class Evidence:
     gc_s          CPU time of collections in the loop's own thread; gc_elsewhere_s: wall time of those in others
     callback_s    longest time that one single callback is known to have run inside the stall
     gil_share     share of the stack samples in which the loop's thread slept on the GIL; None: not known
-    witness_s     how much the watchdog, an independent thread, was late itself, beyond its own wait for a CPU
+    witness_s     how long the watchdog, an independent thread, waited for the GIL itself while the loop may have, too
+    refuted_s     ... and while the loop slept on something else
     witness_delay_s  the watchdog's own wait for a CPU
     samples       stacks taken during the stall
     idle          none of them showed a callback: the loop had nothing to do, and was not woken
@@ -43,6 +44,7 @@ class Evidence:
     gc_elsewhere_s: float = 0.0
     gil_share: float | None = None
     witness_s: float = 0.0
+    refuted_s: float = 0.0
     witness_delay_s: float = 0.0
     callback_s: float = 0.0
     samples: int = 0
@@ -57,8 +59,8 @@ def shares(evidence: Evidence) -> dict[str, float]:
     length = evidence.length_s
     off_cpu = max(0.0, length - evidence.cpu_s - evidence.run_delay_s)
     gc_elsewhere = min(off_cpu, evidence.gc_elsewhere_s)
-    share = evidence.gil_share
-    gil = min(off_cpu, evidence.witness_s) if share is None else off_cpu * share
+    unwitnessed = max(0.0, off_cpu - evidence.witness_s - evidence.refuted_s)
+    gil = min(off_cpu, evidence.witness_s + unwitnessed * (evidence.gil_share or 0.0))
     gil = max(0.0, gil - gc_elsewhere)
     # The loop hands the GIL to the watchdog, and waits until the machine lets the watchdog run.
     handed_over = min(gil, evidence.witness_delay_s)

@@ -7,7 +7,7 @@ from .attribution import QUEUE, Evidence, cause_of
 from .findings import Findings
 from .gcpause import GcPause
 from .stacks import Place, describe, innermost_own
-from .watchdog import Segment, Stall
+from .stall import Segment, Stall
 
 __all__ = ["charge"]
 
@@ -59,6 +59,7 @@ def _evidence(stall: Stall, pauses: list[GcPause], loop_ident: int, limit_s: flo
         gc_elsewhere_s=elsewhere / NS,
         gil_share=stall.gil_share,
         witness_s=stall.witness_ns / NS,
+        refuted_s=stall.refuted_ns / NS,
         witness_delay_s=stall.witness_delay_ns / NS,
         callback_s=callback_s,
         samples=stall.samples,
@@ -110,8 +111,8 @@ def _holder(stall: Stall, limit_s: float) -> tuple[Place | None, str]:
     """The thread that kept the GIL: named only if it used a CPU for longer than the limit."""
     if stall.holder is None:
         return None, ""
-    name, stack, cpu_ns = stall.holder
-    return describe(stack) if cpu_ns / NS >= limit_s else None, name
+    named = stall.holder.cpu_ns / NS >= limit_s
+    return describe(stall.holder.stack) if named else None, stall.holder.name
 
 
 def _collection(pauses: list[GcPause], segment: Segment | None) -> tuple[Place | None, str]:

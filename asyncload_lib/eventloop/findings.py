@@ -17,6 +17,8 @@ MAX_STALL_TIMES = 200
 MAX_CULPRITS = 50
 MAX_MISSED_BEATS = 1000
 NS = 1e9
+TOUCHING_NS = 5_000_000
+"""A late beat this close to an operation's start or end delayed it: they were in the same few turns of the loop."""
 FINE_US, FINE_SHIFT = 1024, 4
 """Lags under a millisecond are counted in steps of 16 us: the healthy beat's path must be short."""
 
@@ -106,14 +108,25 @@ class Findings:
         """The loop was late over the limit, but by many short callbacks: lag, not a stall."""
         _add(self._queue, length_s)
 
-    def late_between(self, start_ns: int, end_ns: int) -> int:
-        """For how many ns of an interval a timer on this loop would have been late (the last 8192 late beats)."""
-        total = 0
+    def own_share(self, start_ns: int, end_ns: int) -> int:
+        """How much of an operation's time the loop itself took by being late at its start or at its end.
+
+        A loop that was late in between, while the answer was on its way, delayed nothing. Reaches 8192 late beats back.
+        """
+        late = []
         for due, came in reversed(self._recent):
             if came <= start_ns:
                 break
-            total += max(0, min(came, end_ns) - max(due, start_ns))
-        return total
+            if due < end_ns:
+                late.append((max(due, start_ns), min(came, end_ns)))
+        edge_start, edge_end = start_ns, end_ns
+        for due, came in late:
+            if came >= edge_end - TOUCHING_NS:
+                edge_end = due
+        for due, came in reversed(late):
+            if due <= edge_start + TOUCHING_NS:
+                edge_start = came
+        return sum(came - due for due, came in late if due >= edge_end or came <= edge_start)
 
     def report(self, name: str, now_ns: int) -> dict[str, Any]:
         """The findings as one element of `event_loops` in the results file; seconds."""

@@ -20,13 +20,14 @@ from .findings import Findings
 from .gcpause import GcPauses
 from .native import native
 from .stacks import loop_base
-from .watchdog import Late, Pulse, Stall, Watchdog
+from .stall import Late, Pulse, Stall
+from .watchdog import Watchdog
 
 __all__ = ["HubMonitor", "LoopMonitor"]
 
 LIMIT_S = 0.010
 PERIOD_S = 0.003
-"""A beat costs 7 to 25 us (caches warm or cold), under 1 % of the loop; half a period is the error of a stall's length."""
+"""A beat costs 7 to 25 us (caches warm or cold), under 1 %; half a period is the error of a stall's length."""
 PATIENCE_SHARE = 0.35
 """Share of the limit after which a missing beat is looked at: a C call that keeps the GIL must be asked for it 5 ms
 (CPython's switch interval) before its end, to be seen."""
@@ -82,11 +83,11 @@ class _Monitor:
         problem = self._problem()
         return {**report, "blocked": None, "note": f"{problem} {report['note']}".strip()} if problem else report
 
-    def late_between(self, start_ns: int, end_ns: int) -> int:
-        """For how many ns of an interval (perf_counter_ns) a timer on this loop would have come late."""
-        late = self._findings.late_between(start_ns, end_ns)
+    def own_share(self, start_ns: int, end_ns: int) -> int:
+        """How much of an operation (perf_counter_ns) this loop took by being late at its start or its end; ns."""
         overdue = self._pulse.beat_ns + 2 * self._period_ns
-        return late + max(0, end_ns - max(start_ns, overdue)) if self._running else late
+        going_on = max(0, end_ns - max(start_ns, overdue)) if self._running else 0
+        return min(end_ns - start_ns, self._findings.own_share(start_ns, end_ns) + going_on)
 
     def _problem(self) -> str:
         """Why there is no proof, or nothing."""
@@ -177,9 +178,12 @@ class LoopMonitor(_Monitor):
         self._timer: asyncio.TimerHandle | None = None
         self._based = False
 
-    def start(self) -> None:
-        """Start the heartbeat on the running loop and the watchdog beside it."""
-        self._loop = asyncio.get_running_loop()
+    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Start the heartbeat on the running loop and the watchdog beside it.
+
+        With `loop`: on one that the calling function runs next, in this thread; so its very first step is watched.
+        """
+        self._loop = asyncio.get_running_loop() if loop is None else loop
         self._based = False
         task = asyncio.current_task(self._loop)
         outermost = getattr(task.get_coro(), "cr_frame", None) if task is not None else None

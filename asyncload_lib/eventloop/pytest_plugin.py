@@ -35,11 +35,10 @@ class LoopGuard:
         @functools.wraps(run_until_complete)
         def watched(loop: asyncio.AbstractEventLoop, future: Any) -> Any:
             monitor = LoopMonitor("test", self.limit_s, min(PERIOD_S, self.limit_s))
-            start = loop.call_soon(monitor.start)
+            monitor.start(loop)
             try:
                 return run_until_complete(loop, future)
             finally:
-                start.cancel()
                 monitor.stop()
                 self.reports.append(monitor.report())
 

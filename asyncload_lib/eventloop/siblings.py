@@ -19,6 +19,8 @@ from typing import Any
 __all__ = ["Siblings", "group_pid"]
 
 TIMEOUT_S = 5.0
+MAX_SOCKET_PATH = 100
+"""Systems allow 104 to 108 bytes: a deep TMPDIR leaves no room."""
 MAX_ANSWER_BYTES = 4 << 20
 
 Ask = Callable[[str], Awaitable[dict[str, Any]]]
@@ -50,9 +52,12 @@ class Siblings:
         self._answer = answer
         digest = hashlib.sha256(f"{group_pid()} {sys.argv} {key}".encode()).hexdigest()[:16]
         uid = os.getuid() if hasattr(os, "getuid") else 0
-        self._root = os.path.join(tempfile.gettempdir(), f"asyncload-{uid}")
-        self._directory = os.path.join(self._root, f"{group_pid()}-{digest}")
-        self._path = os.path.join(self._directory, f"{os.getpid()}.sock")
+        for place in (tempfile.gettempdir(), "/tmp"):
+            self._root = os.path.join(place, f"asyncload-{uid}")
+            self._directory = os.path.join(self._root, f"{group_pid()}-{digest}")
+            self._path = os.path.join(self._directory, f"{os.getpid()}.sock")
+            if len(self._path) <= MAX_SOCKET_PATH:
+                break
         self._server: asyncio.AbstractServer | None = None
         self.problem = ""
 
@@ -80,9 +85,10 @@ class Siblings:
 
     def close(self) -> None:
         """Stop listening and leave nothing behind."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
         with contextlib.suppress(OSError):
             os.unlink(self._path)
         for directory in (self._directory, self._root):

@@ -12,15 +12,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from types import CodeType, FrameType
+from types import FrameType
 
 from .alarm import Alarm
 from .clocks import ThreadMeter, steal_ns, thread_cpu_ns
 from .native import native, start_native_thread
 from .stacks import Position, callback_frames, positions
+from .stall import Holder, Late, Pulse, Sample, Segment, Stall
 
-__all__ = ["Late", "Pulse", "Sample", "Segment", "Stall", "Watchdog"]
+__all__ = ["Watchdog"]
 
 MS = 1_000_000
 CLOSE_WATCH_NS = MS
@@ -28,86 +28,6 @@ LONG_WATCH_NS = 50 * MS
 STEP_NS = MS // 4
 START_S = 1.0
 HURRY_S = 0.0005
-MAX_OTHER_THREADS = 16
-
-
-@dataclass(slots=True)
-class Late:
-    """A beat that came late, as the loop's thread measured it: the beat before, this one, and what it used between."""
-
-    before_ns: int
-    now_ns: int
-    usual_gap_ns: int
-    cpu_ns: int
-    run_delay_ns: int
-
-    @property
-    def length_ns(self) -> int:
-        """Length of the stall: it began somewhere between two beats, half a usual gap after the last on average."""
-        return max(0, self.now_ns - self.before_ns - self.usual_gap_ns // 2)
-
-
-@dataclass(slots=True)
-class Pulse:
-    """What the heartbeat and the watchdog share; each field has one writer, and the GIL orders them."""
-
-    beat_ns: int
-    cpu_ns: int
-    """CPU time of the loop's thread at that beat."""
-    base: CodeType | None = None
-    late: deque[Late] = field(default_factory=deque)
-    discard: list[FrameType] = field(default_factory=list)
-    """Frames that the watchdog held. Only the loop's thread lets them go: their locals may have finalizers."""
-
-
-@dataclass(slots=True)
-class Sample:
-    """One look at the loop's thread.
-
-    since_ns      from when on one C call is known to have been running; `at_ns` if that is not known
-    run_delay_ns  how long the loop's thread has waited for a CPU so far, in its whole life
-    """
-
-    at_ns: int
-    since_ns: int
-    run_delay_ns: int
-    stack: tuple[Position, ...]
-    waits_for_gil: bool | None
-    others: dict[int, tuple[Position, ...]]
-
-
-@dataclass(slots=True)
-class Segment:
-    """Consecutive samples of one callback, known by its outermost frame: held, so that no later one gets its address.
-
-    Inner frames are not held: their locals (50 MB just parsed) would live on until the next beat. `idle`: no callback.
-    """
-
-    callback: FrameType | None
-    task: str | None
-    samples: list[Sample]
-    idle: bool
-
-    @property
-    def seen_ns(self) -> int:
-        """How long the callback was seen to run, from the first sample to the last, without waits for a CPU."""
-        first, last = self.samples[0], self.samples[-1]
-        return last.at_ns - first.since_ns - (last.run_delay_ns - first.run_delay_ns)
-
-
-@dataclass(slots=True)
-class Stall:
-    """All that was seen of one late beat."""
-
-    late: Late
-    segments: list[Segment]
-    samples: int
-    gil_share: float | None
-    witness_ns: int
-    witness_delay_ns: int
-    steal_ns: int
-    holder: tuple[str, tuple[Position, ...], int] | None
-    """Name, stack and CPU time (ns) of the other thread that used the CPU most."""
 
 
 class Watchdog:
@@ -140,6 +60,7 @@ class Watchdog:
 
     def start(self) -> None:
         """Begin to watch; returns when the thread does, some 0.1 ms later."""
+        self._alarm.set(self._patience_ns)
         start_native_thread(self._run)
         self._awake.acquire(True, START_S)
 
@@ -171,7 +92,7 @@ class Watchdog:
                 # Waited for the GIL longer than the switch interval while the loop's thread was on a CPU: from then on
                 # it reached no bytecode boundary, so it was inside one C call.
                 off_cpu = max(0, now - self._pulse.beat_ns - (self._meter.cpu_ns() - self._pulse.cpu_ns))
-                self._look(now, max(0, gil_wait - self._switch_ns() - off_cpu))
+                self._look(now, gil_wait, max(0, gil_wait - self._switch_ns() - off_cpu))
                 if not self._ended:
                     self._alarm.set(self._next_look_ns(now))
         except Exception as error:  # without the watchdog there is no proof: the report must say so
@@ -189,7 +110,7 @@ class Watchdog:
         wait = -overdue if overdue < 0 else min(overdue // 4, LONG_WATCH_NS)
         return max(CLOSE_WATCH_NS, wait // STEP_NS * STEP_NS)
 
-    def _look(self, now: int, proven: int) -> None:
+    def _look(self, now: int, gil_wait: int, proven: int) -> None:
         pulse = self._pulse
         while pulse.late:
             # Peek, settle, then pop: whoever waits for the deque to be empty must find the stall counted.
@@ -198,12 +119,12 @@ class Watchdog:
         overdue = now - pulse.beat_ns >= self._patience_ns
         self._hurry(overdue)
         if overdue:
-            self._sample(now, proven)
+            self._sample(now, gil_wait, proven)
         elif self._segments:
             self._let_go(self._segments)
             self._segments = []
         else:
-            self._threads = {ident: thread_cpu_ns(ident) for ident in sys._current_frames()}
+            self._threads = {ident: thread_cpu_ns(ident) for ident in self._frames()}
             self._steal_ns = steal_ns()
 
     def _hurry(self, overdue: bool) -> None:
@@ -222,16 +143,13 @@ class Watchdog:
     def _switch_ns(self) -> int:
         return int((self._switch_s or sys.getswitchinterval()) * 1e9)
 
-    def _sample(self, now: int, proven: int) -> None:
+    def _sample(self, now: int, gil_wait: int, proven: int) -> None:
         waits = self._meter.waits_for_gil()
-        current = sys._current_frames()
+        current = self._frames()
         frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
-        current.pop(self._ident, None)
-        others = {}
-        if waits is not False:
-            chosen = list(current.items())[:MAX_OTHER_THREADS]
-            others = {ident: positions(callback_frames(frame, None)) for ident, frame in chosen}
-        sample = Sample(now, now - proven, self._meter.run_delay_ns(), positions(frames), waits, others)
+        holder = self._holder(current) if waits is not False else None
+        stack, delay = positions(frames), self._meter.run_delay_ns()
+        sample = Sample(now, now - proven, delay, stack, waits, gil_wait, holder)
         last = self._segments[-1] if self._segments else None
         if last is not None and frames and last.callback is frames[0]:
             last.samples.append(sample)
@@ -246,33 +164,41 @@ class Watchdog:
         self._segments = []
         samples = [sample for segment in inside for sample in segment.samples]
         known = [sample.waits_for_gil for sample in samples if sample.waits_for_gil is not None]
+        # Somebody kept the GIL while the watchdog waited; the loop did not wait for it if it slept on something else.
+        refuted = sum(sample.gil_wait_ns for sample in samples if sample.waits_for_gil is False)
         waits = [wait for wait in self._waits if late.before_ns < wait[0] <= late.now_ns]
+        seen = [*(sample.holder for sample in samples), self._holder(self._frames())]
+        holders = [holder for holder in seen if holder is not None]
         stall = Stall(
             late=late,
             segments=[segment for segment in inside if segment.samples],
             samples=len(samples),
             gil_share=sum(known) / len(known) if known else None,
-            witness_ns=sum(wait[1] for wait in waits),
+            witness_ns=max(0, sum(wait[1] for wait in waits) - refuted),
+            refuted_ns=refuted,
             witness_delay_ns=sum(wait[2] for wait in waits),
             steal_ns=max(0, steal_ns() - self._steal_ns) if self._steal_ns else 0,
-            holder=self._holder(samples),
+            holder=max(holders, key=lambda holder: holder.cpu_ns, default=None),
         )
         self._let_go(inside)
         return stall
 
-    def _holder(self, samples: list[Sample]) -> tuple[str, tuple[Position, ...], int] | None:
-        current = sys._current_frames()
-        used = {
-            ident: thread_cpu_ns(ident) - self._threads.get(ident, 0)
-            for ident in current
-            if ident not in (self._ident, self._meter.ident)
-        }
+    def _frames(self) -> dict[int, FrameType]:
+        # Without the own frame: it refers to this very dict, and the cycle would keep all frames until a collection.
+        frames = sys._current_frames()
+        frames.pop(self._ident, None)
+        return frames
+
+    def _holder(self, frames: dict[int, FrameType]) -> Holder | None:
+        total = {ident: thread_cpu_ns(ident) for ident in frames if ident != self._meter.ident}
+        # An identifier is given again after a thread's end: less than its baseline is a new thread.
+        base = self._threads
+        used = {ident: cpu - base.get(ident, 0) if cpu >= base.get(ident, 0) else cpu for ident, cpu in total.items()}
         if not used:
             return None
         ident = max(used, key=lambda key: used[key])
-        seen = [sample.others[ident] for sample in samples if ident in sample.others]
-        stack = seen[-1] if seen else positions(callback_frames(current[ident], None))
-        return _thread_name(ident, stack), stack, used[ident]
+        stack = positions(callback_frames(frames[ident], None))
+        return Holder(_thread_name(ident, stack), stack, used[ident])
 
     def _let_go(self, segments: list[Segment]) -> None:
         for segment in segments:

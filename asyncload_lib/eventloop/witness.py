@@ -56,6 +56,7 @@ class OutsideWitness:
         self._monitor = monitor
         self._tasks: list[asyncio.Task[None]] = []
         self._due: asyncio.Queue[int] = asyncio.Queue()
+        self._in_flight: set[int] = set()
         self.reset()
 
     def reset(self) -> None:
@@ -63,6 +64,7 @@ class OutsideWitness:
         self._started_ns = time.perf_counter_ns()
         self._ended_ns: int | None = None
         self._probes: list[tuple[int, int, int]] = []
+        self._unanswered: list[tuple[int, int, int]] = []
         self._failures = 0
         self._error = ""
 
@@ -83,7 +85,10 @@ class OutsideWitness:
             if isinstance(result, Exception):
                 raise result
         while not self._due.empty():
-            self._record(self._due.get_nowait(), now)
+            self._in_flight.add(self._due.get_nowait())
+        for sent in self._in_flight:
+            self._record(sent, now, answered=False)
+        self._in_flight.clear()
         self._ended_ns = now
 
     async def __aenter__(self) -> Self:
@@ -145,7 +150,7 @@ class OutsideWitness:
         """(start, length) of the stalls; slow probes that overlap saw the same one, the slowest tells its length."""
         stalls: list[tuple[float, float]] = []
         end_ns = 0
-        for sent, answered, own in sorted(self._probes):
+        for sent, answered, own in sorted(self._probes + self._unanswered):
             length = (answered - sent - own) / 1e9 - usual_s
             if length < self._limit_s:
                 continue
@@ -168,11 +173,11 @@ class OutsideWitness:
             worst[bucket] = max(worst.get(bucket, 0.0), (answered - sent - own) / 1e9 - floor_s)
         return [{"t": float(bucket * width_s), "max_lag": max(0.0, worst[bucket])} for bucket in sorted(worst)]
 
-    def _record(self, sent_ns: int, answered_ns: int) -> None:
+    def _record(self, sent_ns: int, answered_ns: int, answered: bool = True) -> None:
         if sent_ns < self._started_ns or len(self._probes) >= MAX_PROBES:
             return
-        own = self._monitor.late_between(sent_ns, answered_ns) if self._monitor is not None else 0
-        self._probes.append((sent_ns, answered_ns, own))
+        own = self._monitor.own_share(sent_ns, answered_ns) if self._monitor is not None else 0
+        (self._probes if answered else self._unanswered).append((sent_ns, answered_ns, own))
 
     async def _pace(self) -> None:
         due = time.perf_counter()
@@ -187,6 +192,7 @@ class OutsideWitness:
         try:
             while True:
                 due = await self._due.get()
+                self._in_flight.add(due)
                 try:
                     async with asyncio.timeout(TIMEOUT_S):
                         if writer is None:
@@ -198,6 +204,7 @@ class OutsideWitness:
                     keep = False
                     self._failures += 1
                     self._error = f"{type(error).__name__}: {error}"[:200]
+                self._in_flight.discard(due)
                 if not keep and writer is not None:
                     writer.close()
                     writer = None

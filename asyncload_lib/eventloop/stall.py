@@ -1,0 +1,99 @@
+"""The records of one stall: what the heartbeat measured and what the watchdog saw. Times in nanoseconds."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from types import CodeType, FrameType
+
+from .stacks import Position
+
+__all__ = ["Holder", "Late", "Pulse", "Sample", "Segment", "Stall"]
+
+
+@dataclass(slots=True)
+class Late:
+    """A beat that came late, as the loop's thread measured it: the beat before, this one, and what it used between."""
+
+    before_ns: int
+    now_ns: int
+    usual_gap_ns: int
+    cpu_ns: int
+    run_delay_ns: int
+
+    @property
+    def length_ns(self) -> int:
+        """Length of the stall: it began somewhere between two beats, half a usual gap after the last on average."""
+        return max(0, self.now_ns - self.before_ns - self.usual_gap_ns // 2)
+
+
+@dataclass(slots=True)
+class Pulse:
+    """What the heartbeat and the watchdog share; each field has one writer, and the GIL orders them."""
+
+    beat_ns: int
+    cpu_ns: int
+    """CPU time of the loop's thread at that beat."""
+    base: CodeType | None = None
+    late: deque[Late] = field(default_factory=deque)
+    discard: list[FrameType] = field(default_factory=list)
+    """Frames that the watchdog held. Only the loop's thread lets them go: their locals may have finalizers."""
+
+
+@dataclass(slots=True)
+class Holder:
+    """The other thread that used the CPU most since the last baseline: whoever kept the GIL did."""
+
+    name: str
+    stack: tuple[Position, ...]
+    cpu_ns: int
+
+
+@dataclass(slots=True)
+class Sample:
+    """One look at the loop's thread.
+
+    since_ns      from when on one C call is known to have been running; `at_ns` if that is not known
+    run_delay_ns  how long the loop's thread has waited for a CPU so far, in its whole life
+    """
+
+    at_ns: int
+    since_ns: int
+    run_delay_ns: int
+    stack: tuple[Position, ...]
+    waits_for_gil: bool | None
+    gil_wait_ns: int
+    """How long the watchdog waited for the GIL before this look."""
+    holder: Holder | None
+
+
+@dataclass(slots=True)
+class Segment:
+    """Consecutive samples of one callback, known by its outermost frame: held, so that no later one gets its address.
+
+    Inner frames are not held: their locals (50 MB just parsed) would live on until the next beat. `idle`: no callback.
+    """
+
+    callback: FrameType | None
+    task: str | None
+    samples: list[Sample]
+    idle: bool
+
+    @property
+    def seen_ns(self) -> int:
+        """How long the callback was seen to run, from the first sample to the last, without waits for a CPU."""
+        first, last = self.samples[0], self.samples[-1]
+        return last.at_ns - first.since_ns - (last.run_delay_ns - first.run_delay_ns)
+
+
+@dataclass(slots=True)
+class Stall:
+    """All that was seen of one late beat."""
+
+    late: Late
+    segments: list[Segment]
+    samples: int
+    gil_share: float | None
+    witness_ns: int
+    refuted_ns: int
+    witness_delay_ns: int
+    steal_ns: int
+    holder: Holder | None

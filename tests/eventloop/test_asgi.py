@@ -1,0 +1,255 @@
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncload_lib.eventloop import siblings
+from asyncload_lib.eventloop.asgi import LoopProbe
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "secret"
+APP = """
+import os, sys, time
+from asyncload_lib import LoopProbe
+
+async def inner(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    if scope["path"] == "/block":
+        time.sleep(0.05)  # the culprit
+    body = str(os.getpid()).encode()
+    if scope["path"] == "/modules":
+        body = " ".join(m for m in ("locust", "gevent", "numpy", "msgpack") if m in sys.modules).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+app = LoopProbe(inner, token="secret", path="/watch")
+"""
+
+
+def call(url: str, method: str = "GET", token: str | None = None) -> tuple[int, bytes]:
+    headers = {} if token is None else {"X-Asyncload-Token": token}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers, method=method), timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+@contextlib.contextmanager
+def server(directory: Path, *options: str) -> Iterator[str]:
+    """uvicorn with the app above, until the block ends."""
+    (directory / "probed.py").write_text(textwrap.dedent(APP))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{directory}", "TMPDIR": str(directory)}
+    command = [sys.executable, "-m", "uvicorn", "probed:app", "--port", str(port), "--log-level", "warning", *options]
+    process = subprocess.Popen(command, env=environment)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                call(url)
+                break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        assert process.wait(20) is not None
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """A directory whose path leaves room for a socket's name."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with server(tmp_path_factory.mktemp("single")) as url:
+        yield url
+
+
+def read(url: str) -> dict[str, Any]:
+    status, body = call(f"{url}/watch", token=TOKEN)
+    assert status == 200
+    report: dict[str, Any] = json.loads(body)
+    return report
+
+
+def test_the_probe_names_the_line_that_blocks_the_target(single: str) -> None:
+    assert call(f"{single}/watch/reset", "POST", TOKEN)[0] == 200
+    assert read(single)["blocked"] is False
+    call(f"{single}/block")
+
+    report = read(single)
+
+    assert report["name"] == "target"
+    assert report["blocked"] is True
+    (culprit,) = [culprit for culprit in report["culprits"] if culprit["cause"] == "loop"]
+    assert culprit["file"].endswith("probed.py")
+    assert culprit["call"] == "time.sleep(0.05)"
+    assert culprit["function"] == "inner"
+    assert call(f"{single}/watch/reset", "POST", TOKEN)[0] == 200
+    assert read(single)["culprits"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "token", "status"),
+    [
+        ("GET", "/watch", None, 401),
+        ("GET", "/watch", "secres", 401),
+        ("GET", "/watch", "", 401),
+        ("POST", "/watch/reset", None, 401),
+        ("POST", "/watch", TOKEN, 405),
+        ("GET", "/watch/reset", TOKEN, 405),
+        ("GET", "/watch", TOKEN, 200),
+    ],
+)
+def test_the_findings_are_guarded(single: str, method: str, path: str, token: str | None, status: int) -> None:
+    code, body = call(single + path, method, token)
+
+    assert code == status
+    assert status == 200 or b"culprits" not in body
+
+
+def test_other_paths_go_to_the_app(single: str) -> None:
+    assert call(f"{single}/watchful")[1].isdigit()
+    assert call(f"{single}/")[1].isdigit()
+
+
+def test_it_brings_neither_locust_nor_gevent_into_the_target(single: str) -> None:
+    assert call(f"{single}/modules") == (200, b"")
+
+
+def test_all_workers_behind_one_port_are_read_and_reset(short_tmp: Path) -> None:
+    with server(short_tmp, "--workers", "3") as url:
+        deadline = time.monotonic() + 30
+        while len(read(url)["workers"]) < 3:  # they start one after the other
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        status, body = call(f"{url}/watch/reset", "POST", TOKEN)
+        assert status == 200
+        assert len(json.loads(body)["workers"]) == 3
+
+        blocked = set()
+        while len(blocked) < 2:  # whichever workers take the requests
+            blocked.add(int(call(f"{url}/block")[1]))
+            assert time.monotonic() < deadline
+        reports = {report["pid"]: report for report in read(url)["workers"]}
+
+        assert len(reports) == 3
+        assert {report["worker"] for report in reports.values()} == {1, 2, 3}
+        assert {pid for pid, report in reports.items() if report["stalls"]} == blocked
+        assert oct(next(short_tmp.glob("asyncload-*")).stat().st_mode)[-3:] == "700"
+    assert list(short_tmp.glob("asyncload-*")) == []
+
+
+def test_a_directory_that_others_may_write_is_not_used(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(short_tmp))
+    root = short_tmp / f"asyncload-{os.getuid()}"
+    root.mkdir()
+    root.chmod(0o777)
+
+    async def own(command: str) -> dict[str, Any]:
+        return {"pid": 1}
+
+    async def main() -> None:
+        group = siblings.Siblings("key", own)
+        await group.open()
+        assert "not a private directory" in group.problem
+        assert await group.ask("report") == []
+        group.close()
+
+    asyncio.run(main())
+    assert list(root.iterdir()) == []
+
+
+def test_the_socket_of_a_dead_worker_is_forgotten(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(short_tmp))
+
+    async def own(command: str) -> dict[str, Any]:
+        return {"pid": os.getpid(), "command": command}
+
+    async def main() -> None:
+        group = siblings.Siblings("key", own)
+        await group.open()
+        (directory,) = (short_tmp / f"asyncload-{os.getuid()}").iterdir()
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(directory / "99999999.sock"))
+        assert await group.ask("report") == []
+        assert [path.name for path in directory.iterdir()] == [f"{os.getpid()}.sock"]
+        assert group.problem == ""
+        group.close()
+
+    asyncio.run(main())
+    assert list(short_tmp.iterdir()) == []
+
+
+def test_it_watches_from_the_first_request_where_no_lifespan_is_served(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(short_tmp))
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        time.sleep(0.05)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def nothing() -> Any: ...
+
+    async def main() -> None:
+        probe = LoopProbe(app, token=TOKEN)
+        await probe({"type": "http", "path": "/", "headers": []}, nothing, send)
+        headers = [(b"x-asyncload-token", TOKEN.encode())]
+        await probe({"type": "http", "method": "GET", "path": "/asyncload/loop", "headers": headers}, nothing, send)
+        probe._stop()
+
+    asyncio.run(main())
+
+    assert sent[0]["status"] == 200
+    assert json.loads(sent[1]["body"])["blocked"] is True
+
+
+def test_a_deep_temporary_directory_does_not_stop_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("deep" * 30)))
+
+    async def own(command: str) -> dict[str, Any]:
+        return {}
+
+    async def main() -> None:
+        group = siblings.Siblings("key", own)
+        await group.open()
+        assert group.problem == ""
+        group.close()
+
+    asyncio.run(main())
+
+
+def test_without_a_token_it_is_not_mounted() -> None:
+    with pytest.raises(ValueError, match="token"):
+        LoopProbe(None, token="")  # type: ignore[arg-type]

@@ -1,0 +1,47 @@
+import pytest
+
+from asyncload_lib.eventloop.attribution import CAUSES, QUEUE, Evidence, cause_of, shares
+
+LIMIT_S = 0.010
+
+
+def evidence(length_s: float, **seen: object) -> Evidence:
+    return Evidence(length_s=length_s, limit_s=LIMIT_S, **seen)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("cause", "seen"),
+    [
+        ("loop", evidence(0.050, callback_s=0.050, samples=9, gil_share=0.0)),
+        ("loop", evidence(0.050, cpu_s=0.050, callback_s=0.050, samples=9)),
+        # half of the time it had no CPU, but what is left is over the limit
+        ("loop", evidence(0.050, cpu_s=0.025, run_delay_s=0.025, callback_s=0.050, samples=9)),
+        # without the machine it would have been a callback of 6 ms
+        ("machine", evidence(0.050, cpu_s=0.006, run_delay_s=0.044, callback_s=0.050, samples=9)),
+        ("machine", evidence(0.050, steal_s=0.045, callback_s=0.050, samples=9)),
+        ("gc", evidence(0.050, cpu_s=0.050, gc_s=0.045, callback_s=0.050, samples=1)),
+        # a collection of its own 30 ms is a collection, however long the machine stretched it
+        ("gc", evidence(0.100, cpu_s=0.035, run_delay_s=0.065, gc_s=0.030, callback_s=0.1, samples=1)),
+        ("gc", evidence(0.050, gc_elsewhere_s=0.048, gil_share=1.0, callback_s=0.050, samples=1)),
+        ("gil", evidence(0.050, gil_share=1.0, callback_s=0.050, samples=9)),
+        # the kernel does not tell what the thread waits for: the watchdog waited for the GIL just as long
+        ("gil", evidence(0.050, gil_share=None, witness_s=0.048, callback_s=0.050, samples=1)),
+        # asleep on the GIL, because the machine did not let the watchdog run that it was handed to
+        ("machine", evidence(0.050, gil_share=1.0, witness_delay_s=0.050, callback_s=0.050, samples=1)),
+        ("machine", evidence(0.050, samples=5, idle=True, gil_share=0.0)),
+        (QUEUE, evidence(0.050, cpu_s=0.050, callback_s=0.004, samples=20)),
+        (QUEUE, evidence(0.050, cpu_s=0.050, samples=5, idle=True)),
+    ],
+)
+def test_each_stall_has_one_cause(cause: str, seen: Evidence) -> None:
+    assert cause_of(seen) == cause
+
+
+def test_the_shares_are_the_whole_stall_even_when_the_others_overlap() -> None:
+    seen = evidence(0.050, cpu_s=0.020, run_delay_s=0.040, gc_s=0.020, gil_share=1.0, steal_s=0.040)
+
+    parts = shares(seen)
+
+    assert set(parts) == set(CAUSES)
+    assert sum(parts.values()) == pytest.approx(0.050)
+    assert all(seconds >= 0 for seconds in parts.values())

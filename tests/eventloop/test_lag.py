@@ -1,0 +1,325 @@
+import asyncio
+import gc
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncload_lib.eventloop.lag import LoopMonitor
+from asyncload_lib.eventloop.watchdog import Watchdog
+from tests.eventloop.loops import Run, both_loops, cpu, line_of
+
+LONG_JSON = "[" + ",".join(["[1, 2.5]"] * 400_000) + "]"
+
+
+async def calm() -> None:
+    await asyncio.sleep(0.03)
+
+
+def stalls(report: dict[str, Any]) -> dict[str, int]:
+    return {cause: value["stalls"] for cause, value in report["by_cause"].items() if value["stalls"]}
+
+
+async def handler() -> None:
+    time.sleep(0.06)  # asleep
+
+
+def helper() -> None:
+    cpu(0.04)  # busy
+
+
+def parse() -> None:
+    json.loads(LONG_JSON)  # parsing
+
+
+async def in_a_task() -> None:
+    await asyncio.create_task(handler())
+
+
+@both_loops
+@pytest.mark.parametrize("where", ["asleep", "busy", "parsing"])
+def test_a_blocking_call_is_found_with_its_line(run: Run, where: str) -> None:
+    function = {"asleep": handler, "busy": helper, "parsing": parse}[where]
+
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor("mine") as monitor:
+            await calm()
+            if where == "asleep":
+                await in_a_task()
+            else:
+                function()
+            await calm()
+        return monitor.report()
+
+    report = run(main())
+
+    assert report["name"] == "mine"
+    assert report["blocked"] is True
+    culprit = next(culprit for culprit in report["culprits"] if culprit["cause"] == "loop")
+    if where == "busy":  # the function that burns is one below the one that called it
+        assert culprit["function"] in ("cpu", "helper")
+        return
+    assert culprit["file"].endswith("test_lag.py")
+    assert culprit["line"] == line_of(function, f"# {where}")
+    assert culprit["function"] == function.__qualname__
+    assert culprit["call"].startswith("time.sleep(0.06)" if where == "asleep" else "json.loads(LONG_JSON)")
+    assert [text.strip() for _, text in culprit["excerpt"]][1].endswith(f"# {where}")
+    if where == "asleep":
+        assert culprit["task"] == "handler"
+        assert report["max_stall"] == pytest.approx(0.06, abs=0.03)
+
+
+@both_loops
+def test_a_callback_without_a_task_is_named_too(run: Run) -> None:
+    def blocking_callback() -> None:
+        time.sleep(0.05)
+
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor() as monitor:
+            await calm()
+            asyncio.get_running_loop().call_soon(blocking_callback)
+            await calm()
+        return monitor.report()
+
+    culprit = run(main())["culprits"][0]
+
+    assert culprit["task"].endswith("blocking_callback")
+    assert culprit["call"] == "time.sleep(0.05)"
+
+
+@both_loops
+def test_a_stall_in_the_first_step_is_found(run: Run) -> None:
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor() as monitor:
+            time.sleep(0.05)
+            return monitor.report()
+
+    report = run(main())
+
+    assert report["blocked"] is True
+    assert report["culprits"][0]["call"] == "time.sleep(0.05)"
+
+
+def test_a_stall_under_the_limit_is_lag_and_no_stall() -> None:
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor(limit_s=0.5) as monitor:
+            await calm()
+            time.sleep(0.05)
+            await calm()
+        return monitor.report()
+
+    report = asyncio.run(main())
+
+    assert (report["blocked"], report["stalls"]) == (False, 0)
+    assert report["lag"]["max"] > 0.04
+
+
+def test_many_short_callbacks_are_load_and_no_stall() -> None:
+    async def main() -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        async with LoopMonitor() as monitor:
+            await calm()
+            for _ in range(10):
+                for _ in range(60):
+                    loop.call_soon(cpu, 0.0005)
+                await asyncio.sleep(0.005)
+        return monitor.report()
+
+    report = asyncio.run(main())
+
+    assert "loop" not in stalls(report)
+    assert report["blocked"] is False
+    assert report["lag"]["max"] > 0.02
+    assert "short callbacks" in report["note"]
+
+
+def test_a_collection_provoked_on_purpose_is_named() -> None:
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor() as monitor:
+            await calm()
+            cells: list[list[Any]] = [[] for _ in range(400_000)]
+            for cell in cells:
+                cell.append(cell)
+            del cells
+            await calm()
+            monitor.reset()
+            gc.collect()  # here
+            await calm()
+        return monitor.report()
+
+    gc.disable()
+    try:
+        report = asyncio.run(main())
+    finally:
+        gc.enable()
+
+    assert stalls(report)["gc"] == 1
+    assert "loop" not in stalls(report)
+    assert report["blocked"] is False
+    culprit = next(culprit for culprit in report["culprits"] if culprit["cause"] == "gc")
+    assert culprit["call"] == "gc.collect()"
+
+
+def test_the_holder_of_the_gil_is_named() -> None:
+    pattern = re.compile(r"(a+)+$")
+
+    def hold_the_gil() -> None:
+        pattern.match("a" * 21 + "b")  # one C call, of 70 ms or more
+
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor() as monitor:
+            await calm()
+            for _ in range(5):
+                thread = threading.Thread(target=hold_the_gil, name="cruncher")
+                thread.start()
+                while thread.is_alive():
+                    await asyncio.sleep(0.01)
+        return monitor.report()
+
+    report = asyncio.run(main())
+
+    assert "loop" not in stalls(report)
+    named = [culprit for culprit in report["culprits"] if culprit["cause"] == "gil"]
+    assert report["blocked"] is True
+    assert named[0]["task"] == "cruncher"
+    assert named[0]["function"].endswith("hold_the_gil")
+
+
+def test_waiting_for_a_lock_is_the_loops_own_fault_not_the_gil() -> None:
+    lock = threading.Lock()
+
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor() as monitor:
+            await calm()
+            lock.acquire()
+            threading.Timer(0.06, lock.release).start()
+            lock.acquire()  # waits
+            await calm()
+        return monitor.report()
+
+    report = asyncio.run(main())
+
+    assert stalls(report).get("loop") == 1
+    assert report["culprits"][0]["call"] == "lock.acquire()"
+
+
+def test_reset_begins_anew() -> None:
+    async def main() -> tuple[dict[str, Any], dict[str, Any]]:
+        async with LoopMonitor() as monitor:
+            await calm()
+            time.sleep(0.05)
+            before = monitor.report()
+            monitor.reset()
+            await calm()
+            return before, monitor.report()
+
+    before, after = asyncio.run(main())
+
+    assert before["blocked"] is True
+    assert (after["culprits"], after["stalls"], after["blocked"]) == ([], 0, False)
+    assert after["watched_s"] < before["watched_s"]
+
+
+def test_the_report_can_be_read_in_another_thread_and_after_the_end() -> None:
+    async def main() -> LoopMonitor:
+        async with LoopMonitor() as monitor:
+            await calm()
+            time.sleep(0.05)
+            await calm()
+            assert (await asyncio.to_thread(monitor.report))["blocked"] is True
+        return monitor
+
+    monitor = asyncio.run(main())
+
+    assert monitor.report()["blocked"] is True
+    assert monitor.report()["watched_s"] == monitor.report()["watched_s"]
+
+
+def test_frames_of_the_loop_are_not_kept_alive() -> None:
+    class Heavy:
+        pass
+
+    freed_in: list[int] = []
+
+    def blocking() -> None:
+        heavy = Heavy()
+        heavy.__class__.__del__ = lambda self: freed_in.append(threading.get_ident())  # type: ignore[attr-defined]
+        time.sleep(0.05)
+
+    async def main() -> None:
+        async with LoopMonitor():
+            await calm()
+            asyncio.get_running_loop().call_soon(blocking)
+            await asyncio.sleep(0.1)
+            assert freed_in == [threading.get_ident()]
+
+    asyncio.run(main())
+
+
+def test_a_watchdog_that_failed_leaves_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Watchdog, *_: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(Watchdog, "_look", broken)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor() as monitor:
+            time.sleep(0.05)
+            await calm()
+        return monitor.report()
+
+    report = asyncio.run(main())
+
+    assert report["blocked"] is None
+    assert "broken on purpose" in report["note"]
+
+
+def test_the_switch_interval_is_given_back() -> None:
+    before = sys.getswitchinterval()
+
+    async def main() -> None:
+        async with LoopMonitor():
+            await calm()
+            cpu(0.05)
+            await calm()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+
+    assert sys.getswitchinterval() == before
+
+
+def test_misuse_is_told() -> None:
+    with pytest.raises(ValueError, match="period_s is 1"):
+        LoopMonitor(period_s=1.0)
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        LoopMonitor().start()
+
+    async def twice() -> None:
+        async with LoopMonitor("x") as monitor:
+            monitor.start()
+
+    with pytest.raises(RuntimeError, match="'x' is running already"):
+        asyncio.run(twice())
+    assert LoopMonitor().report()["blocked"] is None
+
+
+def test_the_hub_and_a_loop_beside_it_under_the_patch() -> None:
+    """In a process of its own, for gevent replaces everything there."""
+    script = Path(__file__).with_name("patched_process.py")
+
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+
+    assert done.stderr == ""
+    hub, loop = json.loads(done.stdout)
+    assert hub["name"] == "generator hub"
+    assert stalls(hub)["loop"] >= 1
+    assert {culprit["call"] for culprit in hub["culprits"] if culprit["cause"] == "loop"} == {"real_sleep(0.06)"}
+    assert [culprit["call"] for culprit in loop["culprits"] if culprit["cause"] == "loop"] == ["real_sleep(0.07)"]

@@ -1,0 +1,182 @@
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from asyncload_lib.eventloop.lag import LoopMonitor
+from asyncload_lib.eventloop.witness import OutsideWitness, disagreement
+
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+CLOSING = b"HTTP/1.0 200 OK\r\n\r\nok"
+
+
+class Target:
+    """An HTTP server on its own loop in its own thread, so that it can block without the witness's loop."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer, self.delay_s, self.requests = answer, 0.0, 0
+        self.port = 0
+        self._listening = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),))
+
+    async def _serve(self) -> None:
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        self._connections: set[asyncio.Task[None]] = set()
+        async with await asyncio.start_server(self._connected, "127.0.0.1", 0) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            self._listening.set()
+            await self._ended.wait()
+            await asyncio.sleep(0.05)
+            for connection in self._connections:
+                connection.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                self.requests += 1
+                await asyncio.sleep(self.delay_s)
+                writer.write(self.answer)
+                if self.answer is CLOSING:
+                    break
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    def block(self, seconds: float) -> None:
+        self._loop.call_soon_threadsafe(time.sleep, seconds)
+
+    def __enter__(self) -> "Target":
+        self._thread.start()
+        assert self._listening.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join(10)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/health"
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    with Target(PLAIN) as running:
+        yield running
+
+
+def watch(target: Target, *, block_s: float = 0.0, own_s: float = 0.0, **options: Any) -> dict[str, Any]:
+    async def main() -> dict[str, Any]:
+        async with (
+            LoopMonitor("generator") as monitor,
+            OutsideWitness(target.url, monitor=monitor, limit_s=0.1, **options) as witness,
+        ):
+            await asyncio.sleep(0.4)
+            if block_s:
+                target.block(block_s)
+            if own_s:
+                time.sleep(own_s)
+            await asyncio.sleep(0.6)
+        return witness.report()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("answer", [PLAIN, CHUNKED, CLOSING], ids=["length", "chunks", "until it closes"])
+def test_a_blocked_target_is_seen_from_outside(answer: bytes) -> None:
+    with Target(answer) as target:
+        report = watch(target, block_s=0.4)
+
+    assert (report["witness"], report["blocked"], report["stalls"]) == ("outside", True, 1)
+    assert report["max_stall"] == pytest.approx(0.4, abs=0.1)
+    assert report["stall_times"][0]["t"] == pytest.approx(0.4, abs=0.15)
+    assert report["lag"]["max"] > 0.25
+
+
+def test_a_target_that_answers_is_not_blocked(target: Target) -> None:
+    report = watch(target)
+
+    assert (report["blocked"], report["stalls"]) == (False, 0)
+    assert target.requests == pytest.approx(50, abs=25)
+
+
+def test_the_generators_own_lag_is_not_charged_to_the_target(target: Target) -> None:
+    report = watch(target, own_s=0.4)
+
+    assert report["max_stall"] < 0.1
+    assert report["blocked"] is False
+
+
+def test_where_every_answer_is_slow_it_does_not_pretend_to_know(target: Target) -> None:
+    target.delay_s = 0.15
+
+    report = watch(target)
+
+    assert report["blocked"] is None
+    assert "look the same" in report["note"]
+
+
+def test_no_answer_is_no_verdict() -> None:
+    with Target(PLAIN) as target:
+        pass
+
+    report = watch(target)
+
+    assert report["blocked"] is None
+    assert "ConnectionRefusedError" in report["note"]
+    assert report["lag"]["p50"] is None
+
+
+def test_what_was_never_answered_counts_with_its_age(target: Target) -> None:
+    async def main() -> dict[str, Any]:
+        async with OutsideWitness(target.url, limit_s=0.1) as witness:
+            await asyncio.sleep(1.0)
+            target.block(1.2)
+            await asyncio.sleep(0.7)
+        return witness.report()
+
+    report = asyncio.run(main())
+
+    assert report["blocked"] is True
+    assert report["max_stall"] == pytest.approx(0.7, abs=0.2)
+
+
+def test_a_wrong_address_is_told_at_once() -> None:
+    with pytest.raises(ValueError, match="http"):
+        OutsideWitness("ftp://somewhere")
+
+
+def report(blocked: bool | None, max_stall: float, lag: float = 0.0, period_s: float = 0.02) -> dict[str, Any]:
+    return {"blocked": blocked, "max_stall": max_stall, "lag": {"max": lag}, "limit_s": 0.01, "period_s": period_s}
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "says"),
+    [
+        (report(True, 0.3), report(True, 0.29), None),
+        (report(False, 0.0), report(False, 0.0), None),
+        (report(True, 0.015), report(False, 0.0), None),  # it fell between two probes
+        (report(False, 0.0, lag=0.3), report(True, 0.3), None),  # a queue is late for both
+        (report(False, 0.0), report(True, 0.3), "outside a stall of 300 ms"),
+        (report(True, 0.3), report(False, 0.0), "inside a stall of 300 ms"),
+        (report(True, 0.3), report(None, 0.0), "outside could not tell"),
+        (report(None, 0.0), report(True, 0.3), "inside could not tell"),
+    ],
+)
+def test_the_witnesses_are_compared(inside: dict[str, Any], outside: dict[str, Any], says: str | None) -> None:
+    sentence = disagreement(inside, outside)
+
+    assert (sentence is None) if says is None else (sentence is not None and says in sentence)
