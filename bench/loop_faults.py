@@ -211,7 +211,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
                     result["sweep"] = [await sweep_row(client, kind, times * 5) for kind in ("sleep", "cpu")]
                     task.cancel()
                 if not options.only or "overhead" in options.only:
-                    result["overhead"] = await overhead(ready["port"], 6 if options.quick else 20, 1.0)
+                    result["overhead"] = await overhead(ready["port"], 10 if options.quick else 50, 0.5)
                 if options.busy:
                     result["busy"] = await false_alarms(ready["port"], options.busy, 0, 0.8)
                 if options.saturated:

@@ -71,10 +71,11 @@ def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | No
     """Seconds that one callback ran inside the stall, and its samples.
 
     A callback seen alone reaches to the stall's edges. Where others were seen too, it reaches half way to them, and
-    half way to the edges.
+    half way to the edges, of the time in which the thread had a CPU.
     """
     late, best, longest = stall.late, None, 0.0
     start = late.now_ns - late.length_ns
+    on_cpu = max(0.0, 1 - late.run_delay_ns / max(late.length_ns, 1))
     callbacks = [segment for segment in stall.segments if not segment.idle]
     for index, segment in enumerate(callbacks):
         seen = segment.seen_ns
@@ -82,7 +83,7 @@ def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | No
             before = callbacks[index - 1].samples[-1].at_ns if index else start
             after = callbacks[index + 1].samples[0].since_ns if index + 1 < len(callbacks) else late.now_ns
             unseen = max(0, segment.samples[0].since_ns - before) + max(0, after - segment.samples[-1].at_ns)
-            seen += unseen if len(callbacks) == 1 else unseen // 2
+            seen += unseen if len(callbacks) == 1 else int(unseen * on_cpu / 2)
         if seen > longest or best is None:
             best, longest = segment, seen
     return min(longest, late.length_ns) / NS, best

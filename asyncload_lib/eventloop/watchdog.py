@@ -26,6 +26,8 @@ MS = 1_000_000
 CLOSE_WATCH_NS = MS
 LONG_WATCH_NS = 50 * MS
 STEP_NS = MS // 4
+LONGEST_START_NS = 20 * MS
+"""A thread that wakes gets a CPU after this at the latest: a few slices of others."""
 START_S = 1.0
 HURRY_S = 0.0005
 
@@ -57,6 +59,8 @@ class Watchdog:
         self._steal_ns = 0
         self._ident = 0
         self._switch_s: float | None = None
+        self._looked = (0, 0)
+        """Time and the loop's CPU time at the last look."""
 
     def start(self) -> None:
         """Begin to watch; returns when the thread does, some 0.1 ms later."""
@@ -89,10 +93,7 @@ class Watchdog:
                 gil_wait = max(0, now - due - (delay - before))
                 if now - due > MS // 2:
                     self._waits.append((due, gil_wait, delay - before))
-                # Waited for the GIL longer than the switch interval while the loop's thread was on a CPU: from then on
-                # it reached no bytecode boundary, so it was inside one C call.
-                off_cpu = max(0, now - self._pulse.beat_ns - (self._meter.cpu_ns() - self._pulse.cpu_ns))
-                self._look(now, gil_wait, max(0, gil_wait - self._switch_ns() - off_cpu))
+                self._look(now, gil_wait, self._proven_ns(due, min(delay - before, LONGEST_START_NS)))
                 if not self._ended:
                     self._alarm.set(self._next_look_ns(now))
         except Exception as error:  # without the watchdog there is no proof: the report must say so
@@ -103,6 +104,17 @@ class Watchdog:
             self._alarm.close()
             me.close()
             self._meter.close()
+
+    def _proven_ns(self, due: int, started_late_ns: int) -> int:
+        """How long the loop's thread has been inside one C call, at least.
+
+        The watchdog asked for the GIL when its alarm rang; a switch interval later CPython made the holder give it up
+        at its next bytecode boundary. CPU time that the loop's thread used after that, it used without reaching one.
+        """
+        cpu = self._meter.cpu_ns()
+        before_ns, cpu_before = max(self._looked, (self._pulse.beat_ns, self._pulse.cpu_ns))
+        self._looked = (time.perf_counter_ns(), cpu)
+        return max(0, cpu - cpu_before - max(0, due - before_ns) - started_late_ns - self._switch_ns())
 
     def _next_look_ns(self, now: int) -> int:
         # In whole steps, for the alarm keeps one timer value for each; never longer than the heartbeat itself allows.

@@ -98,7 +98,7 @@ def test_a_stall_in_the_first_step_is_found(run: Run) -> None:
     async def main() -> dict[str, Any]:
         async with LoopMonitor() as monitor:
             time.sleep(0.05)
-            return monitor.report()
+        return monitor.report()
 
     report = run(main())
 
