@@ -1,7 +1,7 @@
 """A server that does what its paths say, in a process of its own: `python tests/users/target.py` prints its port.
 
-/status/<code>  /slow/<ms>  /echo  /length/<n>  /gzip  /close  /half  /hang  /half_hang  /redirect/<code>/<n>  /login
-/whoami  /raw/<hex of the whole answer>
+/status/<code>  /slow/<ms>  /slow_redirect/<ms>  /redirect/<code>/<n>  /echo  /length/<n>  /gzip  /close  /half
+/hang  /half_hang  /flood (chunks without end)  /login  /whoami  /raw/<hex of the whole answer>
 /stream/<name>  a script of STREAMS: bytes and pauses (s)  /ledger  (ids of x-request-id: received, answered)
 """
 
@@ -69,6 +69,12 @@ async def respond(method: str, path: str, headers: list[list[str]], body: bytes,
     _, kind, *rest = path.partition("?")[0].split("/")
     if kind == "stream":
         return await stream(writer, rest[0])
+    if kind == "flood":
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"4\r\nword\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.001)
     if kind == "close":
         return False
     if kind == "hang":
@@ -77,7 +83,7 @@ async def respond(method: str, path: str, headers: list[list[str]], body: bytes,
         writer.write(answer(b"x" * 100)[:-50])
         await asyncio.sleep(3600 if kind == "half_hang" else 0)
         return False
-    if kind == "slow":
+    if kind in ("slow", "slow_redirect"):
         await asyncio.sleep(int(rest[0]) / 1e3)
     sent = answer(b"ok")
     if kind == "status":
@@ -95,6 +101,8 @@ async def respond(method: str, path: str, headers: list[list[str]], body: bytes,
         left = int(rest[1])
         location = f"/redirect/{rest[0]}/{left - 1}" if left > 1 else "/echo"
         sent = answer(b"", int(rest[0]), f"location: {location}")
+    elif kind == "slow_redirect":
+        sent = answer(b"", 302, f"location: /slow/{rest[0]}")
     elif kind == "login":
         sent = answer(b"", 302, "location: /whoami", "set-cookie: session=abc; Path=/; HttpOnly", "set-cookie: ===")
     elif kind == "whoami":
