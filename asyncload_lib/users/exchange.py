@@ -14,6 +14,8 @@ from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder
 from pyreqwest.response import Response as RawResponse
 
+from asyncload_lib.users.answer import Answer
+from asyncload_lib.users.direct import DirectRequest
 from asyncload_lib.users.measure import CONTROL_FLOW, Measurement
 from asyncload_lib.users.response import HttpStatusError, Response
 from asyncload_lib.users.transport import Cancellations, TransportError, transport_error
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Exchange", "Order", "TooManyRedirectsError"]
 
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 30
 """As in requests, and so in Locust's HttpUser."""
 
@@ -126,16 +129,16 @@ class Exchange:
 
     async def _send(self) -> None:
         measurement, response = self._measurement, self._response
-        cancellations = Cancellations()
-        builder = self._client.prepare(self._order)  # what is wrong with the call itself is raised, and not counted
+        request = self._client.prepare(self._order)  # what is wrong with the call itself is raised, and not counted
         measurement.begin()
         try:
-            raw = await self._follow(await self._once(builder, self._order.url))
+            raw = await self._once(request, self._order.url)
+            if raw.status in REDIRECTS:
+                raw = await self._follow(raw)
             if not self._stream:
-                response.content = bytes(await raw.bytes())
-                measurement.response_length = len(response.content)
-            cancellations.check()
-        except (PyreqwestError, OSError, ValueError, TooManyRedirectsError) as error:
+                response.content = content = raw.content if isinstance(raw, Answer) else await _body(raw)
+                measurement.response_length = len(content)
+        except (TransportError, PyreqwestError, OSError, ValueError, TooManyRedirectsError) as error:
             await self._close_stream()
             response.error = transport_error(error) if isinstance(error, PyreqwestError) else error
             measurement.exception = response.error
@@ -150,21 +153,33 @@ class Exchange:
         response.raw = raw
         response.status_code = raw.status
 
-    async def _once(self, builder: RequestBuilder, url: str) -> RawResponse:
+    async def _once(self, request: DirectRequest | RequestBuilder, url: str) -> Answer | RawResponse:
+        raw: RawResponse
+        if isinstance(request, DirectRequest):
+            answer = await request.send(self._stream)
+            if self._stream:
+                self._streamed = answer
+            if answer.head.sets_cookies:
+                self._client.remember_cookies(answer, url)
+            return answer
         if self._stream:
             # Without the limit up to 64 KB are held back and the first token reads late.
-            streamed = builder.streamed_read_buffer_limit(0).build_streamed()
-            raw: RawResponse = await streamed.__aenter__()
+            streamed = request.streamed_read_buffer_limit(0).build_streamed()
+            cancellations = Cancellations()
+            raw = await streamed.__aenter__()
             self._streamed = streamed
+            cancellations.check()
         else:
-            raw = await builder.build().send()
+            cancellations = Cancellations()
+            raw = await request.build().send()
+            cancellations.check()
         self._client.remember_cookies(raw, url)
         return raw
 
-    async def _follow(self, raw: RawResponse) -> RawResponse:
+    async def _follow(self, raw: Answer | RawResponse) -> Answer | RawResponse:
         """Follow redirects by ourselves: the client would lose the cookies that each of them sets."""
         order, hops = self._order, 0
-        while order.follow and raw.status in (301, 302, 303, 307, 308) and (location := raw.get_header("location")):
+        while order.follow and raw.status in REDIRECTS and (location := raw.get_header("location")):
             hops += 1
             if hops > MAX_REDIRECTS:
                 raise TooManyRedirectsError(f"more than {MAX_REDIRECTS} redirects")
@@ -213,3 +228,10 @@ class Exchange:
                 measurement.exception = error
             self._finish(ended_ns)
         return False
+
+
+async def _body(raw: RawResponse) -> bytes:
+    cancellations = Cancellations()
+    body = bytes(await raw.bytes())
+    cancellations.check()
+    return body

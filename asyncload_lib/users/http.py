@@ -13,7 +13,9 @@ from pyreqwest.request import RequestBuilder
 from pyreqwest.response import Response as RawResponse
 
 from asyncload_lib.eventloop.thread import LoopThread
+from asyncload_lib.users.answer import Answer
 from asyncload_lib.users.base import AsyncUser
+from asyncload_lib.users.direct import DirectClient, DirectRequest
 from asyncload_lib.users.exchange import Exchange, Order
 from asyncload_lib.users.measure import Measurement
 from asyncload_lib.users.response import HttpStatusError, Response
@@ -45,6 +47,15 @@ def shared_client(
     return client
 
 
+def direct_client(thread: LoopThread, network_timeout_s: float, connection_timeout_s: float) -> DirectClient:
+    """Return the process's direct client with these timeouts, made on first use and closed with the loop."""
+    key = (DirectClient, network_timeout_s, connection_timeout_s)
+    client: DirectClient | None = thread.resources.get(key)
+    if client is None:
+        client = thread.resources[key] = DirectClient(thread.loop, network_timeout_s, connection_timeout_s)
+    return client
+
+
 class AsyncHttpClient:
     """Requests relative to the user's host, each recorded through Locust's `request` event.
 
@@ -53,8 +64,9 @@ class AsyncHttpClient:
     redirects included). `intended_ns` is the moment the request should have left.
     """
 
-    def __init__(self, user: "AsyncHttpUser", client: Client) -> None:
+    def __init__(self, user: "AsyncHttpUser", direct: DirectClient, client: Client) -> None:
         self._user = user
+        self._direct = direct
         self._raw = client
         self._base = (user.host or "").rstrip("/")
         self._base_path = urlsplit(self._base).path
@@ -123,16 +135,17 @@ class AsyncHttpClient:
 
     # -- for an exchange -----------------------------------------------------------------------------------------
 
-    def prepare(self, order: Order) -> RequestBuilder:
+    def prepare(self, order: Order) -> DirectRequest | RequestBuilder:
         """Return the request, with this user's cookies."""
-        builder = order.apply(self._raw.request(order.method, order.url))
+        cookies = None
         if self._cookies is not None:
-            pairs = [f"{cookie.name}={cookie.value}" for cookie in self._cookies.matches(order.url)]
-            if pairs:
-                builder = builder.header("cookie", "; ".join(pairs))
-        return builder
+            cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self._cookies.matches(order.url)) or None
+        if (request := self._direct.prepare(order, cookies)) is not None:
+            return request
+        builder = order.apply(self._raw.request(order.method, order.url))
+        return builder if cookies is None else builder.header("cookie", cookies)
 
-    def remember_cookies(self, raw: RawResponse, url: str) -> None:
+    def remember_cookies(self, raw: Answer | RawResponse, url: str) -> None:
         """Keep the cookies an answer sets for this user's later requests; what is no cookie is passed over."""
         try:
             cookies = raw.get_header_all("set-cookie")
@@ -168,7 +181,8 @@ class AsyncHttpUser(AsyncUser):
         if not self.host:
             raise StopTest("no host: give one with --host, as `host` of the user class, or in the settings file")
         raw = shared_client(self.loop_thread, self.network_timeout, self.connection_timeout, insecure=self.insecure)
-        self.client = AsyncHttpClient(self, raw)
+        direct = direct_client(self.loop_thread, self.network_timeout, self.connection_timeout)
+        self.client = AsyncHttpClient(self, direct, raw)
 
 
 def _pairs(pairs: Pairs) -> list[tuple[str, Any]]:

@@ -8,6 +8,7 @@ from locust.exception import LocustError
 from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.response import Response as RawResponse
 
+from asyncload_lib.users.answer import Answer
 from asyncload_lib.users.measure import Measurement
 from asyncload_lib.users.transport import Cancellations, transport_error
 
@@ -29,7 +30,7 @@ class Response:
 
     def __init__(self, measurement: Measurement, url: str) -> None:
         self._measurement = measurement
-        self.raw: RawResponse | None = None
+        self.raw: Answer | RawResponse | None = None
         self.verdict: bool | None = None
         """What the block said by `success()` and `failure()`."""
         self.open = False

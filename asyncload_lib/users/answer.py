@@ -1,0 +1,123 @@
+"""The answer of an HTTP/1.1 server: its head as bytes, looked into when somebody asks (RFC 9112)."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from pyreqwest.http import HeaderMap
+
+from asyncload_lib.users.transport import BadAnswerError, TransportError
+
+if TYPE_CHECKING:
+    from asyncload_lib.users.http11 import Connection
+
+__all__ = ["CHUNKED", "UNTIL_CLOSE", "Answer", "Head", "parse_head"]
+
+CACHED_MAX_BYTES = 4096
+UNTIL_CLOSE = -1
+CHUNKED = -2
+
+
+class Head(NamedTuple):
+    """The first part of an answer: `lines` as it came, `lowered` to look for names in, and what follows from it.
+
+    `body`: its length in bytes, CHUNKED or UNTIL_CLOSE (RFC 9112, section 6.3), unless the request was a HEAD.
+    """
+
+    lines: bytes
+    lowered: bytes
+    status: int
+    body: int
+    keep: bool
+    compressed: bool
+    sets_cookies: bool
+
+    def values(self, name: str) -> list[str]:
+        """Return every value of a header; `name` in lower case. Raises ValueError for bytes that are no text."""
+        key, found = b"\r\n%b:" % name.encode(), []
+        at = self.lowered.find(key)
+        while at >= 0:
+            begin = at + len(key)
+            end = self.lowered.find(b"\r\n", begin)
+            found.append(self.lines[begin : end if end >= 0 else None].strip().decode())
+            at = self.lowered.find(key, begin)
+        return found
+
+
+def parse_head(lines: bytes) -> Head:
+    """Return what status line and headers say; raises BadAnswerError."""
+    return _known(lines) if len(lines) <= CACHED_MAX_BYTES else _parse(lines)
+
+
+@lru_cache(maxsize=256)
+def _known(lines: bytes) -> Head:
+    """Parse a head once: a server says the same thing many times in a second."""
+    return _parse(lines)
+
+
+def _parse(lines: bytes) -> Head:
+    if not lines.startswith(b"HTTP/1.") or not lines[9:12].isdigit():
+        raise BadAnswerError("invalid HTTP version parsed")
+    lowered = lines.lower()
+    bare = Head(lines, lowered, int(lines[9:12]), 0, False, False, b"\r\nset-cookie:" in lowered)
+    options = ",".join(bare.values("connection")).lower()
+    keep = "close" not in options and (lines[7:8] != b"0" or "keep-alive" in options)
+    coding = ",".join(bare.values("content-encoding")).lower()
+    return bare._replace(body=_body_of(bare), keep=keep, compressed=coding in ("gzip", "x-gzip", "deflate"))
+
+
+def _body_of(head: Head) -> int:
+    if head.status < 200 or head.status in (204, 304):
+        return 0
+    if codings := ",".join(head.values("transfer-encoding")).lower():
+        return CHUNKED if codings.rpartition(",")[2].strip() == "chunked" else UNTIL_CLOSE
+    lengths = {length.strip() for value in head.values("content-length") for length in value.split(",")}
+    if not lengths:
+        return UNTIL_CLOSE
+    length = lengths.pop()
+    if lengths or not (length.isascii() and length.isdigit()):
+        raise BadAnswerError("invalid content-length parsed")
+    return int(length)
+
+
+class Answer:
+    """Status, headers and, once it is read, `content`; of a stream, `read_chunk` until it returns None."""
+
+    __slots__ = ("_connection", "broken", "chunks", "content", "ended", "head", "status")
+
+    def __init__(self, connection: "Connection", head: Head) -> None:
+        self._connection = connection
+        self.head = head
+        self.status = head.status
+        self.content = b""
+        self.chunks: list[bytes] = []
+        self.ended = False
+        self.broken: TransportError | None = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header names compare without regard to case; raises ValueError for bytes that are no text."""
+        lines = (line.partition(b":") for line in self.head.lines.split(b"\r\n")[1:])
+        return HeaderMap([(name.strip().decode(), value.strip().decode()) for name, _, value in lines])
+
+    def get_header(self, name: str) -> str | None:
+        """Return the first value of a header; `name` in lower case."""
+        values = self.head.values(name)
+        return values[0] if values else None
+
+    def get_header_all(self, name: str) -> list[str]:
+        """Return every value of a header; `name` in lower case. Raises ValueError for bytes that are no text."""
+        return self.head.values(name)
+
+    @property
+    def body_reader(self) -> "Answer":
+        return self
+
+    async def read_chunk(self) -> bytes | None:
+        """Return what has come of a stream; raises TransportError where it breaks off."""
+        return await self._connection.read_chunk(self)
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give the connection back, or close it if the stream has not ended."""
+        if not self.ended:
+            self._connection.close()

@@ -1,0 +1,160 @@
+"""Which requests go straight over `http11`, and the connections that they share."""
+
+import asyncio
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Coroutine
+from functools import lru_cache
+from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyreqwest.http import Url
+
+from asyncload_lib.users.answer import Answer
+from asyncload_lib.users.http11 import Connection
+from asyncload_lib.users.transport import ConnectionFailedError, ConnectTimeoutError
+
+if TYPE_CHECKING:
+    from asyncload_lib.users.exchange import Order
+
+__all__ = ["DirectClient", "DirectRequest"]
+
+_ELSEWHERE = {"connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
+"""Headers that change how a request is carried: those requests go by the library."""
+_PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_DEFAULTS = {"accept": "*/*", "user-agent": "asyncload", "accept-encoding": "gzip, deflate"}
+
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+# `encode` makes a new one of these each time, for four times the cost.
+_chunks_of_json: Any = c_make_encoder(None, _encoder.default, encode_basestring, None, ":", ",", False, False, False)
+
+
+class _Place(NamedTuple):
+    origin: tuple[str, int]
+    target: str
+    authority: str
+
+
+@lru_cache(maxsize=4096)
+def _place(url: str) -> _Place | None:
+    """Return where a plain `http://` URL leads; None for any other. Raises ValueError for what is no URL."""
+    parsed = Url(url)
+    host = parsed.host_str
+    if parsed.scheme != "http" or not host or parsed.username or parsed.password:
+        return None
+    target = parsed.path if parsed.query_string is None else f"{parsed.path}?{parsed.query_string}"
+    authority = host if parsed.port is None else f"{host}:{parsed.port}"
+    return _Place((host.strip("[]"), parsed.port or 80), target, authority)
+
+
+@lru_cache(maxsize=4096)
+def _head(method: str, place: _Place) -> str:
+    defaults = "".join(f"{name}: {value}\r\n" for name, value in _DEFAULTS.items())
+    return f"{method} {place.target} HTTP/1.1\r\nhost: {place.authority}\r\n{defaults}"
+
+
+class DirectRequest:
+    """A request as bytes, and where it goes."""
+
+    __slots__ = ("_bodiless", "_client", "_data", "_place", "_timeout_s")
+
+    def __init__(self, client: "DirectClient", place: _Place, data: bytes, timeout_s: float, *, bodiless: bool) -> None:
+        self._client = client
+        self._place = place
+        self._data = data
+        self._timeout_s = timeout_s
+        self._bodiless = bodiless
+
+    def send(self, stream: bool) -> Coroutine[Any, Any, Answer]:
+        """Send it, when awaited, on a connection that is free, or a new one; raises TransportError."""
+        deadline_s = self._client.loop.time() + self._timeout_s
+        idle = self._client.idle[self._place.origin]
+        while idle:
+            connection = idle.pop()
+            if not connection.closed:
+                return connection.exchange(self._data, deadline_s, self._bodiless, stream)
+        return self._connect_and_send(idle, deadline_s, stream)
+
+    async def _connect_and_send(self, idle: list[Connection], deadline_s: float, stream: bool) -> Answer:
+        connection = await self._client.connect(self._place, idle, self._timeout_s)
+        return await connection.exchange(self._data, deadline_s, self._bodiless, stream)
+
+
+class DirectClient:
+    """The connections of one process to all hosts, used on `loop` alone; timeouts are in all, and to connect."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float, connect_timeout_s: float) -> None:
+        self.loop = loop
+        self.idle: defaultdict[tuple[str, int], list[Connection]] = defaultdict(list)
+        self._timeout_s = timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._proxied = any(os.environ.get(name) for name in _PROXIES)
+
+    def prepare(self, order: "Order", cookies: str | None) -> DirectRequest | None:
+        """Return the request; None if the library must carry it. Raises ValueError or TypeError for a bad call."""
+        if self._proxied or order.auth is not None:
+            return None
+        body, place = order.body, _place(order.url)
+        if place is None or not (body is None or order.is_json or isinstance(body, bytes)):
+            return None
+        text = _head(order.method, place) if order.headers is None else _own_head(order, place)
+        if text is None:
+            return None
+        if cookies is not None:
+            text = f"{text}cookie: {cookies}\r\n"
+        if order.is_json:
+            body = "".join(_chunks_of_json(body, 0)).encode()
+            if order.headers is None or "content-type" not in map(str.lower, order.headers):
+                text = f"{text}content-type: application/json\r\n"
+        if body is not None:
+            data = f"{text}content-length: {len(body)}\r\n\r\n".encode("latin-1") + body
+        elif order.method in ("POST", "PUT", "PATCH"):
+            data = f"{text}content-length: 0\r\n\r\n".encode("latin-1")
+        else:
+            data = f"{text}\r\n".encode("latin-1")
+        timeout_s = self._timeout_s if order.timeout_s is None else order.timeout_s
+        return DirectRequest(self, place, data, timeout_s, bodiless=order.method == "HEAD")
+
+    async def connect(self, place: _Place, idle: list[Connection], timeout_s: float) -> Connection:
+        """Open a connection that will rest in `idle`."""
+        try:
+            async with asyncio.timeout(min(self._connect_timeout_s, timeout_s)):
+                _, connection = await self.loop.create_connection(lambda: Connection(idle), *place.origin)
+        except TimeoutError:
+            raise ConnectTimeoutError("no connection in time") from None
+        except OSError as error:
+            raise ConnectionFailedError(_reason(error)) from error
+        return connection
+
+    async def aclose(self) -> None:
+        """Close every connection that rests."""
+        for idle in self.idle.values():
+            for connection in idle:
+                connection.close()
+        self.idle.clear()
+
+
+def _own_head(order: "Order", place: _Place) -> str | None:
+    """Return the head with the caller's headers before the defaults; None where one is for the library."""
+    assert order.headers is not None
+    given = {name.lower() for name in order.headers}
+    if given & _ELSEWHERE:
+        return None
+    lines = [f"{order.method} {place.target} HTTP/1.1\r\nhost: {place.authority}\r\n"]
+    for name, value in order.headers.items():
+        if not _NAME.fullmatch(name) or _FORBIDDEN.search(value) or not value.isascii():
+            return None  # the library says what is wrong with it
+        lines.append(f"{name}: {value}\r\n")
+    lines += [f"{name}: {value}\r\n" for name, value in _DEFAULTS.items() if name not in given]
+    return "".join(lines)
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's words, without the address."""
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return f"{os.strerror(error.errno)} (os error {error.errno})"
+    return f"failed to lookup address information: {error.args[-1] if error.args else error}"
