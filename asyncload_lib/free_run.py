@@ -7,7 +7,7 @@ from locust.runners import MasterRunner
 
 from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.scenarios import FREE_PHASES, free_metric
-from asyncload_lib.session import CHECKPOINT_INTERVAL_S, Session
+from asyncload_lib.session import Session
 
 if TYPE_CHECKING:
     from asyncload_lib.plugin import Plugin
@@ -54,15 +54,16 @@ class FreeRun:
 
     def _metric(self) -> dict[str, Any]:
         assert self._plugin.coordinator is not None
-        measured = self._plugin.coordinator.store.merged()
+        event_loops = self._plugin.event_loops()
+        measured = self._plugin.coordinator.store.merged()  # after what may wait: the rest is of the same moment
         scenarios = {getattr(user_class, "scenario", "run") for user_class in self._plugin.environment.user_classes}
         scenario = scenarios.pop() if len(scenarios) == 1 else "run"
         phases = {name: phase for name, phase in measured.items() if name in FREE_PHASES}
-        return free_metric(scenario, phases, event_loops=self._plugin.event_loops())
+        return free_metric(scenario, phases, event_loops=event_loops)
 
     def _checkpoint_forever(self, session: Session) -> None:
         while True:
-            gevent.sleep(CHECKPOINT_INTERVAL_S)
+            gevent.sleep(session.checkpoint_interval_s)
             if session is not self._plugin.session or session.exit_code is not None:
                 return
             session.checkpoint()

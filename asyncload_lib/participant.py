@@ -5,6 +5,7 @@ Locust's custom messages, so there is one way through the code.
 """
 
 import gc
+import itertools
 import logging
 import os
 import platform
@@ -36,6 +37,9 @@ __all__ = ["Participant", "ToCoordinator", "ToParticipant", "introduction"]
 logger = logging.getLogger(__name__)
 
 MESSAGE_LIMIT_BYTES = 64 * 1024
+
+WHOLE_EVERY = 10
+"""Every how many reports one repeats what cannot change any more, should a report have been lost with a connection."""
 
 ENDING_LIMIT_S = 1.0
 """How long users that are done may take to end."""
@@ -281,16 +285,23 @@ class Participant:
                 "token": token,
                 "farewell": farewell,
                 "run_id": self.recorder.run_id,
-                "health": self.health.report(self._starts_us),
+                "health": self._health(),
                 "released_ns": self._released_ns,
                 "first_start_us": min(self._starts_us, default=0.0),
                 "last_start_us": max(self._starts_us, default=0.0),
             },
         )
 
-    def _send_parts(self) -> None:
-        for part in self.recorder.snapshot_parts():
+    def _send_parts(self, *, changes_only: bool = False) -> None:
+        for part in self.recorder.snapshot_parts(changes_only=changes_only):
             self.send(ToCoordinator.PART, part)
+
+    def _health(self) -> dict[str, Any] | None:
+        try:
+            return self.health.report(self._starts_us)
+        except Exception:  # the figures of the monitors are worth less than the acknowledgement they would hold up
+            logger.exception("this process cannot say how it is doing")
+            return None
 
     def _send_locust_stats(self) -> None:
         """Bring Locust's own view up to date; its master waits a whole second for users it believes to be running."""
@@ -301,11 +312,11 @@ class Participant:
             self.send("stats", data)
 
     def _report_forever(self) -> None:
-        while True:
-            gevent.sleep(REPORT_INTERVAL_S)
+        for number in itertools.count():
+            gevent.sleep(self._plan.get("report_interval_s", REPORT_INTERVAL_S))
             if self._recording:
                 try:
-                    self._send_parts()
+                    self._send_parts(changes_only=number % WHOLE_EVERY > 0)
                 except Exception:  # whatever it was, the next report may succeed, and it will hold everything
                     logger.exception("a report could not be made")
 

@@ -163,6 +163,7 @@ class Plugin:
             "phase": phase,
             "gated": gated,
             "timeout_s": timeout_s,
+            "report_interval_s": self.coordinator.report_interval_s,
             "target": self.target.to_wire() if self.target.embedded else None,
         }
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import gevent.lock
 from asyncload_lib import __version__
 from asyncload_lib.coordinator import Coordinator
 from asyncload_lib.errors import ExitCode, ReportError
-from asyncload_lib.members import REPORT_INTERVAL_S, Member
+from asyncload_lib.members import Member
 from asyncload_lib.report.console import console_table
 from asyncload_lib.results.model import build_results, dump
 from asyncload_lib.settings import Settings
@@ -28,11 +28,12 @@ from asyncload_lib.units import redact
 from asyncload_lib.verdict.criteria import evaluate, selected, verdict
 from asyncload_lib.verdict.generator import judge_generator
 
-__all__ = ["CHECKPOINT_INTERVAL_S", "Session"]
+__all__ = ["Session"]
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_INTERVAL_S = 2.0
+CHECKPOINT_SHARE = 0.05
+"""The most of the master's time that checkpoints may take; where many workers make them costly, they become rarer."""
 
 Json = dict[str, Any]
 
@@ -61,6 +62,7 @@ class Session:
         self._started_s = time.monotonic()
         self.closing = gevent.lock.RLock()
         """Held while the session is closed: whoever comes second must not end the process before all is written."""
+        self._checkpoint_cost_s = 0.0
         self._git_commit = _git_commit()
 
     # -- the document --------------------------------------------------------------------------------------------
@@ -77,7 +79,8 @@ class Session:
                 "send_delay_p99": settings.generator.max_send_delay,
             },
         )
-        problems = [*self.problems, *self._losses()]
+        totals = self._coordinator.store.workers()
+        problems = [*self.problems, *self._losses(totals)]
         if not any(metric["total_requests"] for metric in metrics):
             problems.append("no request was answered or failed: there is nothing to judge")
         if partial:
@@ -90,7 +93,7 @@ class Session:
             status, problems = "invalid", list(generator["reasons"])
         else:
             status = "complete"
-        run, workers = self._run(status, problems), self._workers()
+        run, workers = self._run(status, problems), self._workers(totals)
         scenarios = [metric["scenario"] for metric in metrics]
         criteria = selected(
             settings.criteria, scenarios, self.kind, settings.loop.limit, defaults=settings.criteria_defaults
@@ -134,19 +137,18 @@ class Session:
     def _all_metrics(self) -> list[Json]:
         return [*self.metrics, *([self.in_progress()] if self.in_progress else [])]
 
-    def _losses(self) -> list[str]:
+    def _losses(self, totals: Mapping[str, Json]) -> list[str]:
         """Say who was lost with how much, and whose reports could not be read."""
-        totals = self._coordinator.store.workers()
+        interval_s = self._coordinator.report_interval_s
         lost = [member for member in self._coordinator.members.values() if member.lost_at is not None]
         if self.interrupted_by is not None:
             lost = [member for member in lost if not member.left]
         return [
-            *(_loss(member, totals.get(member.id, {})) for member in lost),
+            *(_loss(member, totals.get(member.id, {}), interval_s) for member in lost),
             *(f"a report of worker {id_} was refused: {why}" for id_, why in self._coordinator.store.rejected.items()),
         ]
 
-    def _workers(self) -> list[Json]:
-        totals = self._coordinator.store.workers()
+    def _workers(self, totals: Mapping[str, Json]) -> list[Json]:
         return [_worker(member, totals.get(member.id, {})) for member in self._coordinator.members.values()]
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -208,14 +210,21 @@ class Session:
 
     def checkpoint(self) -> None:
         """Write what is known so far, so that a killed master leaves something to make a report from."""
+        begun_s = time.process_time()
         try:
             self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
             dump(self.results(self._all_metrics(), partial=True), self.checkpoint_path, overwrite=True)
         except (OSError, ReportError) as error:
             logger.warning("the checkpoint could not be written: %s", error)
+        self._checkpoint_cost_s = time.process_time() - begun_s
+
+    @property
+    def checkpoint_interval_s(self) -> float:
+        """How long to wait before the next checkpoint: two report intervals, or longer where it costs too much."""
+        return max(2 * self._coordinator.report_interval_s, self._checkpoint_cost_s / CHECKPOINT_SHARE)
 
 
-def _loss(member: Member, totals: Json) -> str:
+def _loss(member: Member, totals: Json, interval_s: float) -> str:
     heard = f"worker {member.id} was last heard at {_iso(member.lost_at or 0.0)}: {member.lost_why}"
     if member.left:
         return heard
@@ -224,10 +233,10 @@ def _loss(member: Member, totals: Json) -> str:
     if member.last_report is None:
         return f"{heard}; it had reported nothing, and with it goes all it did"
     per_s = totals.get("requests_per_second")
-    about = "" if per_s is None else f", about {per_s * REPORT_INTERVAL_S:.0f} operations"
+    about = "" if per_s is None else f", about {per_s * interval_s:.0f} operations"
     in_flight = totals.get("in_flight")
     unended = f", and {in_flight} that had been started by then" if in_flight else ""
-    lost = f"with it goes at most what it did in the {REPORT_INTERVAL_S:g} s after its last report"
+    lost = f"with it goes at most what it did in the {interval_s:.3g} s after its last report"
     return f"{heard}; {lost}{about}{unended}"
 
 

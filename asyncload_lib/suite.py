@@ -14,7 +14,7 @@ from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.plugin import Plugin, plugin_of, say
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.scenarios import Phase, Scenario, planned, suite_metric
-from asyncload_lib.session import CHECKPOINT_INTERVAL_S, Session
+from asyncload_lib.session import Session
 from asyncload_lib.users import baseline, phases
 
 __all__ = [
@@ -218,7 +218,7 @@ class Driver:
     def _progress(self, key: str, phase: Phase) -> None:
         if sys.stdout.isatty():
             self._tell(key, phase, final=False)
-        is_due = time.monotonic() - self._checkpointed_s > CHECKPOINT_INTERVAL_S
+        is_due = time.monotonic() - self._checkpointed_s > self._session.checkpoint_interval_s
         if is_due and isinstance(self._runner, MasterRunner):  # where no user waits while it is written
             self._session.checkpoint()
             self._checkpointed_s = time.monotonic()

@@ -4,13 +4,26 @@ A positive float64 is exponent, then mantissa; its top bits are a bucket number 
 mantissa bits every octave has 2**b buckets of equal width, and its middle is within 2**-(b+1) of any value in it.
 """
 
+import struct
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COARSE", "FINE", "HIGHEST_US", "LOWEST_US", "Floats", "Integers", "Layout", "pack", "unpack"]
+__all__ = [
+    "COARSE",
+    "FINE",
+    "HIGHEST_US",
+    "LOWEST_US",
+    "Floats",
+    "Integers",
+    "Layout",
+    "pack",
+    "unpack",
+    "unpack_sparse",
+]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -20,7 +33,9 @@ HIGHEST_US = 3.6e9
 
 _MANTISSA_BITS = 52
 _EXPONENT_OF_ONE = 1023
-_WIRE_BYTES = 12  # a uint32 step and a uint64 count per bucket
+_WIDTHS = (1, 2, 4, 8)
+_MOST_BYTES = 16
+_HEAD = struct.Struct("<BBI")
 
 
 @dataclass(frozen=True)
@@ -29,7 +44,7 @@ class Layout:
 
     mantissa_bits: int
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of buckets."""
         return int(self._number(np.array([HIGHEST_US]))[0]) + 1
@@ -66,31 +81,62 @@ COARSE = Layout(5)
 
 
 def pack(counts: Integers) -> bytes:
-    """Return non-negative counts as bytes: steps between the non-empty places, their counts, deflated.
+    """Return non-negative counts as bytes: steps between the non-empty places, then their counts, deflated.
 
-    Bytes of equal weight stand together, because most high ones are zero.
+    Each in as few bytes as the largest needs, the bytes of equal weight together, because most high ones are zero.
+    Before them stand both widths and the first place.
     """
     used = np.flatnonzero(counts)
-    steps = np.diff(used, prepend=0).astype("<u4").view(np.uint8).reshape(-1, 4)
-    sizes = counts[used].astype("<u8").view(np.uint8).reshape(-1, 8)
-    return zlib.compress(steps.T.tobytes() + sizes.T.tobytes(), 6)
+    first = int(used[0]) if len(used) else 0
+    steps, sizes = np.diff(used, prepend=first), counts[used]
+    widths = _width(steps), _width(sizes)
+    raw = _HEAD.pack(*widths, first) + _planes(steps, widths[0]) + _planes(sizes, widths[1])
+    return zlib.compress(raw, 6)
 
 
 def unpack(data: bytes, size: int) -> Integers:
     """Return the counts that `pack` was given, `size` places; raises ValueError on anything else."""
-    try:
-        inflater = zlib.decompressobj()
-        # One byte beyond what can be right: more is odd, and never inflated.
-        raw = np.frombuffer(inflater.decompress(data, size * _WIRE_BYTES + 1), dtype=np.uint8)
-    except (zlib.error, TypeError) as error:
-        raise ValueError(f"packed counts cannot be read: {error}") from error
-    used, odd = divmod(len(raw), _WIRE_BYTES)
-    if odd or not inflater.eof:
-        raise ValueError(f"packed counts are cut off or exceed {size} buckets")
-    places = raw[: used * 4].reshape(4, -1).T.copy().view("<u4").ravel().astype(np.int64).cumsum()
-    sizes = raw[used * 4 :].reshape(8, -1).T.copy().view("<i8").ravel()
-    if used and (places[-1] >= size or (np.diff(places) <= 0).any() or (sizes <= 0).any()):
-        raise ValueError("packed counts are out of order, out of range or not positive")
+    places, sizes = unpack_sparse(data, size)
     counts = np.zeros(size, dtype=np.int64)
     counts[places] = sizes
     return counts
+
+
+def unpack_sparse(data: bytes, size: int) -> tuple[Integers, Integers]:
+    """Return the non-empty places, ascending, and their counts, shape (n,) each; raises ValueError as `unpack`."""
+    try:
+        inflater = zlib.decompressobj()
+        # One byte beyond what can be right: more is odd, and never inflated.
+        raw = inflater.decompress(data, _HEAD.size + size * _MOST_BYTES + 1)
+        step_width, size_width, first = _HEAD.unpack_from(raw)
+    except (zlib.error, struct.error, TypeError) as error:
+        raise ValueError(f"packed counts cannot be read: {error}") from error
+    if step_width not in _WIDTHS or size_width not in _WIDTHS:
+        raise ValueError(f"packed counts have {step_width} and {size_width} bytes, not one of {_WIDTHS}")
+    used, odd = divmod(len(raw) - _HEAD.size, step_width + size_width)
+    if odd or not inflater.eof:
+        raise ValueError(f"packed counts are cut off or exceed {size} buckets")
+    steps = _joined(raw, _HEAD.size, used, step_width)
+    sizes = _joined(raw, _HEAD.size + used * step_width, used, size_width)
+    places = steps.cumsum(dtype=np.int64) + first
+    if used and (places[-1] >= size or steps[0] or not steps[1:].all() or sizes.min() <= 0):
+        raise ValueError("packed counts are out of order, out of range or not positive")
+    return places, sizes.astype(np.int64)
+
+
+def _width(values: Integers) -> int:
+    """Return how many bytes the largest of `values` needs, as one of `_WIDTHS`."""
+    largest = int(values.max()) if len(values) else 0
+    return next(width for width in _WIDTHS if largest < 1 << 8 * width - 1)
+
+
+def _planes(values: Integers, width: int) -> bytes:
+    return values.astype(f"<i{width}").view(np.uint8).reshape(-1, width).T.tobytes()
+
+
+def _joined(raw: bytes, start: int, count: int, width: int) -> Integers:
+    planes = np.frombuffer(raw, np.uint8, count * width, start)
+    if width > 1:
+        planes = planes.reshape(width, count).T.copy().ravel()
+    joined: Integers = planes.view(f"<i{width}")
+    return joined

@@ -1,14 +1,14 @@
 """Latencies of any number of requests in fixed memory, within a known error: at most 0.1 % from 1 us to 1 h."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from asyncload_lib.results.buckets import FINE, HIGHEST_US, Floats, Integers, Layout, pack, unpack
+from asyncload_lib.results.buckets import FINE, HIGHEST_US, Floats, Integers, Layout, pack, unpack_sparse
 from asyncload_lib.results.confidence import rank_interval
 
-__all__ = ["Histogram"]
+__all__ = ["Histogram", "SparseHistogram"]
 
 
 class Histogram:
@@ -96,18 +96,18 @@ class Histogram:
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any], layout: Layout = FINE) -> "Histogram":
         """Return the histogram that `to_wire` described; raises ValueError, KeyError or TypeError on anything else."""
-        if wire["bits"] != layout.mantissa_bits:
-            raise ValueError(f"a histogram of {wire['bits']} bits does not fit one of {layout.mantissa_bits}")
         histogram = cls(layout)
-        histogram.counts = unpack(wire["counts"], layout.size)
-        histogram.count = int(histogram.counts.sum())
-        if histogram.count:
-            high, low = wire["sum_ns"]
-            histogram.sum_ns = (int(high) << 32) + int(low)
-            histogram.min_us, histogram.max_us = float(wire["min_us"]), float(wire["max_us"])
-            if not 0.0 <= histogram.min_us <= histogram.max_us <= HIGHEST_US:
-                raise ValueError(f"a histogram cannot reach from {histogram.min_us} to {histogram.max_us} us")
+        histogram.add_sparse(SparseHistogram.from_wire(wire, layout))
         return histogram
+
+    def add_sparse(self, other: "SparseHistogram") -> None:
+        """Add what came over the wire; of the same buckets."""
+        if other.total:
+            self.counts[other.places] += other.sizes
+            self.count += other.total
+            self.sum_ns += other.sum_ns
+            self.min_us = min(self.min_us, other.min_us)
+            self.max_us = max(self.max_us, other.max_us)
 
     def _at_rank(self, *ranks: int) -> tuple[float, float]:
         """Return the latencies at two ranks (0-based); the first and the last are known exactly."""
@@ -117,6 +117,31 @@ class Histogram:
         exact = {0: self.min_us, self.count - 1: self.max_us}
         low, high = (exact.get(rank, value) for rank, value in zip(ranks, values, strict=True))
         return low, high
+
+
+class SparseHistogram(NamedTuple):
+    """A histogram as it comes over the wire: its non-empty buckets alone, which is all that adding it up takes."""
+
+    places: Integers
+    sizes: Integers
+    total: int
+    sum_ns: int
+    min_us: float
+    max_us: float
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any], layout: Layout = FINE) -> "SparseHistogram":
+        """Read what `Histogram.to_wire` wrote; raises ValueError, KeyError or TypeError on anything else."""
+        if wire["bits"] != layout.mantissa_bits:
+            raise ValueError(f"a histogram of {wire['bits']} bits does not fit one of {layout.mantissa_bits}")
+        places, sizes = unpack_sparse(wire["counts"], layout.size)
+        if not len(places):
+            return cls(places, sizes, 0, 0, float("inf"), float("-inf"))
+        high, low = wire["sum_ns"]
+        min_us, max_us = float(wire["min_us"]), float(wire["max_us"])
+        if not 0.0 <= min_us <= max_us <= HIGHEST_US:
+            raise ValueError(f"a histogram cannot reach from {min_us} to {max_us} us")
+        return cls(places, sizes, int(sizes.sum()), (int(high) << 32) + int(low), min_us, max_us)
 
 
 def _sum_ns(values_us: Floats) -> int:

@@ -1,16 +1,24 @@
-"""What the workers of a run measured, put together from reports that may be lost, doubled or out of order."""
+"""What the workers of a run measured, put together from reports that may be lost, doubled or out of order.
 
-from collections.abc import Iterator, Mapping
+A report is looked at when it comes, and read when it is needed: the first for a thousand workers must cost less than
+they have to say. What cannot be read then is left out, and its worker named.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from asyncload_lib.results.phase import PhaseResult
+from asyncload_lib.results.histogram import Histogram, SparseHistogram
+from asyncload_lib.results.phase import ABANDONED, PhaseResult
 from asyncload_lib.results.recorder import WIRE_SCHEMA
+from asyncload_lib.results.series import check_block
 
 __all__ = ["Store"]
 
 _KEY_LENGTHS = {"endpoints": 2, "errors": 3, "metrics": 2, "series": 2}
+_MISFITS = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
 
 EntryKey = tuple[Any, ...]
+Entry = Sequence[Any]
 
 
 class _Worker:
@@ -19,15 +27,16 @@ class _Worker:
     def __init__(self) -> None:
         self.seq = 0
         self.heads: dict[str, tuple[int, Mapping[str, int]]] = {}
-        self.entries: dict[str, dict[EntryKey, tuple[int, list[Any]]]] = {}
+        self.entries: dict[str, dict[EntryKey, tuple[int, Entry]]] = {}
 
-    def phases(self) -> Iterator[PhaseResult]:
-        for name, (_, head) in self.heads.items():
-            entries = self.entries[name]
-            # After a series has widened, what is left of its narrow rows stands in the wide ones too.
-            width_s = max((key[1] for key in entries if key[0] == "series"), default=0)
-            current = [(k[0], entry) for k, (_, entry) in entries.items() if k[0] != "series" or k[1] == width_s]
-            yield PhaseResult.from_entries(name, head, current)
+    def current(self, phase: str) -> Iterator[tuple[str, Entry]]:
+        """Yield (section, entry) of all that counts."""
+        entries = self.entries[phase]
+        # After a series has widened, what is left of its narrow rows stands in the wide ones too.
+        width_s = max((key[1] for key in entries if key[0] == "series"), default=0)
+        for key, (_, entry) in entries.items():
+            if key[0] != "series" or key[1] == width_s:
+                yield key[0], entry
 
 
 class Store:
@@ -36,7 +45,7 @@ class Store:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.rejected: dict[str, str] = {}
-        """Why the last part refused of a worker was refused, by worker."""
+        """Why the last part or entry refused of a worker was refused, by worker."""
         self._workers: dict[str, _Worker] = {}
 
     def accept(self, worker_id: str, part: Any) -> bool:
@@ -47,9 +56,9 @@ class Store:
             if part["schema"] != WIRE_SCHEMA:
                 raise ValueError(f"it reports in schema {part['schema']}, not {WIRE_SCHEMA}")
             seq = int(part["seq"])
-            phases = {name: _checked(name, phase) for name, phase in part["phases"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
-            self.rejected[worker_id] = f"{type(error).__name__}: {error}"
+            phases = {name: _checked(phase) for name, phase in part["phases"].items()}
+        except _MISFITS as error:
+            self._reject(worker_id, error)
             return False
         worker = self._workers.setdefault(worker_id, _Worker())
         worker.seq = max(worker.seq, seq)
@@ -57,7 +66,7 @@ class Store:
             if name not in worker.heads or worker.heads[name][0] <= seq:
                 worker.heads[name] = (seq, head)
             kept = worker.entries.setdefault(name, {})
-            for key, entry in entries.items():
+            for key, entry in entries:
                 if key not in kept or kept[key][0] <= seq:
                     kept[key] = (seq, entry)
         return True
@@ -65,9 +74,15 @@ class Store:
     def merged(self) -> dict[str, PhaseResult]:
         """Return every phase over all workers, by name."""
         whole: dict[str, PhaseResult] = {}
-        for worker in self._workers.values():
-            for phase in worker.phases():
-                whole.setdefault(phase.name, PhaseResult(phase.name)).merge(phase)
+        for worker_id, worker in self._workers.items():
+            for name, (_, head) in worker.heads.items():
+                phase = whole.setdefault(name, PhaseResult(name))
+                phase.add_head(head)
+                for section, entry in worker.current(name):
+                    try:
+                        phase.add_entry(section, entry)
+                    except _MISFITS as error:
+                        self._reject(worker_id, error)
         return whole
 
     def workers(self) -> dict[str, dict[str, Any]]:
@@ -78,30 +93,71 @@ class Store:
         """
         return {worker_id: _totals(worker) for worker_id, worker in self._workers.items()}
 
+    def _reject(self, worker_id: str, error: Exception) -> None:
+        self.rejected[worker_id] = f"{type(error).__name__}: {error}"
 
-def _checked(name: str, phase: Mapping[str, Any]) -> tuple[Mapping[str, int], dict[EntryKey, list[Any]]]:
-    """Return head and entries by key, once they have been decoded for trial: a bad report must fail here, not later."""
+
+def _checked(phase: Mapping[str, Any]) -> tuple[Mapping[str, int], list[tuple[EntryKey, Entry]]]:
+    """Return head and entries by key; raises one of `_MISFITS` on what has not their form."""
     head = {key: int(phase[key]) for key in ("users", "started", "wall_ns")}
-    pairs = [(section, entry) for section in _KEY_LENGTHS for entry in phase.get(section, ())]
-    PhaseResult.from_entries(name, head, pairs)
-    return head, {(section, *entry[: _KEY_LENGTHS[section]]): entry for section, entry in pairs}
+    found: list[tuple[EntryKey, Entry]] = []
+    for section, length in _KEY_LENGTHS.items():
+        for entry in phase.get(section, ()):
+            key = (section, *entry[:length])
+            hash(key)
+            _check(section, entry)
+            found.append((key, entry))
+    return head, found
+
+
+def _check(section: str, entry: Entry) -> None:
+    """Raise one of `_MISFITS` unless the entry has its section's form, as far as that shows without unpacking it."""
+    if section == "series":
+        check_block(entry)
+        return
+    if section == "errors":
+        *key, count = entry
+        _check_texts(key, 3)
+        int(count)
+        return
+    *key, _, _ = entry if section == "endpoints" else (*entry, None)
+    _check_texts(key, 2)
+    for tally in entry[2:]:
+        if not isinstance(tally["counts"], bytes):
+            raise TypeError(f"packed counts are {type(tally['counts']).__name__}, not bytes")
+        int(tally["invalid"])
+
+
+def _check_texts(key: Sequence[Any], length: int) -> None:
+    if len(key) != length or not all(isinstance(text, str) for text in key):
+        raise TypeError(f"{key} is no key of {length} texts")
 
 
 def _totals(worker: _Worker) -> dict[str, Any]:
-    whole = PhaseResult("all")
-    wall_s = 0.0
-    in_flight = 0
-    for phase in worker.phases():
-        in_flight += phase.started - phase.ok_count - phase.failed_count - phase.abandoned_count
-        if not phase.name.endswith("/baseline"):
-            whole.merge(phase)
-            wall_s += phase.total_time_s or 0.0
-    operations = whole.ok_count + whole.failed_count
-    p95_us = whole.ok.quantile(0.95)
+    latencies = Histogram()
+    operations, in_flight, wall_ns = 0, 0, 0
+    for name, (_, head) in worker.heads.items():
+        answers, abandoned = 0, 0
+        is_baseline = name.endswith("/baseline")
+        for section, entry in worker.current(name):
+            try:
+                if section == "endpoints":
+                    ok, failed = (SparseHistogram.from_wire(tally) for tally in entry[2:])
+                    answers += ok.total + failed.total + int(entry[2]["invalid"]) + int(entry[3]["invalid"])
+                    if not is_baseline:
+                        latencies.add_sparse(ok)
+                elif section == "metrics" and entry[0] == ABANDONED:
+                    abandoned += SparseHistogram.from_wire(entry[2]).total + int(entry[2]["invalid"])
+            except _MISFITS:
+                continue  # `merged` names the worker
+        in_flight += head["started"] - answers - abandoned
+        operations += 0 if is_baseline else answers
+        wall_ns += 0 if is_baseline else head["wall_ns"]
+    p95_us = latencies.quantile(0.95)
     return {
         "seq": worker.seq,
         "operations": operations,
         "in_flight": in_flight,
-        "requests_per_second": operations / wall_s if wall_s else None,
+        "requests_per_second": operations / (wall_ns / 1e9) if wall_ns else None,
         "p95_latency": None if p95_us is None else p95_us / 1e6,
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from asyncload_lib.results.buckets import HIGHEST_US, Floats
-from asyncload_lib.results.histogram import Histogram
+from asyncload_lib.results.histogram import Histogram, SparseHistogram
 from asyncload_lib.results.series import Series
 
 __all__ = ["ABANDONED", "Endpoint", "PhaseResult", "Tally"]
@@ -42,10 +42,10 @@ class Tally:
         """Return plain msgpack types."""
         return {"invalid": self.invalid, **self.histogram.to_wire()}
 
-    @classmethod
-    def from_wire(cls, wire: Mapping[str, Any]) -> "Tally":
-        """Return what `to_wire` described; raises ValueError, KeyError or TypeError on anything else."""
-        return cls(Histogram.from_wire(wire), int(wire["invalid"]))
+    def add_sparse(self, other: SparseHistogram, invalid: int) -> None:
+        """Add what came over the wire."""
+        self.histogram.add_sparse(other)
+        self.invalid += invalid
 
 
 @dataclass
@@ -159,22 +159,42 @@ class PhaseResult:
 
         Blocks of a series are of one width, as a single snapshot has them.
         """
-        phase = cls(name, int(head["users"]), int(head["started"]), int(head["wall_ns"]))
+        phase = cls(name)
+        phase.add_head(head)
         for section, entry in entries:
-            if section == "endpoints":
-                kind, request, ok, failed = entry
-                phase.endpoints[kind, request] = Endpoint(Tally.from_wire(ok), Tally.from_wire(failed))
-            elif section == "errors":
-                kind, request, text, count = entry
-                phase.errors[kind, request, text] = int(count)
-            elif section == "metrics":
-                metric, request, tally = entry
-                phase.metrics[metric, request] = Tally.from_wire(tally)
-            elif section == "series":
-                phase.series.add_wire(list(entry))
-            else:
-                raise ValueError(f"unknown section {section!r}")
+            phase.add_entry(section, entry)
         return phase
+
+    def add_head(self, head: Mapping[str, int]) -> None:
+        """Add another process's `head`; raises ValueError, KeyError or TypeError on misfits."""
+        users, started, wall_ns = int(head["users"]), int(head["started"]), int(head["wall_ns"])
+        self.users += users
+        self.started += started
+        self.wall_ns = max(self.wall_ns, wall_ns)
+
+    def add_entry(self, section: str, entry: Sequence[Any]) -> None:
+        """Add one of another process's `entries`, whole or not at all; raises as `add_head`."""
+        if section == "endpoints":
+            kind, request, ok, failed = entry
+            good, bad = _tally(ok), _tally(failed)
+            endpoint = self.endpoints.setdefault((kind, request), Endpoint())
+            endpoint.ok.add_sparse(*good)
+            endpoint.failed.add_sparse(*bad)
+        elif section == "errors":
+            kind, request, text, count = entry
+            self.errors[kind, request, text] = self.errors.get((kind, request, text), 0) + int(count)
+        elif section == "metrics":
+            metric, request, tally = entry
+            values = _tally(tally)
+            self.metrics.setdefault((metric, request), Tally()).add_sparse(*values)
+        elif section == "series":
+            self.series.add_wire(entry)
+        else:
+            raise ValueError(f"unknown section {section!r}")
+
+
+def _tally(wire: Mapping[str, Any]) -> tuple[SparseHistogram, int]:
+    return SparseHistogram.from_wire(wire), int(wire["invalid"])
 
 
 def _merged(histograms: Iterator[Histogram]) -> Histogram:

@@ -13,7 +13,7 @@ from asyncload_lib.results.text import OTHER, clean, error_text
 
 __all__ = ["WIRE_SCHEMA", "Recorder"]
 
-WIRE_SCHEMA = 1
+WIRE_SCHEMA = 2
 
 _FOLD_AT = 4096  # latencies a buffer holds at most; binning costs 0.02 us each from some hundred on
 _NS = 1_000_000_000
@@ -44,6 +44,7 @@ class Recorder:
         self._phases: dict[str, PhaseResult] = {}
         self._starts_ns: dict[str, int] = {}
         self._frozen: dict[str, list[tuple[str, list[Any]]]] = {}  # wire form of phases that can no longer change
+        self._said: set[tuple[Any, ...]] = set()  # phases and blocks of series that were reported and cannot change
         self._phase: PhaseResult | None = None
         self._ended = False
         self._moment_ns: int | None = None
@@ -61,6 +62,7 @@ class Recorder:
         self._phase.users = max(self._phase.users, users)
         self._starts_ns.setdefault(phase, self._clock_ns() if t0_ns is None else t0_ns)
         self._frozen.pop(phase, None)
+        self._said.discard((phase,))
         self._ended = False
         self._moment_ns, self._next_second_ns = None, 0
         self._ok, self._failed, self._metrics = {}, {}, {}
@@ -130,14 +132,15 @@ class Recorder:
 
     def snapshot(self) -> dict[str, Any]:
         """Return everything so far in plain msgpack types; a later snapshot replaces an earlier one."""
-        return next(self._parts(None))
+        return next(self._parts(None, changes_only=False))
 
-    def snapshot_parts(self, max_bytes: int = 60_000) -> list[dict[str, Any]]:
+    def snapshot_parts(self, max_bytes: int = 60_000, *, changes_only: bool = False) -> list[dict[str, Any]]:
         """Return a snapshot in parts of at most `max_bytes` as msgpack (a single entry is never cut).
 
         Each part is cumulative for what it carries: it may be lost, doubled or overtaken by a later snapshot's.
+        `changes_only`: without phases and intervals that can no longer change and were in a snapshot before.
         """
-        return list(self._parts(max_bytes))
+        return list(self._parts(max_bytes, changes_only=changes_only))
 
     def fold(self) -> None:
         """Bin what is buffered; `snapshot`, `results`, `end` and full buffers do it by themselves."""
@@ -205,12 +208,13 @@ class Recorder:
             key = (request_type, name, OTHER)
         errors[key] = errors.get(key, 0) + 1
 
-    def _parts(self, max_bytes: int | None) -> Iterator[dict[str, Any]]:
+    def _parts(self, max_bytes: int | None, *, changes_only: bool) -> Iterator[dict[str, Any]]:
         self.fold()
         self._seq += 1
         part, used = self._empty_part()
         for name, phase in self._phases.items():
-            for section, entry in [("head", []), *self._entries(phase)]:
+            entries = self._entries(phase, changes_only=changes_only)
+            for section, entry in [("head", []), *entries] if entries else []:
                 head = {} if name in part["phases"] else {name: phase.head()}
                 size = _packed_bytes([head, section, entry])
                 if max_bytes is not None and used + size > max_bytes and part["phases"]:
@@ -224,11 +228,21 @@ class Recorder:
                 used += size
         yield part
 
-    def _entries(self, phase: PhaseResult) -> list[tuple[str, list[Any]]]:
+    def _entries(self, phase: PhaseResult, *, changes_only: bool) -> list[tuple[str, list[Any]]]:
+        """Return what is to be said of a phase; nothing, if all of it was said before and only changes are wanted."""
         if phase is self._phase:
-            return list(phase.entries())
+            entries = list(phase.entries())
+            blocks = [(phase.name, *entry[:2]) for section, entry in entries if section == "series"]
+            if changes_only:
+                said = self._said.intersection(blocks)
+                entries = [(s, entry) for s, entry in entries if s != "series" or (phase.name, *entry[:2]) not in said]
+            self._said.update(blocks[:-1])  # answers come in order: only the last block still changes
+            return entries
         if phase.name not in self._frozen:
             self._frozen[phase.name] = list(phase.entries())
+        elif changes_only and (phase.name,) in self._said:
+            return []
+        self._said.add((phase.name,))
         return self._frozen[phase.name]
 
     def _empty_part(self) -> tuple[dict[str, Any], int]:

@@ -1,13 +1,13 @@
 """How a phase went over time: counts and a coarse histogram per interval, in bounded memory however long it takes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from asyncload_lib.results.buckets import COARSE, Floats, Integers, pack, unpack
+from asyncload_lib.results.buckets import COARSE, Floats, Integers, pack, unpack_sparse
 
-__all__ = ["ROWS", "Series"]
+__all__ = ["ROWS", "Series", "check_block"]
 
 ROWS = 300
 """Intervals a series has at most; when the phase outlives them, their width doubles."""
@@ -65,17 +65,20 @@ class Series:
             blocks.append([self.width_s, first, ok, failed, pack(self.latency[rows].ravel())])
         return blocks
 
-    def add_wire(self, block: list[Any]) -> None:
-        """Put a block of `to_wire` into its place; raises ValueError or TypeError on anything else."""
+    def add_wire(self, block: Sequence[Any]) -> None:
+        """Add a block of `to_wire`; raises ValueError or TypeError on anything else."""
         width_s, first, ok, failed, data = block
-        if not self.used and width_s > 0 and width_s & (width_s - 1) == 0:
-            self.width_s = width_s
-        rows = slice(first, first + len(ok))
-        if width_s != self.width_s or not 0 <= first < rows.stop <= ROWS or len(failed) != len(ok):
-            raise ValueError(f"rows {first} to {rows.stop} of {width_s} s do not fit a series of {self.width_s} s")
-        self.latency[rows] = unpack(data, len(ok) * COARSE.size).reshape(len(ok), COARSE.size)
-        self.ok[rows], self.failed[rows] = ok, failed
-        self.used = max(self.used, rows.stop)
+        check_block(block)
+        places, sizes = unpack_sparse(data, len(ok) * COARSE.size)
+        counts = np.array([ok, failed], dtype=np.int64)
+        while self.width_s < width_s:
+            self._widen()
+        step = self.width_s // width_s
+        rows = np.arange(first, first + len(ok)) // step
+        np.add.at(self.ok, rows, counts[0])
+        np.add.at(self.failed, rows, counts[1])
+        np.add.at(self.latency.reshape(-1), rows[places // COARSE.size] * COARSE.size + places % COARSE.size, sizes)
+        self.used = max(self.used, int(rows[-1]) + 1)
 
     def _percentiles(self, row: int) -> list[float] | None:
         used = np.flatnonzero(self.latency[row])
@@ -91,3 +94,13 @@ class Series:
         wide.merge(self)
         for name in self.__slots__:
             setattr(self, name, getattr(wide, name))
+
+
+def check_block(block: Sequence[Any]) -> None:
+    """Raise ValueError or TypeError unless `block` has the form of one of `to_wire`, whatever its packed bytes hold."""
+    width_s, first, ok, failed, data = block
+    stop = first + len(ok)
+    if width_s <= 0 or width_s & (width_s - 1) or not 0 <= first < stop <= ROWS or len(failed) != len(ok):
+        raise ValueError(f"rows {first} to {stop} of {width_s} s do not fit a series of {ROWS} rows")
+    if not isinstance(data, bytes):
+        raise TypeError(f"packed counts are {type(data).__name__}, not bytes")

@@ -51,6 +51,7 @@ class Node:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("ASYNCLOAD_", "LOCUST_"))},
             "PYTHONPATH": str(ROOT),
+            "PYTHONFAULTHANDLER": "1",
             **settings,
         }
         self._log = log
@@ -77,6 +78,14 @@ class Node:
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process alone."""
         self.process.send_signal(number)
+
+    def abort(self) -> None:
+        """Have the process write into its log what each of its threads is doing, and end."""
+        self.send(signal.SIGABRT)
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            pass
 
     def end(self) -> None:
         """Kill the process and whatever it started, if they are still there."""
@@ -134,8 +143,10 @@ class Cluster:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for node in (self.master, *self.workers):
+            if kind is not None and node.process.poll() is None:
+                node.abort()
             node.end()
 
     @property

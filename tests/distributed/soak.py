@@ -5,6 +5,7 @@ python -m tests.distributed.soak [--suites 20] [--kills 30]
 
 import argparse
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -29,6 +30,7 @@ def suite(landscape: Landscape, folder: Path) -> dict[str, Any]:
     begun_s = time.monotonic()
     with landscape.cluster(folder, "suite.py", ASYNCLOAD_BASELINE_ENABLED="true") as cluster:
         code = cluster.wait()
+        cluster.wait_workers()
         results = cluster.results
     ledger = landscape.ledger()
     ledger["redis"]["commands"] = {k: n - before.get(k, 0) for k, n in ledger["redis"]["commands"].items()}
@@ -91,13 +93,15 @@ def repeat(name: str, count: int, test: Callable[[Landscape, Path], dict[str, An
     """Run a test `count` times and print its row; True if all went well."""
     rows = []
     for number in range(count):
-        with tempfile.TemporaryDirectory(prefix="asyncload-soak-") as folder:
-            try:
-                rows.append(test(landscape, Path(folder) / "run"))
-            except AssertionError as error:
-                rows.append({"problems": [str(error)[-2000:]]})
+        folder = Path(tempfile.mkdtemp(prefix="asyncload-soak-"))
+        try:
+            rows.append(test(landscape, folder))
+        except AssertionError as error:
+            rows.append({"problems": [str(error)[-2000:]]})
         for problem in rows[-1]["problems"]:
-            print(f"{name} {number + 1}: {problem}", file=sys.stderr, flush=True)
+            print(f"{name} {number + 1}: {problem} ({folder})", file=sys.stderr, flush=True)
+        if not rows[-1]["problems"]:
+            shutil.rmtree(folder)
     good = sum(not row["problems"] for row in rows)
     figures = {key: [row[key] for row in rows if key in row] for key in rows[0] if key != "problems"} if rows else {}
     texts = [f"{key} {min(values):.3g} to {max(values):.3g}" for key, values in figures.items() if values]
@@ -110,6 +114,7 @@ def main() -> int:
     parser.add_argument("--suites", type=int, default=20)
     parser.add_argument("--kills", type=int, default=30)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if reason := unavailable():
         print(reason, file=sys.stderr)
         return 1

@@ -161,7 +161,10 @@ MALFORMED: list[Callable[[dict[str, Any]], Any]] = [
     lambda part: burst(part).pop("users") and None,
     lambda part: burst(part).update(started=None),
     lambda part: burst(part).update(endpoints=[["GET"]]),
-    lambda part: burst(part)["endpoints"][0][2].update(counts=b"junk"),
+    lambda part: burst(part)["endpoints"][0][2].update(counts="text"),
+    lambda part: burst(part)["endpoints"][0].append(1),
+    lambda part: burst(part)["metrics"][0].append(1),
+    lambda part: burst(part)["series"][0].append(1),
     lambda part: burst(part)["endpoints"].append([["GET"], "/", *burst(part)["endpoints"][0][2:]]),
     lambda part: burst(part).update(errors=[["GET", "/", "no", "many"]]),
     lambda part: burst(part).update(metrics=5),
@@ -181,6 +184,29 @@ def test_malformed_reports_are_named_and_leave_nothing(change: Callable[[dict[st
     assert list(store.rejected) == ["bad"]
     assert list(store.workers()) == ["good"]
     assert store.merged()["chat/burst"].failed_count == 1
+
+
+UNREADABLE: list[Callable[[dict[str, Any]], Any]] = [
+    lambda part: burst(part)["endpoints"][0][2].update(counts=b"junk"),
+    lambda part: burst(part)["endpoints"][0][3].update(max_us=1e12),
+    lambda part: burst(part)["endpoints"][0][3].update(bits=3),
+    lambda part: burst(part)["metrics"][0][2].update(sum_ns=None),
+    lambda part: burst(part)["series"][0].__setitem__(4, b""),
+    lambda part: burst(part)["series"][0].__setitem__(2, ["x"]),
+]
+
+
+@pytest.mark.parametrize("change", UNREADABLE)
+def test_what_cannot_be_read_when_it_is_needed_is_left_out_and_named(change: Callable[[dict[str, Any]], Any]) -> None:
+    store = Store("run")
+    store.accept("bad", reported(change))
+    store.accept("good", reported(lambda part: None))
+    merged = store.merged()["chat/burst"]
+    assert list(store.rejected) == ["bad"]
+    assert merged.failed_count in (1, 2)
+    assert store.workers()["good"]["operations"] == 1
+    store.accept("bad", reported(lambda part: part.update(seq=2)))
+    assert store.merged()["chat/burst"].failed_count == 2, "a good report makes up for a bad one"
 
 
 def test_worker_totals_leave_the_baseline_out() -> None:
