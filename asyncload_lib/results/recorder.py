@@ -214,7 +214,7 @@ class Recorder:
         part, used = self._empty_part()
         for name, phase in self._phases.items():
             entries = self._entries(phase, changes_only=changes_only)
-            for section, entry in [("head", []), *entries] if entries else []:
+            for section, entry in [] if entries is None else [("head", []), *entries]:
                 head = {} if name in part["phases"] else {name: phase.head()}
                 size = _packed_bytes([head, section, entry])
                 if max_bytes is not None and used + size > max_bytes and part["phases"]:
@@ -228,8 +228,8 @@ class Recorder:
                 used += size
         yield part
 
-    def _entries(self, phase: PhaseResult, *, changes_only: bool) -> list[tuple[str, list[Any]]]:
-        """Return what is to be said of a phase; nothing, if all of it was said before and only changes are wanted."""
+    def _entries(self, phase: PhaseResult, *, changes_only: bool) -> list[tuple[str, list[Any]]] | None:
+        """Return what is to be said of a phase; None if all of it was said before, and only changes are wanted."""
         if phase is self._phase:
             entries = list(phase.entries())
             blocks = [(phase.name, *entry[:2]) for section, entry in entries if section == "series"]
@@ -241,7 +241,7 @@ class Recorder:
         if phase.name not in self._frozen:
             self._frozen[phase.name] = list(phase.entries())
         elif changes_only and (phase.name,) in self._said:
-            return []
+            return None
         self._said.add((phase.name,))
         return self._frozen[phase.name]
 

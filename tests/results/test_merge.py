@@ -84,13 +84,13 @@ class Fleet:
             for recorder in (self.single, *self.workers):
                 recorder.end()
         elif kind == "report":
-            self.report(worker)
+            self.report(worker, changes_only=True)
         else:
             for recorder in (self.single, self.workers[worker]):
                 self._record(recorder, kind, arguments)
 
-    def report(self, worker: int) -> None:
-        parts = self.workers[worker].snapshot_parts(max_bytes=700)
+    def report(self, worker: int, *, changes_only: bool = False) -> None:
+        parts = self.workers[worker].snapshot_parts(max_bytes=700, changes_only=changes_only)
         self.messages += [(f"worker-{worker}", msgpack.unpackb(msgpack.packb(part))) for part in parts]
 
     def _record(self, recorder: Recorder, kind: str, arguments: list[Any]) -> None:
@@ -136,6 +136,25 @@ def test_merged_workers_equal_one_process(workers: int, script: list[Any], seed:
     assert state(store.merged()) == expected
     assert state(store.merged()) == expected, "merging twice must not count twice"
     assert store.rejected == {}
+
+
+def test_only_what_can_still_change_is_repeated() -> None:
+    now_ns = START
+    recorder = Recorder("run", clock_ns=lambda: now_ns)
+    store, always = Store("run"), Store("run")
+    sizes = []
+    for phase in ("chat/few", "chat/burst"):
+        recorder.begin(phase)
+        for _ in range(200):
+            now_ns += SECOND
+            recorder.tick(now_ns)
+            recorder.add("GET", "/", 5.0, None)
+            for part in recorder.snapshot_parts(changes_only=True):
+                sizes.append(len(msgpack.packb(part)))
+                store.accept("w", part)
+    always.accept("w", recorder.snapshot())
+    assert state(store.merged()) == state(always.merged())
+    assert max(sizes[-20:]) < len(msgpack.packb(recorder.snapshot())) / 3
 
 
 def reported(change: Callable[[dict[str, Any]], Any]) -> Any:
