@@ -102,6 +102,7 @@ class Redis:
 
     url: str | None = row(url("redis", "rediss", "unix"), None, "the Redis under test; without it, the demo's")
     operations: int = row(whole(1), 100, "concurrent operations of the redis scenario")
+    mode: str = row(choice("pool", "multiplexed"), "pool", "multiplexed: the commands of all users share few pipelines")
     max_connections: int = row(whole(1, 10_000), 100, "size of the connection pool")
     timeout: float = row(duration(0.001, 3600), "5s", "when an operation is given up")
     key_prefix: str = row(KEY_PREFIX, "asyncload:", "what every written key begins with")

@@ -5,46 +5,22 @@ import secrets
 import time
 from typing import Any
 
-import redis.asyncio as redis_asyncio
 from locust import task
 from locust.exception import StopTest
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from asyncload_lib.users.base import AsyncUser
+from asyncload_lib.users.redis_clients import redis_manager
 
 __all__ = ["RedisUser", "redis_manager"]
-
-
-def redis_manager(user: AsyncUser, url: str, *, max_connections: int, timeout_s: float) -> "redis_asyncio.Redis":
-    """Return the process's pooled client for `url`, made on first use and closed with the loop.
-
-    redis-py would hide an outage behind ten retries and report it as slow success: here a command is tried once.
-    A caller waits at most `timeout_s` for a free connection, and as long again for an answer.
-    """
-    resources = user.loop_thread.resources
-    key = (url, max_connections, timeout_s)
-    client: redis_asyncio.Redis | None = resources.get(key)
-    if client is None:
-        pool = redis_asyncio.BlockingConnectionPool.from_url(
-            url,
-            max_connections=max_connections,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            driver_info=None,
-        )
-        client = redis_asyncio.Redis.from_pool(pool)
-        resources[key] = client
-    return client
 
 
 class RedisUser(AsyncUser):
     """One operation after another: SET with expiry, GET, compare; the pair counts as one request `set+get`.
 
-    The two commands' own times are kept beside it as `redis_set` and `redis_get`. Raises StopTest without `redis.url`.
+    The two commands' own times are kept beside it as `redis_set` and `redis_get`. With `redis.mode` "pool" a command
+    has a connection to itself, as in a service under test; with "multiplexed" the commands of all users share few, as
+    pipelines, which saturates a server. Raises StopTest without `redis.url`.
     """
 
     abstract = True
@@ -56,7 +32,11 @@ class RedisUser(AsyncUser):
             raise StopTest("no Redis: set `redis.url`, or configure nothing to use the embedded target")
         options = self.settings.redis
         self._redis = redis_manager(
-            self, self.target.redis_url, max_connections=options.max_connections, timeout_s=options.timeout
+            self,
+            self.target.redis_url,
+            max_connections=options.max_connections,
+            timeout_s=options.timeout,
+            multiplexed=options.mode == "multiplexed",
         )
         self.pool: Any = self._redis.connection_pool
 
