@@ -40,7 +40,8 @@ class Client:
 
     async def call(self, method: str, path: str) -> Any:
         """JSON of one answer; any status but 200 is an error."""
-        if self._streams is None:
+        if self._streams is None or self._streams[0].at_eof():
+            self.close()
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 24)
         reader, writer = self._streams
         writer.write(f"{method} {path} HTTP/1.1\r\nHost: bench\r\nX-Asyncload-Token: bench\r\n\r\n".encode())

@@ -15,7 +15,9 @@ from typing import Any
 
 from .native import native
 
-__all__ = ["ThreadMeter", "steal_ns", "thread_cpu_ns"]
+__all__ = ["ASLEEP", "ON_GIL", "RUNNING", "ThreadMeter", "steal_ns", "thread_cpu_ns"]
+
+ON_GIL, ASLEEP, RUNNING = "on the GIL", "asleep", "running"
 
 FUTEX_SYSCALL = {"x86_64": b"202", "aarch64": b"98"}
 """Number of the futex system call by machine; on others the wait for the GIL is told from the watchdog's own."""
@@ -25,14 +27,15 @@ RUNTIME_SPAN_BYTES = 1 << 20
 
 
 class ThreadMeter:
-    """Clocks of the thread that creates it; the readings may then be taken from any thread.
+    """Clocks of the thread that creates it, or of the thread of another meter, for one thread to read.
 
     Times in nanoseconds. `close()` gives the files back; readings after it, or after the thread's end, are 0 or None.
+    Two threads may not read one meter: they would share its buffer. Each takes its own.
     """
 
-    def __init__(self) -> None:
-        self.ident: int = native("_thread", "get_ident")()
-        self.tid: int = native("_thread", "get_native_id")()
+    def __init__(self, of: "ThreadMeter | None" = None) -> None:
+        self.ident: int = native("_thread", "get_ident")() if of is None else of.ident
+        self.tid: int = native("_thread", "get_native_id")() if of is None else of.tid
         self._clock = time.pthread_getcpuclockid(self.ident) if hasattr(time, "pthread_getcpuclockid") else None
         self._schedstat: int | None = None
         self._syscall: int | None = None
@@ -52,21 +55,25 @@ class ThreadMeter:
 
     def run_delay_ns(self) -> int:
         """Total time this thread was runnable and had no CPU."""
-        if self._schedstat is None:
-            return 0
-        fields = self._fields(self._schedstat)
-        return int(fields[1]) if len(fields) > 1 else 0
+        return self.scheduling()[0]
 
-    def waits_for_gil(self) -> bool | None:
-        """Whether the thread sleeps on the GIL right now; None when it runs, or the kernel does not tell."""
+    def scheduling(self) -> tuple[int, int]:
+        """The run delay, and how many times the thread got a CPU."""
+        fields = self._fields(self._schedstat) if self._schedstat is not None else []
+        return (int(fields[1]), int(fields[2])) if len(fields) > 2 else (0, 0)
+
+    def state(self) -> str | None:
+        """ON_GIL, ASLEEP (in another system call) or RUNNING (on a CPU or waiting for one) right now; None: unknown."""
         if self._syscall is None:
             return None
         fields = self._fields(self._syscall)
-        if not fields or fields[0] == b"running":
+        if not fields:
             return None
-        if fields[0] != self._futex:
-            return False
-        return 0 <= int(fields[1], 16) - self._runtime < RUNTIME_SPAN_BYTES
+        if fields[0] == b"running":
+            return RUNNING
+        if fields[0] == self._futex and 0 <= int(fields[1], 16) - self._runtime < RUNTIME_SPAN_BYTES:
+            return ON_GIL
+        return ASLEEP
 
     def _fields(self, file: int) -> list[bytes]:
         # The GIL stays held: os.pread would let it go, and what is asked about (who waits for it) would change.

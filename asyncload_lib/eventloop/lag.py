@@ -19,7 +19,7 @@ from .clocks import ThreadMeter
 from .findings import Findings
 from .gcpause import GcPauses
 from .native import native
-from .stacks import loop_base
+from .stacks import greenlet_here, loop_base
 from .stall import Late, Pulse, Stall
 from .watchdog import Watchdog
 
@@ -59,6 +59,7 @@ class _Monitor:
         self._findings = Findings(now, limit_s, period_s)
         self._usual_gap_ns = self._period_ns
         self._watchdog: Watchdog | None = None
+        self._failure = ""
 
     @property
     def running(self) -> bool:
@@ -95,9 +96,11 @@ class _Monitor:
             return "The monitor was never started."
         if self._watchdog.failure:
             return f"The watchdog ended early, stalls after that are not in here: {self._watchdog.failure}."
+        if self._failure:
+            return f"The heartbeat failed: {self._failure}."
         return "A stall was not settled in time." if self._running and self._pulse.late else ""
 
-    def _begin(self, base: CodeType | None = None) -> None:
+    def _begin(self, base: CodeType | None = None, home: Any = None) -> None:
         if self._running:
             raise RuntimeError(f"the monitor {self.name!r} is running already")
         self._meter = ThreadMeter()
@@ -106,7 +109,7 @@ class _Monitor:
         self._findings = Findings(now, self._limit_s, self._period_s)
         self._ended_ns = None
         self._delay_ns, self._delay_at_ns, self._chores_ns = self._meter.run_delay_ns(), now, now
-        self._watchdog = Watchdog(self._meter, self._pulse, self._patience_ns, self._task_name, self._on_stall)
+        self._watchdog = Watchdog(self._meter, self._pulse, self._patience_ns, self._task_name, self._on_stall, home)
         self._gc.start()
         self._watchdog.start()
         self._running = True
@@ -120,6 +123,7 @@ class _Monitor:
         self._running = False
         self._ended_ns = time.perf_counter_ns()
         self._gc.stop()
+        self._meter.close()
         if self._watchdog is not None:
             self._watchdog.stop()
         self._pulse.discard.clear()
@@ -187,7 +191,7 @@ class LoopMonitor(_Monitor):
         self._based = False
         task = asyncio.current_task(self._loop)
         outermost = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
-        self._begin(loop_base(sys._getframe(1), outermost))
+        self._begin(loop_base(sys._getframe(1), outermost), home=greenlet_here())
         self._timer = self._loop.call_later(self._period_s, self._beat)
 
     def stop(self) -> None:
@@ -212,7 +216,10 @@ class LoopMonitor(_Monitor):
         if not self._based:
             self._based = True
             self._pulse.base = loop_base(sys._getframe(1))  # certain here: the loop called this itself
-        self._measure()
+        try:
+            self._measure()
+        except Exception as error:  # a monitor that is broken must say so, and must not break the loop
+            self._failure = f"{type(error).__name__}: {error}"
         self._timer = self._loop.call_later(self._period_s, self._beat)
 
     def _task_name(self) -> str | None:

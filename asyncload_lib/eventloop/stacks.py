@@ -9,12 +9,24 @@ import asyncio.events
 import functools
 import linecache
 import os
+import sys
 import sysconfig
 from dataclasses import dataclass
 from itertools import islice
 from types import CodeType, FrameType
+from typing import Any
 
-__all__ = ["Place", "Position", "callback_frames", "describe", "excerpt", "innermost_own", "loop_base", "positions"]
+__all__ = [
+    "Place",
+    "Position",
+    "callback_frames",
+    "describe",
+    "excerpt",
+    "greenlet_here",
+    "innermost_own",
+    "loop_base",
+    "positions",
+]
 
 Position = tuple[CodeType, int]
 """Code object and `f_lasti`: cheap to take while the stall lasts, resolved to a line afterwards."""
@@ -78,6 +90,12 @@ def loop_base(frame: FrameType | None, outermost: FrameType | None = None) -> Co
 def positions(frames: list[FrameType]) -> tuple[Position, ...]:
     """Where each frame stands now."""
     return tuple((frame.f_code, frame.f_lasti) for frame in frames)
+
+
+def greenlet_here() -> Any:
+    """Return the greenlet that runs here, None in a process without greenlets."""
+    greenlet = sys.modules.get("greenlet")
+    return None if greenlet is None else greenlet.getcurrent()
 
 
 @functools.lru_cache(maxsize=4096)

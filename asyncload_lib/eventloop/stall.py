@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 
+from .clocks import RUNNING
 from .stacks import Position
 
 __all__ = ["Holder", "Late", "Pulse", "Sample", "Segment", "Stall"]
@@ -52,14 +53,16 @@ class Sample:
     """One look at the loop's thread.
 
     since_ns      from when on one C call is known to have been running; `at_ns` if that is not known
-    run_delay_ns  how long the loop's thread has waited for a CPU so far, in its whole life
+    run_delay_ns  how long the loop's thread has waited for a CPU so far, in its whole life; cpu_ns: has had one
+    state         of the loop's thread, as `ThreadMeter.state` tells
     """
 
     at_ns: int
     since_ns: int
     run_delay_ns: int
     stack: tuple[Position, ...]
-    waits_for_gil: bool | None
+    cpu_ns: int
+    state: str | None
     gil_wait_ns: int
     """How long the watchdog waited for the GIL before this look."""
     holder: Holder | None
@@ -81,6 +84,8 @@ class Segment:
     def seen_ns(self) -> int:
         """How long the callback was seen to run, from the first sample to the last, without waits for a CPU."""
         first, last = self.samples[0], self.samples[-1]
+        if last.state == RUNNING:  # it may have waited for a CPU since long, and the kernel counts a wait at its end
+            return last.cpu_ns - first.cpu_ns + (first.at_ns - first.since_ns)
         return last.at_ns - first.since_ns - (last.run_delay_ns - first.run_delay_ns)
 
 

@@ -13,9 +13,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from .alarm import Alarm
-from .clocks import ThreadMeter, steal_ns, thread_cpu_ns
+from .clocks import ASLEEP, ON_GIL, ThreadMeter, steal_ns, thread_cpu_ns
 from .native import native, start_native_thread
 from .stacks import Position, callback_frames, positions
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
@@ -26,14 +27,15 @@ MS = 1_000_000
 CLOSE_WATCH_NS = MS
 LONG_WATCH_NS = 50 * MS
 STEP_NS = MS // 4
-LONGEST_START_NS = 20 * MS
-"""A thread that wakes gets a CPU after this at the latest: a few slices of others."""
 START_S = 1.0
 HURRY_S = 0.0005
 
 
 class Watchdog:
-    """Watches one thread; `on_stall` is called in the watchdog's own thread, once for each late beat."""
+    """Watches one thread; `on_stall` is called in the watchdog's own thread, once for each late beat.
+
+    `home`: the greenlet in which the thread's loop runs, where there are greenlets.
+    """
 
     def __init__(
         self,
@@ -42,8 +44,10 @@ class Watchdog:
         patience_ns: int,
         task_name: Callable[[], str | None],
         on_stall: Callable[[Stall], None],
+        home: Any = None,
     ) -> None:
-        self._meter = meter
+        self._meter = ThreadMeter(meter)
+        self._home = home
         self._pulse = pulse
         self._patience_ns = patience_ns
         self._task_name = task_name
@@ -83,17 +87,20 @@ class Watchdog:
     def _run(self) -> None:
         me = ThreadMeter()
         self._ident = me.ident
-        delay = me.run_delay_ns()
-        self._awake.release()
         try:
+            delay, slices = me.scheduling()
+            self._awake.release()
             while not self._ended:
                 self._alarm.wait()
                 now, due = time.perf_counter_ns(), self._alarm.due_ns
-                delay, before = me.run_delay_ns(), delay
-                gil_wait = max(0, now - due - (delay - before))
+                (delay, slices), (delay_before, slices_before) = me.scheduling(), (delay, slices)
+                waited_for_cpu = delay - delay_before
+                gil_wait = max(0, now - due - waited_for_cpu)
                 if now - due > MS // 2:
-                    self._waits.append((due, gil_wait, delay - before))
-                self._look(now, gil_wait, self._proven_ns(due, min(delay - before, LONGEST_START_NS)))
+                    self._waits.append((due, gil_wait, waited_for_cpu))
+                # The first of its waits for a CPU came before it could ask for the GIL; its length is a guess.
+                started_late = min(waited_for_cpu, 3 * waited_for_cpu // max(1, slices - slices_before))
+                self._look(now, gil_wait, self._proven_ns(due, started_late))
                 if not self._ended:
                     self._alarm.set(self._next_look_ns(now))
         except Exception as error:  # without the watchdog there is no proof: the report must say so
@@ -156,12 +163,12 @@ class Watchdog:
         return int((self._switch_s or sys.getswitchinterval()) * 1e9)
 
     def _sample(self, now: int, gil_wait: int, proven: int) -> None:
-        waits = self._meter.waits_for_gil()
+        state = self._meter.state()
         current = self._frames()
         frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
-        holder = self._holder(current) if waits is not False else None
-        stack, delay = positions(frames), self._meter.run_delay_ns()
-        sample = Sample(now, now - proven, delay, stack, waits, gil_wait, holder)
+        holder = self._holder(current) if state != ASLEEP else None
+        delay, cpu = self._meter.run_delay_ns(), self._meter.cpu_ns()
+        sample = Sample(now, now - proven, delay, positions(frames), cpu, state, gil_wait, holder)
         last = self._segments[-1] if self._segments else None
         if last is not None and frames and last.callback is frames[0]:
             last.samples.append(sample)
@@ -175,9 +182,9 @@ class Watchdog:
             segment.samples = [s for s in segment.samples if late.before_ns <= s.at_ns]
         self._segments = []
         samples = [sample for segment in inside for sample in segment.samples]
-        known = [sample.waits_for_gil for sample in samples if sample.waits_for_gil is not None]
+        known = [sample.state == ON_GIL for sample in samples if sample.state in (ON_GIL, ASLEEP)]
         # Somebody kept the GIL while the watchdog waited; the loop did not wait for it if it slept on something else.
-        refuted = sum(sample.gil_wait_ns for sample in samples if sample.waits_for_gil is False)
+        refuted = sum(sample.gil_wait_ns for sample in samples if sample.state == ASLEEP)
         waits = [wait for wait in self._waits if late.before_ns < wait[0] <= late.now_ns]
         seen = [*(sample.holder for sample in samples), self._holder(self._frames())]
         holders = [holder for holder in seen if holder is not None]
@@ -199,6 +206,10 @@ class Watchdog:
         # Without the own frame: it refers to this very dict, and the cycle would keep all frames until a collection.
         frames = sys._current_frames()
         frames.pop(self._ident, None)
+        # A call that gevent has patched suspends the greenlet of the loop: the thread then shows a hub, not the caller.
+        suspended = getattr(self._home, "gr_frame", None)
+        if suspended is not None:
+            frames[self._meter.ident] = suspended
         return frames
 
     def _holder(self, frames: dict[int, FrameType]) -> Holder | None:

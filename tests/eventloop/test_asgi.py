@@ -32,7 +32,7 @@ async def inner(scope, receive, send):
         await send({"type": "lifespan.shutdown.complete"})
         return
     if scope["path"] == "/block":
-        time.sleep(0.05)  # the culprit
+        time.sleep(0.15)  # the culprit
     body = str(os.getpid()).encode()
     if scope["path"] == "/modules":
         body = " ".join(m for m in ("locust", "gevent", "numpy", "msgpack") if m in sys.modules).encode()
@@ -110,7 +110,7 @@ def test_the_probe_names_the_line_that_blocks_the_target(single: str) -> None:
     assert report["blocked"] is True
     (culprit,) = [culprit for culprit in report["culprits"] if culprit["cause"] == "loop"]
     assert culprit["file"].endswith("probed.py")
-    assert culprit["call"] == "time.sleep(0.05)"
+    assert culprit["call"] == "time.sleep(0.15)"
     assert culprit["function"] == "inner"
     assert call(f"{single}/watch/reset", "POST", TOKEN)[0] == 200
     assert read(single)["culprits"] == []
@@ -215,7 +215,7 @@ def test_it_watches_from_the_first_request_where_no_lifespan_is_served(
     sent: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        time.sleep(0.05)
+        time.sleep(0.15)
 
     async def send(message: Any) -> None:
         sent.append(message)

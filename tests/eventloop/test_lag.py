@@ -31,7 +31,7 @@ async def handler() -> None:
 
 
 def helper() -> None:
-    cpu(0.04)  # busy
+    cpu(0.1)  # busy
 
 
 def parse() -> None:
@@ -72,13 +72,13 @@ def test_a_blocking_call_is_found_with_its_line(run: Run, where: str) -> None:
     assert [text.strip() for _, text in culprit["excerpt"]][1].endswith(f"# {where}")
     if where == "asleep":
         assert culprit["task"] == "handler"
-        assert report["max_stall"] == pytest.approx(0.06, abs=0.03)
+        assert 0.05 < report["max_stall"] < 1  # a loaded machine makes it longer
 
 
 @both_loops
 def test_a_callback_without_a_task_is_named_too(run: Run) -> None:
     def blocking_callback() -> None:
-        time.sleep(0.05)
+        time.sleep(0.15)
 
     async def main() -> dict[str, Any]:
         async with LoopMonitor() as monitor:
@@ -90,27 +90,27 @@ def test_a_callback_without_a_task_is_named_too(run: Run) -> None:
     culprit = run(main())["culprits"][0]
 
     assert culprit["task"].endswith("blocking_callback")
-    assert culprit["call"] == "time.sleep(0.05)"
+    assert culprit["call"] == "time.sleep(0.15)"
 
 
 @both_loops
 def test_a_stall_in_the_first_step_is_found(run: Run) -> None:
     async def main() -> dict[str, Any]:
         async with LoopMonitor() as monitor:
-            time.sleep(0.05)
+            time.sleep(0.15)
         return monitor.report()
 
     report = run(main())
 
     assert report["blocked"] is True
-    assert report["culprits"][0]["call"] == "time.sleep(0.05)"
+    assert report["culprits"][0]["call"] == "time.sleep(0.15)"
 
 
 def test_a_stall_under_the_limit_is_lag_and_no_stall() -> None:
     async def main() -> dict[str, Any]:
         async with LoopMonitor(limit_s=0.5) as monitor:
             await calm()
-            time.sleep(0.05)
+            time.sleep(0.15)
             await calm()
         return monitor.report()
 
@@ -213,7 +213,7 @@ def test_reset_begins_anew() -> None:
     async def main() -> tuple[dict[str, Any], dict[str, Any]]:
         async with LoopMonitor() as monitor:
             await calm()
-            time.sleep(0.05)
+            time.sleep(0.15)
             before = monitor.report()
             monitor.reset()
             await calm()
@@ -230,7 +230,7 @@ def test_the_report_can_be_read_in_another_thread_and_after_the_end() -> None:
     async def main() -> LoopMonitor:
         async with LoopMonitor() as monitor:
             await calm()
-            time.sleep(0.05)
+            time.sleep(0.15)
             await calm()
             assert (await asyncio.to_thread(monitor.report))["blocked"] is True
         return monitor
@@ -250,7 +250,7 @@ def test_frames_of_the_loop_are_not_kept_alive() -> None:
     def blocking() -> None:
         heavy = Heavy()
         heavy.__class__.__del__ = lambda self: freed_in.append(threading.get_ident())  # type: ignore[attr-defined]
-        time.sleep(0.05)
+        time.sleep(0.15)
 
     async def main() -> None:
         async with LoopMonitor():
@@ -271,7 +271,7 @@ def test_a_watchdog_that_failed_leaves_no_verdict(monkeypatch: pytest.MonkeyPatc
 
     async def main() -> dict[str, Any]:
         async with LoopMonitor() as monitor:
-            time.sleep(0.05)
+            time.sleep(0.15)
             await calm()
         return monitor.report()
 
