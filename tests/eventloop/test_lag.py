@@ -256,7 +256,7 @@ def test_frames_of_the_loop_are_not_kept_alive() -> None:
         async with LoopMonitor():
             await calm()
             asyncio.get_running_loop().call_soon(blocking)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
             assert freed_in == [threading.get_ident()]
 
     asyncio.run(main())
