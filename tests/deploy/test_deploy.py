@@ -58,11 +58,17 @@ def test_units_are_valid(unit: Path) -> None:
 def test_kubernetes_parts_find_each_other() -> None:
     by_kind = {document["kind"]: document for document in documents()}
 
-    assert set(by_kind) == {"ConfigMap", "Deployment", "Job", "Service"}
+    assert set(by_kind) == {"ConfigMap", "Deployment", "Job", "NetworkPolicy", "PersistentVolumeClaim", "Service"}
     job, deployment = by_kind["Job"]["spec"]["template"], by_kind["Deployment"]["spec"]["template"]
     assert by_kind["Service"]["spec"]["selector"] == job["metadata"]["labels"]
     assert by_kind["Deployment"]["spec"]["selector"]["matchLabels"] == deployment["metadata"]["labels"]
     worker, master = deployment["spec"]["containers"][0], job["spec"]["containers"][0]
+    policy, port = by_kind["NetworkPolicy"]["spec"], by_kind["Service"]["spec"]["ports"][0]["port"]
+    assert policy["podSelector"]["matchLabels"] == job["metadata"]["labels"]
+    assert policy["ingress"][0]["from"][0]["podSelector"]["matchLabels"] == deployment["metadata"]["labels"]
+    assert policy["ingress"][0]["ports"][0]["port"] == port == master["ports"][0]["containerPort"]
+    claim = job["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"]
+    assert claim == by_kind["PersistentVolumeClaim"]["metadata"]["name"]
     assert by_kind["Service"]["metadata"]["name"] in worker["args"]
     assert master["args"][-1] == str(by_kind["Deployment"]["spec"]["replicas"])
     for container in (worker, master):
@@ -76,7 +82,10 @@ def test_the_compose_file_starts_one_image_in_two_parts() -> None:
 
     assert master["image"] == worker["image"]
     assert (DEPLOY / master["build"]["context"] / master["build"]["dockerfile"]).resolve() == DEPLOY / "Containerfile"
-    assert worker["command"] == ["--worker", "--master-host", "master"]
+    assert worker["command"][:3] == ["--worker", "--master-host", "127.0.0.1"]
+    assert worker["network_mode"] == "service:master"  # the demo, and Locust's port, are on loopback
+    assert not [service for service in (master, worker) if "ports" in service]
+    assert worker["deploy"]["replicas"] == master["command"][-1]
     assert worker["environment"] == master["environment"]
 
 
