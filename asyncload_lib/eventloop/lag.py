@@ -33,7 +33,7 @@ PATIENCE_SHARE = 0.35
 (CPython's switch interval) before its end, to be seen."""
 TIMER_SLACK_NS = 1_200_000
 """uvloop's timers count whole milliseconds: a beat may come one later in health."""
-SETTLE_S = 0.5
+SETTLE_S = 2.0
 CHORES_NS = 100_000_000
 """How often the watchdog is called to take the baseline of all threads' CPU time."""
 DELAY_READ_NS = 8_000_000

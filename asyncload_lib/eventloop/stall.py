@@ -84,9 +84,10 @@ class Segment:
     def seen_ns(self) -> int:
         """How long the callback was seen to run, from the first sample to the last, without waits for a CPU."""
         first, last = self.samples[0], self.samples[-1]
+        on_cpu = last.cpu_ns - first.cpu_ns + (first.at_ns - first.since_ns)
         if last.state == RUNNING:  # it may have waited for a CPU since long, and the kernel counts a wait at its end
-            return last.cpu_ns - first.cpu_ns + (first.at_ns - first.since_ns)
-        return last.at_ns - first.since_ns - (last.run_delay_ns - first.run_delay_ns)
+            return on_cpu
+        return max(on_cpu, last.at_ns - first.since_ns - (last.run_delay_ns - first.run_delay_ns))
 
 
 @dataclass(slots=True)
