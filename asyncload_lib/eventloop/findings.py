@@ -93,7 +93,7 @@ class Findings:
             start_s = max(0.0, (end_ns - self.started_ns) / NS - length_s)
             self._times.append({"t": round(start_s, 4), "length": round(length_s, 5), "cause": cause})
         if place is None:
-            self._unnamed += 1
+            self._unnamed += cause in ("loop", "gil")  # a machine that gave no CPU has no line
             return
         key = (place.file, place.line, place.function, task, cause)
         if key not in self._culprits and len(self._culprits) >= MAX_CULPRITS:

@@ -25,13 +25,13 @@ reports: list[dict[str, Any]] = []
 async def watched_loop() -> None:
     async with LoopMonitor("generator") as monitor:
         await asyncio.sleep(0.3)
-        real_sleep(0.07)
+        real_sleep(0.25)
         await asyncio.sleep(0.05)
     reports.append(monitor.report())
 
 
 def block_the_hub() -> None:
-    real_sleep(0.06)
+    real_sleep(0.2)
 
 
 hub = HubMonitor(gevent.spawn, gevent.sleep)

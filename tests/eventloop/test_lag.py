@@ -321,5 +321,5 @@ def test_the_hub_and_a_loop_beside_it_under_the_patch() -> None:
     hub, loop = json.loads(done.stdout)
     assert hub["name"] == "generator hub"
     assert stalls(hub)["loop"] >= 1
-    assert {culprit["call"] for culprit in hub["culprits"] if culprit["cause"] == "loop"} == {"real_sleep(0.06)"}
-    assert [culprit["call"] for culprit in loop["culprits"] if culprit["cause"] == "loop"] == ["real_sleep(0.07)"]
+    assert {culprit["call"] for culprit in hub["culprits"] if culprit["cause"] == "loop"} == {"real_sleep(0.2)"}
+    assert [culprit["call"] for culprit in loop["culprits"] if culprit["cause"] == "loop"] == ["real_sleep(0.25)"]
