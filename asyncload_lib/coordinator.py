@@ -15,7 +15,7 @@ from locust.env import Environment
 from locust.runners import STATE_INIT, STATE_MISSING, MasterRunner
 
 from asyncload_lib.members import REPORT_INTERVAL_S, Member, Silence
-from asyncload_lib.participant import ToCoordinator, ToParticipant
+from asyncload_lib.messages import ToCoordinator, ToParticipant
 from asyncload_lib.results.merge import Store
 
 __all__ = ["Coordinator"]

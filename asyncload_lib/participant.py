@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-import msgpack
 from locust import __version__ as locust_version
 from locust.env import Environment
 from locust.exception import RPCError
@@ -23,6 +22,7 @@ from locust.runners import WorkerRunner
 from asyncload_lib import __version__
 from asyncload_lib.health import ProcessHealth
 from asyncload_lib.members import REPORT_INTERVAL_S, Silence
+from asyncload_lib.messages import ToCoordinator, ToParticipant, fitted, size_of
 from asyncload_lib.results.recorder import Recorder
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
@@ -32,11 +32,9 @@ from asyncload_lib.users.chat import ChatUser
 from asyncload_lib.users.measure import tally
 from asyncload_lib.users.phases import gate
 
-__all__ = ["Participant", "ToCoordinator", "ToParticipant", "introduction"]
+__all__ = ["Participant", "introduction"]
 
 logger = logging.getLogger(__name__)
-
-MESSAGE_LIMIT_BYTES = 64 * 1024
 
 WHOLE_EVERY = 10
 """Every how many reports one repeats what cannot change any more, should a report have been lost with a connection."""
@@ -46,27 +44,6 @@ ENDING_LIMIT_S = 1.0
 
 ORPHAN_GRACE_S = 2.0
 """How long operations in flight may still take when the master is gone."""
-
-
-class ToParticipant:
-    """Messages from the coordinator."""
-
-    IDENTIFY = "asyncload_identify"  # None: say hello
-    PING = "asyncload_ping"  # {"sent_ns"}
-    RELEASE = "asyncload_release"  # {"phase", "base", "at_ns"}: at_ns on this process's clock
-    FINISH = "asyncload_finish"  # {"phase"}: begin nothing more
-    FINALISE = "asyncload_finalise"  # {"token", "stop"}: flush, report, acknowledge
-    WATCH = "asyncload_watch"  # None: forget what the monitors have seen so far
-
-
-class ToCoordinator:
-    """Messages to the coordinator; all carry plain msgpack types."""
-
-    HELLO = "asyncload_hello"
-    PONG = "asyncload_pong"  # {"sent_ns", "clock_ns"}
-    STATE = "asyncload_state"  # {"phase", "users", "waiting", "done"}
-    PART = "asyncload_part"  # a part of a cumulative snapshot
-    FINAL = "asyncload_final"  # {"token", "farewell", "run_id", "health", ...}: all has been reported
 
 
 class Participant:
@@ -127,8 +104,7 @@ class Participant:
         runner = self.environment.runner
         assert runner is not None
         try:
-            if (size := len(msgpack.packb(data))) > MESSAGE_LIMIT_BYTES:
-                logger.warning("%s has %d bytes, more than the %d that were meant", message, size, MESSAGE_LIMIT_BYTES)
+            size_of(data)
             runner.send_message(message, data)
         except (RPCError, TypeError, ValueError, OverflowError) as error:
             logger.warning("%s could not be sent to the master: %s", message, error)
@@ -298,7 +274,7 @@ class Participant:
 
     def _health(self) -> dict[str, Any] | None:
         try:
-            return self.health.report(self._starts_us)
+            return fitted(self.health.report(self._starts_us))
         except Exception:  # the figures of the monitors are worth less than the acknowledgement they would hold up
             logger.exception("this process cannot say how it is doing")
             return None

@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
 
 LIBRARY = WORDS | {"results", "verdict", "report", "eventloop", "demo"}
 WIRING = {
-    *("health", "members", "signals", "participant", "coordinator"),
+    *("health", "members", "messages", "signals", "participant", "coordinator"),
     *("observer", "scenarios", "session", "target_source", "free_run", "plugin", "suite"),
 }
 ROOMS |= {module: LIBRARY | WIRING | {"users", ""} for module in WIRING}
@@ -44,7 +44,7 @@ DOORS: dict[str, set[str]] = {
     "gevent": {*LOCUST_SIDE, "eventloop.thread"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
-    "msgpack": {"participant"},
+    "msgpack": {"messages"},
     "matplotlib": {"report.charts"},
     "numpy": {"results", "verdict", "report", "health"},
     "psutil": {"health"},
