@@ -243,18 +243,18 @@ def test_both_threads_log_at_the_same_time(thread: LoopThread, tmp_path: Path) -
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    count = 3000
+    count = 15_000  # without a hand-over it hangs within the first few thousand
 
     async def log_on_the_loop() -> None:
         for number in range(count):
             logger.info("loop %d", number)
-            if number % 20 == 0:
+            if number % 50 == 0:
                 await asyncio.gather(asyncio.sleep(0), asyncio.to_thread(logger.info, "thread %d", number))
 
     def log_on_the_hub() -> None:
         for number in range(count):
             logger.info("hub %d", number)
-            if number % 20 == 0:
+            if number % 50 == 0:
                 gevent.sleep(0)
 
     greenlet = gevent.spawn(log_on_the_hub)
@@ -267,7 +267,7 @@ def test_both_threads_log_at_the_same_time(thread: LoopThread, tmp_path: Path) -
         logger.removeHandler(handler)
         handler.close()
     lines = (tmp_path / "log").read_text().splitlines()
-    assert len(lines) == 2 * count + count // 20
+    assert len(lines) == 2 * count + count // 50
     assert [line for line in lines if line.startswith("loop")] == [f"loop {n}" for n in range(count)]
 
 

@@ -156,6 +156,30 @@ def test_a_command_that_fails_is_sent_once(server: Server) -> None:
     assert server.client.info("commandstats")["cmdstat_get"]["rejected_calls"] == 5
 
 
+def test_a_command_without_an_answer_is_sent_once() -> None:
+    received: list[bytes] = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            received.append(line.strip())
+            if line.strip() == b"PX":  # the end of SET key value PX ...
+                break
+            if line.strip() == b"HELLO":
+                writer.write(b"-ERR unknown command\r\n")
+        writer.close()
+
+    async def listen() -> asyncio.Server:
+        return await asyncio.start_server(hang_up, "127.0.0.1", 0)
+
+    listener: asyncio.Server = loop_thread().call(listen())
+    port = listener.sockets[0].getsockname()[1]
+    with Swarm(person(f"redis://127.0.0.1:{port}/0?protocol=2", 3)) as swarm:
+        swarm.run()
+    loop_thread().post(listener.close)
+    assert {type(event["exception"]).__name__ for event in swarm.requests} == {"ConnectionError"}
+    assert received.count(b"SET") == 3
+
+
 def test_a_server_that_hangs_costs_the_timeout_and_no_more(server: Server) -> None:
     with Swarm(person(server.url, timeout=0.2)) as swarm:
         os.kill(server.process.pid, signal.SIGSTOP)
