@@ -17,6 +17,13 @@ WORKERS ?= 1
 MASTER ?= 127.0.0.1
 LOCUSTFILE ?= locustfiles/chat.py
 
+# An empty shell variable must not quietly turn a run against a system into one against the demo.
+ifneq (,$(filter command% environment%,$(origin HOST)))
+ifeq (,$(strip $(HOST)))
+$(error HOST is empty: name the service under test, or leave HOST out to use the embedded target)
+endif
+endif
+
 SETTINGS = $(if $(CONFIG),--asyncload-config '$(CONFIG)') $(if $(HOST),--host '$(HOST)') \
 	$(if $(OUT),--asyncload-out '$(OUT)') $(if $(USERS),--asyncload-chat-users $(USERS)) \
 	$(if $(RUN_TIME),--asyncload-chat-sustain $(RUN_TIME)) $(if $(SCENARIOS),--asyncload-scenarios $(SCENARIOS)) \
@@ -68,10 +75,12 @@ bench: $(BIN)/.development ## speed side by side with other load generators (QUI
 	@$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 compare: $(BIN)/.runtime ## compare two runs: A=before.json B=after.json
-	@$(BIN)/python -m asyncload_lib compare '$(A)' '$(B)'
+	@$(if $(and $(A),$(B)),,echo "name two results files: make compare A=before.json B=after.json"; exit 64;) \
+		$(BIN)/python -m asyncload_lib compare '$(A)' '$(B)' $(if $(FORCE),--force)
 
 report: $(BIN)/.runtime ## make the reports of a run again: RESULTS=results.json
-	@$(BIN)/python -m asyncload_lib report '$(RESULTS)' $(if $(OUT),--out '$(OUT)')
+	@$(if $(RESULTS),,echo "name a results file: make report RESULTS=reports/performance/latest.json"; exit 64;) \
+		$(BIN)/python -m asyncload_lib report '$(RESULTS)' $(if $(OUT),--out '$(OUT)')
 
 lint: $(BIN)/.development ## ruff and mypy
 	@$(BIN)/ruff check .

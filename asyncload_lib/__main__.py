@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -81,16 +82,17 @@ def _report(options: argparse.Namespace) -> int:
 
     results = load(options.results)
     directory = options.out or options.results.parent
-    for path in render_all(results, directory, _timestamp(results, directory)).values():
+    # Not as `latest`: that is the newest run, not the one that was looked at last.
+    for path in render_all(results, directory, _timestamp(options.results, directory), latest=False).values():
         print(path)
     return ExitCode.PASS
 
 
-def _timestamp(results: dict[str, Any], directory: Path) -> str:
-    """Return the time of the run as file names write it, or now where its own reports stand already."""
-    stamp = str(results.get("timestamp")).rstrip("Z").replace("-", "").replace(":", "").replace("T", "_")
-    is_free = stamp.replace("_", "").isdigit() and not any(directory.glob(f"async_load_test_report_{stamp}.*"))
-    return stamp if is_free else time.strftime("%Y%m%d_%H%M%S", time.gmtime())
+def _timestamp(results: Path, directory: Path) -> str:
+    """Return the time in the name of the results file, or now where it has none or its reports stand already."""
+    named = re.search(r"\d{8}_\d{6}", results.name)
+    is_free = named is not None and not any(directory.glob(f"async_load_test_report_{named[0]}.*"))
+    return named[0] if named is not None and is_free else time.strftime("%Y%m%d_%H%M%S", time.gmtime())
 
 
 def _compare(options: argparse.Namespace) -> int:

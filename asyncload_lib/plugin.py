@@ -6,6 +6,7 @@ Importing this module registers its listeners on Locust's own events; `asyncload
 import logging
 import os
 import sys
+import tempfile
 from dataclasses import replace
 from typing import Any
 
@@ -83,6 +84,7 @@ class Plugin:
             if not self.is_suite:
                 FreeRun(self)
             self.environment.events.test_stopping.add_listener(self._on_test_stopping)
+            self._check_out()
             self._find_target()
         if isinstance(runner, (LocalRunner, WorkerRunner)):
             self.participant = Participant(self.environment, self.settings, self.target)
@@ -93,6 +95,16 @@ class Plugin:
             self.environment.events.quitting.add_listener(self._on_worker_quitting)
         if self.coordinator is not None:
             self.environment.events.test_stop.add_listener(self._on_test_stop)
+
+    def _check_out(self) -> None:
+        """Refuse a directory that no report can be written to; raises ConfigurationError."""
+        out = self.settings.out
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=out):
+                pass
+        except OSError as error:
+            raise ConfigurationError(f"out is {out}, where nothing can be written: {error.strerror}") from error
 
     def _find_target(self) -> None:
         if not self._source.is_embedded:

@@ -140,7 +140,7 @@ class Driver:
         self._coordinator.watch()
         self._plugin.observer.reset()
         loops: list[dict[str, Any]] = []
-        self._session.in_progress = lambda: self._metric(scenario, loops)
+        self._session.in_progress = lambda: self._metric(scenario, loops or self._plugin.event_loops())
         for phase in scenario.phases:
             if phase.baseline:
                 loops += self._watched()

@@ -127,7 +127,7 @@ def test_table_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_report_is_made_again_and_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    results = saved(tmp_path / "a.json")
+    results = saved(tmp_path / "async_load_test_results_20260131_120000.json")
     assert run("report", results, "--out", tmp_path / "out") == ExitCode.PASS
     written = [Path(line) for line in capsys.readouterr().out.splitlines()]
     stem = "async_load_test_report_20260131_120000"
@@ -140,6 +140,7 @@ def test_report_is_made_again_and_again(tmp_path: Path, capsys: pytest.CaptureFi
     assert {path: path.read_bytes() for path in written} == first
     assert run("report", results) == ExitCode.PASS
     assert (tmp_path / f"{stem}.md").exists()
+    assert not list(tmp_path.rglob("latest.*"))  # which is the newest run, not the one that was looked at last
 
 
 def test_report_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

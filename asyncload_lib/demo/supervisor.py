@@ -7,7 +7,7 @@ import select
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from asyncload_lib.demo.assembly import assemble
 from asyncload_lib.demo.children import Children
@@ -33,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
             watch = _Watch(children, options.lifeline)
             ready = assemble(children, options, watch.pause)
             print(json.dumps(ready), flush=True)
+            if sys.stderr.isatty():
+                print(_for_people(ready), file=sys.stderr, flush=True)
             watch.keep_going = options.keep_going
             while True:
                 watch.pause(_POLL_S)
@@ -64,6 +66,18 @@ class _Watch:
                 raise TargetError(self._children.describe_death(role))
             self._known_dead.add(role)
             _complain(self._children.describe_death(role))
+
+
+def _for_people(ready: dict[str, Any]) -> str:
+    vms = ",".join(f"{vm['name']}={vm['url']}" for vm in ready["vms"])
+    return "\n".join(
+        [
+            f"The demo runs until Ctrl-C: {ready['host']} (blocking: {ready['blocking_host']}). To load it:",
+            f"  export ASYNCLOAD_HOST={ready['host']} ASYNCLOAD_BASELINE_HOST={ready['blocking_host']} \\",
+            f"    ASYNCLOAD_REDIS_URL={ready['redis_url']} ASYNCLOAD_LOOP_PROBE_TOKEN={ready['probe_token']} \\",
+            f"    ASYNCLOAD_VMS='{vms}'",
+        ]
+    )
 
 
 def _complain(problem: str) -> None:

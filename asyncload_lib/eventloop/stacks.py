@@ -7,6 +7,7 @@ step. Of those frames the innermost one of the user's own code is the culprit: i
 import asyncio.base_events
 import asyncio.events
 import functools
+import gc
 import linecache
 import os
 import sys
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from itertools import islice
 from types import CodeType, FrameType
 from typing import Any
+
+from .native import native
 
 __all__ = [
     "Place",
@@ -26,6 +29,7 @@ __all__ = [
     "innermost_own",
     "loop_base",
     "positions",
+    "uncollected",
 ]
 
 Position = tuple[CodeType, int]
@@ -90,6 +94,37 @@ def loop_base(frame: FrameType | None, outermost: FrameType | None = None) -> Co
 def positions(frames: list[FrameType]) -> tuple[Position, ...]:
     """Where each frame stands now."""
     return tuple((frame.f_code, frame.f_lasti) for frame in frames)
+
+
+class _Uncollected:
+    """While it is held, no garbage collection runs: `with uncollected: ...` around every look at other threads' frames.
+
+    `sys._current_frames()` and `f_back` make frame objects while CPython holds a lock, or a pointer into a stack that
+    is not its own. A collection that starts there calls back into Python (`gc.callbacks`), which may give up the GIL:
+    the next such look then waits for ever, or the frame is gone when its maker comes back. Seen on CPython 3.11.7, as
+    a deadlock of the whole process and as a segmentation fault.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = native("_thread", "allocate_lock")()
+        self._was_enabled = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._was_enabled = gc.isenabled()
+        gc.disable()
+
+    def __exit__(self, *_: object) -> None:
+        if self._was_enabled:
+            gc.enable()
+        self._lock.release()
+
+
+uncollected = _Uncollected()
 
 
 def greenlet_here() -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 from .alarm import Alarm
 from .clocks import ASLEEP, ON_GIL, ThreadMeter, steal_ns, thread_cpu_ns
 from .native import native, start_native_thread
-from .stacks import Position, callback_frames, positions
+from .stacks import Position, callback_frames, positions, uncollected
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
 
 __all__ = ["Watchdog"]
@@ -143,7 +143,8 @@ class Watchdog:
             self._let_go(self._segments)
             self._segments = []
         else:
-            self._threads = {ident: thread_cpu_ns(ident) for ident in self._frames()}
+            with uncollected:
+                self._threads = {ident: thread_cpu_ns(ident) for ident in self._frames()}
             self._steal_ns = steal_ns()
 
     def _hurry(self, overdue: bool) -> None:
@@ -164,11 +165,14 @@ class Watchdog:
 
     def _sample(self, now: int, gil_wait: int, proven: int) -> None:
         state = self._meter.state()
-        current = self._frames()
-        frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
-        holder = self._holder(current) if state != ASLEEP else None
+        with uncollected:
+            current = self._frames()
+            frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
+            holder = self._holder(current) if state != ASLEEP else None
+            stack = positions(frames)
+            del current
         delay, cpu = self._meter.run_delay_ns(), self._meter.cpu_ns()
-        sample = Sample(now, now - proven, delay, positions(frames), cpu, state, gil_wait, holder)
+        sample = Sample(now, now - proven, delay, stack, cpu, state, gil_wait, holder)
         last = self._segments[-1] if self._segments else None
         if last is not None and frames and last.callback is frames[0]:
             last.samples.append(sample)
@@ -186,7 +190,9 @@ class Watchdog:
         # Somebody kept the GIL while the watchdog waited; the loop did not wait for it if it slept on something else.
         refuted = sum(sample.gil_wait_ns for sample in samples if sample.state == ASLEEP)
         waits = [wait for wait in self._waits if late.before_ns < wait[0] <= late.now_ns]
-        seen = [*(sample.holder for sample in samples), self._holder(self._frames())]
+        with uncollected:
+            last = self._holder(self._frames())
+        seen = [*(sample.holder for sample in samples), last]
         holders = [holder for holder in seen if holder is not None]
         stall = Stall(
             late=late,

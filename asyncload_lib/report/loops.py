@@ -6,6 +6,7 @@ from typing import Any
 from asyncload_lib.report.table import Column, Entry, Table, Verdict, mapping, mappings
 from asyncload_lib.report.text import clean, code_line
 from asyncload_lib.report.units import NOTHING, count, duration, number, short_duration
+from asyncload_lib.results.model import deciding_loops
 
 __all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "in_order", "loop_section"]
 
@@ -48,6 +49,13 @@ def blocked_verdict(blocked: Any) -> Verdict:
     return Verdict("not watched", "○", "none")
 
 
+def _loop_verdict(loop: Entry, deciding: list[Entry]) -> Verdict:
+    """Say whether a loop was blocked; of one that does not decide, only that it stands here for comparison."""
+    if any(loop is other for other in deciding) or loop.get("blocked") is None:
+        return blocked_verdict(loop.get("blocked"))
+    return Verdict("does not decide", "○", "none")
+
+
 def in_order(loops: list[Entry]) -> list[Entry]:
     """Put the target's witnesses first, in their own order: they are what a report is read for."""
     return sorted(loops, key=lambda loop: not str(loop.get("name")).startswith("target"))
@@ -65,7 +73,7 @@ def _witness_table(loops: list[Entry]) -> Table | None:
     if not loops:
         return None
     rows: list[tuple[str, list[Any]]] = [
-        ("Verdict", [blocked_verdict(loop.get("blocked")) for loop in loops]),
+        ("Verdict", [_loop_verdict(loop, deciding_loops(loops)) for loop in loops]),
         ("Seen from", [clean(loop.get("witness")) for loop in loops]),
         ("Process", [clean(loop.get("process"), 60) for loop in loops]),
         ("Longest stall", [duration(loop.get("max_stall")) for loop in loops]),

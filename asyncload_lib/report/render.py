@@ -74,8 +74,8 @@ def render_markdown(results: Results) -> str:
 _FORMATS: dict[str, Callable[[Results], str]] = {"md": render_markdown, "html": render_html, "xml": render_junit}
 
 
-def render_all(results: Results, directory: Path, timestamp: str) -> dict[str, Path]:
-    """Write every format and its `latest` copy into `directory`; give the path per ending (`md`, `html`, `xml`).
+def render_all(results: Results, directory: Path, timestamp: str, *, latest: bool = True) -> dict[str, Path]:
+    """Write every format into `directory`, and its `latest` copy; give the path per ending (`md`, `html`, `xml`).
 
     `timestamp`: YYYYMMDD_HHMMSS, part of the names. Each file appears whole or not at all, and a timestamped file
     that exists already is never replaced. A format that fails does not prevent the others: ReportError at the end
@@ -90,7 +90,8 @@ def render_all(results: Results, directory: Path, timestamp: str) -> dict[str, P
             text = render(results)
             write_atomic(path, text)
             written[ending] = path
-            write_atomic(directory / f"latest.{ending}", text, overwrite=True)
+            if latest:
+                write_atomic(directory / f"latest.{ending}", text, overwrite=True)
         except Exception as problem:  # a report that cannot be written must not cost the others
             problems.append(f"{path}: {clean(f'{type(problem).__name__}: {problem}', 300)}")
     if problems:

@@ -150,7 +150,7 @@ def _notes(metric: Entry) -> list[str]:
 
 
 def _extra(key: str, value: Any) -> str:
-    if key.endswith(("_s", "slowest")):
+    if key.endswith(("_s", "slowest", "slowest_check")):
         return duration(value)
     if key.endswith(("degradation", "interference", "speedup")):
         return ratio(value)

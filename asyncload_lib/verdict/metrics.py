@@ -172,6 +172,8 @@ def _of_requests(
         phase = named[0]
     if metric.levels != SCENARIO and not phase.get("total_requests"):
         return Observation(None, "no request has ended")
+    if name in ("total_time", "speedup") and not phase.get("successful_requests"):
+        return Observation(None, "no request succeeded")
     value = _number(metric.read(phase))
     return Observation(value, _remark(phase, name) if value is not None else f"{name} was not measured")
 

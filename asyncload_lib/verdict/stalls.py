@@ -28,13 +28,22 @@ def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[flo
         chosen = [loop for loop in watched if str(loop.get("name")).startswith("generator")]
     else:
         chosen = deciding_loops(watched)
+        targets = [loop for loop in chosen if str(loop.get("name")).startswith("target")]
         if subject == "target":
-            chosen = [loop for loop in chosen if str(loop.get("name")).startswith("target")]
+            chosen = targets
+        elif not targets and (unjudged := [loop for loop in loops if str(loop.get("name")).startswith("target")]):
+            return None, _silence(unjudged)
     values = [_value(loop, metric) for loop in chosen]
     if not values or any(value is None for value in values):
         return None, f"no event loop of {subject} was watched" if not chosen else f"{metric} was not measured"
     worst = max(range(len(values)), key=lambda index: values[index] or 0.0)
     return values[worst], _remark(chosen[worst])
+
+
+def _silence(targets: Sequence[Loop]) -> str:
+    """Say why a target's loop could not be judged; what the generator's own loop did is no answer for it."""
+    notes = " ".join(str(loop.get("note") or "") for loop in targets)
+    return f"the target's loop could not be judged. {notes}".strip()
 
 
 def _is_watched(loop: Loop) -> bool:
