@@ -9,7 +9,6 @@ from collections import deque
 from typing import Any
 
 import gevent
-import numpy as np
 import psutil
 
 from asyncload_lib.eventloop.lag import HubMonitor, LoopMonitor
@@ -71,12 +70,14 @@ class ProcessHealth:
     def report(self, send_delays_us: list[float]) -> dict[str, Any]:
         """Return this process's figures (CPU in percent of one core, times in seconds) and its two loops."""
         loops = [{**monitor.report(), "process": self.process} for monitor in (self._loop_monitor, self._hub_monitor)]
+        # Whoever kept the GIL from this loop was Locust's hub or asyncload itself: the generator's lag tells of that.
+        loops[0]["blocked"] = loops[0]["by_cause"]["loop"]["stalls"] > 0
         return {
             "process": self.process,
             "cpu_percent_max": self._cpu_max,
             "loop_lag_p99": loops[0]["lag"]["p99"],
             "hub_lag_p99": loops[1]["lag"]["p99"],
-            "send_delay_p99": float(np.quantile(send_delays_us, 0.99)) / 1e6 if send_delays_us else None,
+            "send_delay_p99": _p99(send_delays_us) / 1e6 if send_delays_us else None,
             "event_loops": loops,
         }
 
@@ -88,3 +89,7 @@ class ProcessHealth:
             self._cpu.append(process.cpu_percent())
             if len(self._cpu) == CPU_WINDOW_S:
                 self._cpu_max = max(self._cpu_max or 0.0, sum(self._cpu) / CPU_WINDOW_S)
+
+
+def _p99(values: list[float]) -> float:
+    return sorted(values)[int(0.99 * (len(values) - 1))]

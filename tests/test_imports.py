@@ -46,7 +46,7 @@ DOORS: dict[str, set[str]] = {
     "markupsafe": {"report"},
     "msgpack": {"messages"},
     "matplotlib": {"report.charts"},
-    "numpy": {"results", "verdict", "report", "health"},
+    "numpy": {"results", "verdict", "report"},
     "psutil": {"health"},
     "redis": {"users", "demo"},
     "pyreqwest": {"users", "observer"},

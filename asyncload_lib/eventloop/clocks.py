@@ -10,12 +10,14 @@ Elsewhere the last two are unknown (0 and None), and attribution falls back on w
 
 import ctypes
 import os
+import sys
 import time
+from itertools import chain, starmap, tee
 from typing import Any
 
 from .native import native
 
-__all__ = ["ASLEEP", "ON_GIL", "RUNNING", "ThreadMeter", "steal_ns", "thread_cpu_ns"]
+__all__ = ["ASLEEP", "ON_GIL", "RUNNING", "ThreadMeter", "steal_ns", "threads_cpu_ns"]
 
 ON_GIL, ASLEEP, RUNNING = "on the GIL", "asleep", "running"
 
@@ -36,7 +38,11 @@ class ThreadMeter:
     def __init__(self, of: "ThreadMeter | None" = None) -> None:
         self.ident: int = native("_thread", "get_ident")() if of is None else of.ident
         self.tid: int = native("_thread", "get_native_id")() if of is None else of.tid
-        self._clock = time.pthread_getcpuclockid(self.ident) if hasattr(time, "pthread_getcpuclockid") else None
+        self._clock: int | None = None
+        if of is not None:
+            self._clock = of._clock
+        elif hasattr(time, "pthread_getcpuclockid"):
+            self._clock = time.pthread_getcpuclockid(self.ident)
         self._schedstat: int | None = None
         self._syscall: int | None = None
         self._futex = FUTEX_SYSCALL.get(os.uname().machine) if hasattr(os, "uname") else None
@@ -48,10 +54,7 @@ class ThreadMeter:
 
     def cpu_ns(self) -> int:
         """CPU time of this thread; 0 where the system has no such clock, or the thread has ended."""
-        try:
-            return 0 if self._clock is None else time.clock_gettime_ns(self._clock)
-        except OSError:
-            return 0
+        return 0 if self._clock is None else _read(self._clock)
 
     def run_delay_ns(self) -> int:
         """Total time this thread was runnable and had no CPU."""
@@ -89,14 +92,27 @@ class ThreadMeter:
                 os.close(file)
 
 
-def thread_cpu_ns(ident: int) -> int:
-    """CPU time of a living Python thread; 0 where the system has no such clock.
+def threads_cpu_ns() -> dict[int, int]:
+    """CPU time of every living Python thread by its identifier; empty where the system has no such clocks.
 
-    Only for identifiers just read from `sys._current_frames()`: such a thread cannot end while the caller has the GIL.
+    Call it with `uncollected` held. `pthread_getcpuclockid` reads freed memory when its thread has ended. A thread in
+    the list cannot end while the GIL is held, but between two bytecodes another thread may get it: from the list of
+    threads to the last clock everything is one C call.
     """
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return {}
+    idents, again = tee(chain.from_iterable(starmap(sys._current_frames, [()])))
     try:
-        return time.clock_gettime_ns(time.pthread_getcpuclockid(ident))
-    except (AttributeError, OSError):
+        clocks = list(zip(idents, map(time.pthread_getcpuclockid, again), strict=True))
+    except OSError:
+        return {}
+    return {ident: _read(clock) for ident, clock in clocks}
+
+
+def _read(clock: int) -> int:
+    try:
+        return time.clock_gettime_ns(clock)
+    except OSError:  # its thread has ended since
         return 0
 
 

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from .alarm import Alarm
-from .clocks import ASLEEP, ON_GIL, ThreadMeter, steal_ns, thread_cpu_ns
+from .clocks import ASLEEP, ON_GIL, ThreadMeter, steal_ns, threads_cpu_ns
 from .native import native, start_native_thread
 from .stacks import Position, callback_frames, positions, uncollected
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
@@ -144,7 +144,7 @@ class Watchdog:
             self._segments = []
         else:
             with uncollected:
-                self._threads = {ident: thread_cpu_ns(ident) for ident in self._frames()}
+                self._threads = threads_cpu_ns()
             self._steal_ns = steal_ns()
 
     def _hurry(self, overdue: bool) -> None:
@@ -219,7 +219,8 @@ class Watchdog:
         return frames
 
     def _holder(self, frames: dict[int, FrameType]) -> Holder | None:
-        total = {ident: thread_cpu_ns(ident) for ident in frames if ident != self._meter.ident}
+        cpu = threads_cpu_ns()
+        total = {ident: cpu[ident] for ident in frames if ident != self._meter.ident and ident in cpu}
         # An identifier is given again after a thread's end: less than its baseline is a new thread.
         base = self._threads
         used = {ident: cpu - base.get(ident, 0) if cpu >= base.get(ident, 0) else cpu for ident, cpu in total.items()}

@@ -67,7 +67,10 @@ _FLAT = {"max_stall": "max_stall", "stalls": "stalls", "blocked_time": "blocked_
 def _charged(loop: Loop) -> Mapping[str, float]:
     """Return longest, number and sum of the stalls that code is to blame for."""
     by_loop = loop["by_cause"].get("loop") or {}
-    holders = [row for row in loop.get("culprits") or [] if row.get("cause") == "gil" and row.get("function")]
+    # In a generator it is Locust's hub or asyncload itself that kept the GIL: that is its validity, not a verdict.
+    is_generator = str(loop.get("name")).startswith("generator")
+    rows = [] if is_generator else loop.get("culprits") or []
+    holders = [row for row in rows if row.get("cause") == "gil" and row.get("function")]
     return {
         "max_stall": max([by_loop.get("max_stall") or 0.0, *(row.get("longest_s") or 0.0 for row in holders)]),
         "stalls": (by_loop.get("stalls") or 0) + sum(row.get("count") or 0 for row in holders),
