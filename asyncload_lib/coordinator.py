@@ -14,7 +14,7 @@ import gevent.lock
 from locust.env import Environment
 from locust.runners import STATE_INIT, STATE_MISSING, MasterRunner
 
-from asyncload_lib.members import REPORT_INTERVAL_S, Member, Silence
+from asyncload_lib.members import Member, Silence, report_interval_s
 from asyncload_lib.messages import ToCoordinator, ToParticipant
 from asyncload_lib.results.merge import Store
 
@@ -29,8 +29,6 @@ PONG_LIMIT_S = 2.0
 HELLO_LIMIT_S = 3.0
 FINAL_GRACE_S = 5.0
 READY_LIMIT_S = 5.0
-REPORTS_PER_S = 300
-"""Taking a report of 20 endpoints in costs 0.2 to 0.3 ms (bench/scale.py): so many take less than a tenth of a core."""
 MISSING_FLOOR = -30
 """Locust forgets a missing worker when its count of missed heartbeats comes to -60, and spawns users anew."""
 
@@ -235,8 +233,8 @@ class Coordinator:
 
     @property
     def report_interval_s(self) -> float:
-        """How often the members report: a second, and longer where they are more than one core should listen to."""
-        return max(REPORT_INTERVAL_S, len(self.members) / REPORTS_PER_S)
+        """How often the members report."""
+        return report_interval_s(len(self.members))
 
     def start_test(self, phase: str) -> None:
         """Note that a test begins, which `finalise` will have to end."""

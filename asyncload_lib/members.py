@@ -7,14 +7,22 @@ from typing import Any
 
 from asyncload_lib.settings import OPTIONS
 
-__all__ = ["REPORT_INTERVAL_S", "Member", "Silence", "differences"]
+__all__ = ["REPORT_INTERVAL_S", "Member", "Silence", "differences", "report_interval_s"]
 
 REPORT_INTERVAL_S = 1.0
 """How often a process reports what it measured; a killed worker takes at most this much with it."""
 
+REPORTS_PER_S = 300
+"""Taking in a report of 20 endpoints costs about 0.2 ms (bench/scale.py): so many take less than a tenth of a core."""
+
 
 _DRIFT = 1e-4
 """How fast two clocks may drift apart: 100 us a second, more than quartz and NTP's steering do."""
+
+
+def report_interval_s(members: int) -> float:
+    """Return how often each of so many members reports: every second, and less often beyond `REPORTS_PER_S`."""
+    return max(REPORT_INTERVAL_S, members / REPORTS_PER_S)
 
 
 class Silence:

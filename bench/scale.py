@@ -4,7 +4,8 @@ python -m bench.scale [--quick]
 
 Every simulated worker sends what a real one sends after `RUN_S` seconds: the messages of its recorder, packed by
 msgpack as Locust packs them. Measured is the CPU time of one process that unpacks and takes them in, as the master's
-listener does, and that of a checkpoint's merge.
+listener does ("core": the share of one that this takes, if they report every 3 s, or as often as they are set to), and
+that of one merge, which a checkpoint or the end of a phase needs. MB: what the store keeps.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from asyncload_lib.members import report_interval_s
 from asyncload_lib.results.merge import Store
 from asyncload_lib.results.recorder import Recorder
 
@@ -52,11 +54,12 @@ def reports(endpoints: int) -> list[list[list[bytes]]]:
     for seed in range(VARIANTS):
         recorder = recorded(seed, endpoints)
         rounds = []
-        for _ in range(1 + ROUNDS):
+        for turn in range(1 + ROUNDS):
             recorder.add_started(endpoints)
             for endpoint in range(endpoints):
                 recorder.add("GET", f"/api/{endpoint}", 80.0, None)
-            rounds.append([msgpack.packb(["asyncload_part", part, "id"]) for part in recorder.snapshot_parts()])
+            parts = recorder.snapshot_parts(changes_only=turn > 0)
+            rounds.append([msgpack.packb(["asyncload_part", part, "id"]) for part in parts])
         found.append(rounds)
     return found
 
@@ -107,8 +110,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two rows only")
     options = parser.parse_args()
-    print("| workers | endpoints | report KB | largest message KB | take one round s | merge s | kept MB |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| workers | endpoints | report KB | largest KB | one of each s | core, every 3 s | core, as set | merge s | MB |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     known: dict[int, list[list[list[bytes]]]] = {}
     for workers, endpoints in rows(options.quick):
         if endpoints not in known:
@@ -116,7 +121,8 @@ def main() -> int:
         row = measure(workers, endpoints, known[endpoints])
         print(
             f"| {workers} | {endpoints} | {row['report_kb']:.1f} | {row['largest_kb']:.1f} | {row['taken_s']:.3f} "
-            f"| {row['merged_s']:.3f} | {row['kept_mb']:.0f} |",
+            f"| {row['taken_s'] / 3:.1%} | {row['taken_s'] / report_interval_s(workers):.1%} "
+            f"| {row['merged_s']:.2f} | {row['kept_mb']:.0f} |",
             flush=True,
         )
     print(f"\nPeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")

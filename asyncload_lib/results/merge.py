@@ -7,8 +7,8 @@ they have to say. What cannot be read then is left out, and its worker named.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from asyncload_lib.results.histogram import Histogram, SparseHistogram
-from asyncload_lib.results.phase import ABANDONED, PhaseResult
+from asyncload_lib.results.histogram import Histogram
+from asyncload_lib.results.phase import ABANDONED, PhaseResult, read_entry
 from asyncload_lib.results.recorder import WIRE_SCHEMA
 from asyncload_lib.results.series import check_block
 
@@ -47,6 +47,7 @@ class Store:
         self.rejected: dict[str, str] = {}
         """Why the last part or entry refused of a worker was refused, by worker."""
         self._workers: dict[str, _Worker] = {}
+        self._summed: tuple[dict[str, PhaseResult], dict[str, dict[str, Any]]] | None = None
 
     def accept(self, worker_id: str, part: Any) -> bool:
         """Take a part of a worker's snapshot; False if it is another run's, or malformed (then see `rejected`)."""
@@ -60,6 +61,7 @@ class Store:
         except _MISFITS as error:
             self._reject(worker_id, error)
             return False
+        self._summed = None
         worker = self._workers.setdefault(worker_id, _Worker())
         worker.seq = max(worker.seq, seq)
         for name, (head, entries) in phases.items():
@@ -72,18 +74,8 @@ class Store:
         return True
 
     def merged(self) -> dict[str, PhaseResult]:
-        """Return every phase over all workers, by name."""
-        whole: dict[str, PhaseResult] = {}
-        for worker_id, worker in self._workers.items():
-            for name, (_, head) in worker.heads.items():
-                phase = whole.setdefault(name, PhaseResult(name))
-                phase.add_head(head)
-                for section, entry in worker.current(name):
-                    try:
-                        phase.add_entry(section, entry)
-                    except _MISFITS as error:
-                        self._reject(worker_id, error)
-        return whole
+        """Return every phase over all workers, by name; not to be changed, for it may be returned again."""
+        return dict(self._summary()[0])
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """Return by worker: seq of its newest report, operations, in_flight, requests_per_second and p95_latency (s).
@@ -91,7 +83,33 @@ class Store:
         Over all phases but the baselines, whose requests are slow on purpose; in_flight, what was started and had
         neither ended nor been given up, over all.
         """
-        return {worker_id: _totals(worker) for worker_id, worker in self._workers.items()}
+        return self._summary()[1]
+
+    def _summary(self) -> tuple[dict[str, PhaseResult], dict[str, dict[str, Any]]]:
+        """Return phases and workers; both are asked for one after the other, and reading a report is what costs."""
+        if self._summed is None:
+            whole: dict[str, PhaseResult] = {}
+            totals = {
+                worker_id: self._add_worker(worker_id, worker, whole) for worker_id, worker in self._workers.items()
+            }
+            self._summed = whole, totals
+        return self._summed
+
+    def _add_worker(self, worker_id: str, worker: _Worker, whole: dict[str, PhaseResult]) -> dict[str, Any]:
+        totals = _Totals()
+        for name, (_, head) in worker.heads.items():
+            phase = whole.setdefault(name, PhaseResult(name))
+            phase.add_head(head)
+            totals.begin(name, head)
+            for section, entry in worker.current(name):
+                try:
+                    values = read_entry(section, entry)
+                    phase.add(section, values)
+                except _MISFITS as error:
+                    self._reject(worker_id, error)
+                else:
+                    totals.add(section, values)
+        return {"seq": worker.seq, **totals.figures()}
 
     def _reject(self, worker_id: str, error: Exception) -> None:
         self.rejected[worker_id] = f"{type(error).__name__}: {error}"
@@ -133,31 +151,36 @@ def _check_texts(key: Sequence[Any], length: int) -> None:
         raise TypeError(f"{key} is no key of {length} texts")
 
 
-def _totals(worker: _Worker) -> dict[str, Any]:
-    latencies = Histogram()
-    operations, in_flight, wall_ns = 0, 0, 0
-    for name, (_, head) in worker.heads.items():
-        answers, abandoned = 0, 0
-        is_baseline = name.endswith("/baseline")
-        for section, entry in worker.current(name):
-            try:
-                if section == "endpoints":
-                    ok, failed = (SparseHistogram.from_wire(tally) for tally in entry[2:])
-                    answers += ok.total + failed.total + int(entry[2]["invalid"]) + int(entry[3]["invalid"])
-                    if not is_baseline:
-                        latencies.add_sparse(ok)
-                elif section == "metrics" and entry[0] == ABANDONED:
-                    abandoned += SparseHistogram.from_wire(entry[2]).total + int(entry[2]["invalid"])
-            except _MISFITS:
-                continue  # `merged` names the worker
-        in_flight += head["started"] - answers - abandoned
-        operations += 0 if is_baseline else answers
-        wall_ns += 0 if is_baseline else head["wall_ns"]
-    p95_us = latencies.quantile(0.95)
-    return {
-        "seq": worker.seq,
-        "operations": operations,
-        "in_flight": in_flight,
-        "requests_per_second": operations / (wall_ns / 1e9) if wall_ns else None,
-        "p95_latency": None if p95_us is None else p95_us / 1e6,
-    }
+class _Totals:
+    """One worker's figures over its phases."""
+
+    def __init__(self) -> None:
+        self._latencies = Histogram()
+        self._operations = self._in_flight = self._wall_ns = 0
+        self._is_baseline = False
+
+    def begin(self, phase: str, head: Mapping[str, int]) -> None:
+        self._is_baseline = phase.endswith("/baseline")
+        self._in_flight += head["started"]
+        self._wall_ns += 0 if self._is_baseline else head["wall_ns"]
+
+    def add(self, section: str, values: Entry) -> None:
+        if section == "endpoints":
+            _, _, (ok, ok_invalid), (failed, failed_invalid) = values
+            answers = ok.total + ok_invalid + failed.total + failed_invalid
+            self._in_flight -= answers
+            if not self._is_baseline:
+                self._operations += answers
+                self._latencies.add_sparse(ok)
+        elif section == "metrics" and values[0] == ABANDONED:
+            _, _, (ages, invalid) = values
+            self._in_flight -= ages.total + invalid
+
+    def figures(self) -> dict[str, Any]:
+        p95_us = self._latencies.quantile(0.95)
+        return {
+            "operations": self._operations,
+            "in_flight": self._in_flight,
+            "requests_per_second": self._operations / (self._wall_ns / 1e9) if self._wall_ns else None,
+            "p95_latency": None if p95_us is None else p95_us / 1e6,
+        }

@@ -8,7 +8,7 @@ from asyncload_lib.results.buckets import HIGHEST_US, Floats
 from asyncload_lib.results.histogram import Histogram, SparseHistogram
 from asyncload_lib.results.series import Series
 
-__all__ = ["ABANDONED", "Endpoint", "PhaseResult", "Tally"]
+__all__ = ["ABANDONED", "Endpoint", "PhaseResult", "Tally", "read_entry"]
 
 ABANDONED = "abandoned_age"
 """The metric that holds how long each operation had run when it was cut off."""
@@ -174,23 +174,41 @@ class PhaseResult:
 
     def add_entry(self, section: str, entry: Sequence[Any]) -> None:
         """Add one of another process's `entries`, whole or not at all; raises as `add_head`."""
+        self.add(section, read_entry(section, entry))
+
+    def add(self, section: str, values: Sequence[Any]) -> None:
+        """Add what `read_entry` has read."""
         if section == "endpoints":
-            kind, request, ok, failed = entry
-            good, bad = _tally(ok), _tally(failed)
-            endpoint = self.endpoints.setdefault((kind, request), Endpoint())
-            endpoint.ok.add_sparse(*good)
-            endpoint.failed.add_sparse(*bad)
+            kind, request, ok, failed = values
+            endpoint = self.endpoints.get((kind, request))
+            if endpoint is None:
+                endpoint = self.endpoints[kind, request] = Endpoint()
+            endpoint.ok.add_sparse(*ok)
+            endpoint.failed.add_sparse(*failed)
         elif section == "errors":
-            kind, request, text, count = entry
-            self.errors[kind, request, text] = self.errors.get((kind, request, text), 0) + int(count)
+            kind, request, text, count = values
+            self.errors[kind, request, text] = self.errors.get((kind, request, text), 0) + count
         elif section == "metrics":
-            metric, request, tally = entry
-            values = _tally(tally)
-            self.metrics.setdefault((metric, request), Tally()).add_sparse(*values)
-        elif section == "series":
-            self.series.add_wire(entry)
+            metric, request, tally = values
+            self.metrics.setdefault((metric, request), Tally()).add_sparse(*tally)
         else:
-            raise ValueError(f"unknown section {section!r}")
+            self.series.add_wire(values)
+
+
+def read_entry(section: str, entry: Sequence[Any]) -> Sequence[Any]:
+    """Return an entry with every histogram as (sparse histogram, invalid); raises ValueError, KeyError or TypeError."""
+    if section == "endpoints":
+        kind, request, ok, failed = entry
+        return kind, request, _tally(ok), _tally(failed)
+    if section == "errors":
+        kind, request, text, count = entry
+        return kind, request, text, int(count)
+    if section == "metrics":
+        metric, request, tally = entry
+        return metric, request, _tally(tally)
+    if section == "series":
+        return entry
+    raise ValueError(f"unknown section {section!r}")
 
 
 def _tally(wire: Mapping[str, Any]) -> tuple[SparseHistogram, int]:
