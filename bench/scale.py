@@ -111,7 +111,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two rows only")
     options = parser.parse_args()
     print(
-        "| workers | endpoints | report KB | largest KB | one of each s | core, every 3 s | core, as set | merge s | MB |"
+        "| workers | endpoints | report KB | largest KB | one each s | core, every 3 s | core, as set | merge s | MB |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     known: dict[int, list[list[list[bytes]]]] = {}
