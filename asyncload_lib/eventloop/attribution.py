@@ -25,6 +25,7 @@ QUEUE = "queue"
 class Evidence:
     """What was measured of one stall; all times in seconds.
 
+    asleep_s      time between the first and the last look that found the thread in a blocking call
     gc_s          CPU time of collections in the loop's own thread; gc_elsewhere_s: wall time of those in others
     callback_s    longest time that one single callback is known to have run inside the stall
     gil_share     share of the stack samples in which the loop's thread slept on the GIL; None: not known
@@ -39,6 +40,7 @@ class Evidence:
     limit_s: float
     cpu_s: float = 0.0
     run_delay_s: float = 0.0
+    asleep_s: float = 0.0
     steal_s: float = 0.0
     gc_s: float = 0.0
     gc_elsewhere_s: float = 0.0
@@ -64,10 +66,12 @@ def shares(evidence: Evidence) -> dict[str, float]:
     gil = max(0.0, gil - gc_elsewhere)
     # The loop hands the GIL to the watchdog, and waits until the machine lets the watchdog run.
     handed_over = min(gil, evidence.witness_delay_s)
+    # Run delay is known over a little more than the stall; on a CPU or asleep the thread did not wait for one.
+    elsewhere = max(0.0, length - max(evidence.cpu_s, evidence.asleep_s))
     parts = {
         "gil": gil - handed_over,
         "gc": evidence.gc_s + gc_elsewhere,
-        "machine": min(evidence.run_delay_s, max(0.0, length - evidence.cpu_s)) + evidence.steal_s + handed_over,
+        "machine": min(evidence.run_delay_s, elsewhere) + evidence.steal_s + handed_over,
     }
     scale = min(1.0, length / max(sum(parts.values()), 1e-9))
     parts = {cause: seconds * scale for cause, seconds in parts.items()}

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from .attribution import QUEUE, Evidence, cause_of
+from .clocks import ASLEEP
 from .findings import Findings
 from .gcpause import GcPause
 from .stacks import Place, describe, innermost_own
@@ -21,7 +22,7 @@ MAJORITY = 0.6
 def charge(stall: Stall, pauses: list[GcPause], loop_ident: int, findings: Findings) -> None:
     """Enter one late beat into the findings: as a stall with cause and culprit, or as load."""
     callback_s, segment = _longest_callback(stall, findings.limit_s)
-    evidence = _evidence(stall, pauses, loop_ident, findings.limit_s, callback_s)
+    evidence = _evidence(stall, pauses, loop_ident, findings.limit_s, callback_s, segment)
     if evidence.length_s < findings.limit_s:
         return
     cause = cause_of(evidence)
@@ -38,7 +39,9 @@ def charge(stall: Stall, pauses: list[GcPause], loop_ident: int, findings: Findi
     findings.stall(stall.late.now_ns, evidence.length_s, cause, place, task)
 
 
-def _evidence(stall: Stall, pauses: list[GcPause], loop_ident: int, limit_s: float, callback_s: float) -> Evidence:
+def _evidence(
+    stall: Stall, pauses: list[GcPause], loop_ident: int, limit_s: float, callback_s: float, segment: Segment | None
+) -> Evidence:
     late = stall.late
     # A collection in the loop's own thread counts by its CPU time: its waits for a CPU are run delay already.
     own = sum(pause.cpu_ns for pause in pauses if pause.ident == loop_ident)
@@ -55,6 +58,7 @@ def _evidence(stall: Stall, pauses: list[GcPause], loop_ident: int, limit_s: flo
         cpu_s=late.cpu_ns / NS,
         run_delay_s=late.run_delay_ns / NS,
         steal_s=steal / NS,
+        asleep_s=_asleep_ns(segment) / NS,
         gc_s=own / NS,
         gc_elsewhere_s=elsewhere / NS,
         gil_share=stall.gil_share,
@@ -83,10 +87,16 @@ def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | No
             before = callbacks[index - 1].samples[-1].at_ns if index else start
             after = callbacks[index + 1].samples[0].since_ns if index + 1 < len(callbacks) else late.now_ns
             unseen = max(0, segment.samples[0].since_ns - before) + max(0, after - segment.samples[-1].at_ns)
-            seen += unseen if len(callbacks) == 1 else int(unseen * on_cpu / 2)
+            seen = late.length_ns if len(callbacks) == 1 else seen + int(unseen * on_cpu / 2)
         if seen > longest or best is None:
             best, longest = segment, seen
     return min(longest, late.length_ns) / NS, best
+
+
+def _asleep_ns(segment: Segment | None) -> int:
+    looks = [sample.at_ns for sample in segment.samples if sample.state == ASLEEP] if segment is not None else []
+    steady = segment is not None and len(looks) == len(segment.samples)
+    return looks[-1] - looks[0] if looks and steady else 0
 
 
 def _culprit(segment: Segment) -> tuple[Place | None, str]:

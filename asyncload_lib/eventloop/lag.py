@@ -37,7 +37,7 @@ SETTLE_S = 2.0
 CHORES_NS = 100_000_000
 """How often the watchdog is called to take the baseline of all threads' CPU time."""
 DELAY_READ_NS = 8_000_000
-"""How often a healthy beat reads its run delay; it costs half as much as the whole rest of the beat."""
+"""How often a beat that is in time reads its run delay; it costs half as much as the whole rest of the beat."""
 
 
 class _Monitor:
@@ -138,7 +138,7 @@ class _Monitor:
         look = now >= self._chores_ns
         if gap < self._period_ns + self._patience_ns:
             self._usual_gap_ns += (gap - self._usual_gap_ns) // 64
-            if now - self._delay_at_ns > DELAY_READ_NS:
+            if gap > self._period_ns + TIMER_SLACK_NS or now - self._delay_at_ns > DELAY_READ_NS:
                 self._delay_ns, self._delay_at_ns = self._meter.run_delay_ns(), now
         else:
             delay = self._meter.run_delay_ns()

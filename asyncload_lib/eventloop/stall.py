@@ -85,9 +85,10 @@ class Segment:
         """How long the callback was seen to run, from the first sample to the last, without waits for a CPU."""
         first, last = self.samples[0], self.samples[-1]
         on_cpu = last.cpu_ns - first.cpu_ns + (first.at_ns - first.since_ns)
-        if last.state == RUNNING:  # it may have waited for a CPU since long, and the kernel counts a wait at its end
-            return on_cpu
-        return max(on_cpu, last.at_ns - first.since_ns - (last.run_delay_ns - first.run_delay_ns))
+        # A running thread may have waited for a CPU since long: the kernel counts a wait at its end. So up to where it
+        # was last seen otherwise.
+        sure = next((sample for sample in reversed(self.samples) if sample.state != RUNNING), first)
+        return max(on_cpu, sure.at_ns - first.since_ns - (sure.run_delay_ns - first.run_delay_ns))
 
 
 @dataclass(slots=True)

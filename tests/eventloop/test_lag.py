@@ -170,12 +170,12 @@ def test_the_holder_of_the_gil_is_named() -> None:
     pattern = re.compile(r"(a+)+$")
 
     def hold_the_gil() -> None:
-        pattern.match("a" * 21 + "b")  # one C call, of 70 ms or more
+        pattern.match("a" * 22 + "b")  # one C call, of 100 ms or more
 
     async def main() -> dict[str, Any]:
         async with LoopMonitor() as monitor:
             await calm()
-            for _ in range(5):
+            for _ in range(8):
                 thread = threading.Thread(target=hold_the_gil, name="cruncher")
                 thread.start()
                 while thread.is_alive():
