@@ -27,6 +27,9 @@ from bench.rows.sse import sse
 RESULTS = ROOT / "bench" / "results"
 
 
+FULL_MINUTES, QUICK_MINUTES = 14, 2.8
+
+
 class Row(NamedTuple):
     """A question, and how many seconds its answer may take in a full and in a quick run."""
 
@@ -54,6 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer contenders and rounds: under 3 minutes, not 15")
     parser.add_argument("--only", default=",".join(ROWS), help=f"rows, of {', '.join(ROWS)}")
+    parser.add_argument("--minutes", type=float, help="upper limit of the whole run (default 14, quick 2.8)")
     parser.add_argument("--no-install", action="store_true", help="do not install peers that are missing")
     parser.add_argument("--readme", nargs="?", const="", metavar="RESULTS", help="write README.md from results")
     options = parser.parse_args()
@@ -64,10 +68,11 @@ def main() -> int:
         parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
-    return _measure(wanted, quick=options.quick, install=not options.no_install)
+    limit_s = 60 * (options.minutes or (QUICK_MINUTES if options.quick else FULL_MINUTES))
+    return _measure(wanted, quick=options.quick, install=not options.no_install, limit_s=limit_s)
 
 
-def _measure(wanted: list[str], *, quick: bool, install: bool) -> int:
+def _measure(wanted: list[str], *, quick: bool, install: bool, limit_s: float) -> int:
     peers = gather(install=install, heavy=not quick)
     begun, stamp = time.monotonic(), time.strftime("%Y%m%d_%H%M%S", time.gmtime())
     run: dict[str, Any] = {
@@ -78,22 +83,25 @@ def _measure(wanted: list[str], *, quick: bool, install: bool) -> int:
     }
     tables: list[Table] = []
     with tempfile.TemporaryDirectory(prefix="asyncload-bench-") as directory:
-        bench = Bench(Path(directory), peers, quick)
+        bench = Bench(Path(directory), peers, quick, begun + limit_s)
+        planned_s = sum(ROWS[name].quick_s if quick else ROWS[name].full_s for name in wanted)
         with bench.stack:
             for name in wanted:
-                tables += _answers(bench, name)
+                tables += _answers(bench, name, min(1.0, limit_s / planned_s))
     run["duration_s"] = round(time.monotonic() - begun, 1)
     path = save(run, tables, RESULTS, stamp)
     print(f"\n{markdown(run, tables)}\nKept in {path.relative_to(ROOT)} and {path.with_suffix('.md').name}")
     return 0
 
 
-def _answers(bench: Bench, name: str) -> list[Table]:
+def _answers(bench: Bench, name: str, share: float) -> list[Table]:
     """Ask one question; what goes wrong in it is said and costs the others nothing."""
     row, begun = ROWS[name], time.monotonic()
     print(f"{name} ...", end=" ", flush=True)
     try:
-        tables = row.ask(bench, row.quick_s if bench.quick else row.full_s)
+        if time.monotonic() > bench.ends_s:
+            raise TimeoutError("the time was up")
+        tables = row.ask(bench, (row.quick_s if bench.quick else row.full_s) * share)
     except (OSError, TimeoutError, ValueError, LookupError) as error:
         tables = [Table(name, name, [], failures={name: str(error)})]
     print(f"{time.monotonic() - begun:.0f} s", flush=True)

@@ -1,5 +1,6 @@
 """Contenders measured in turn, round after round, inside a time limit."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -23,6 +24,8 @@ class Bench:
     directory: Path
     peers: Peers
     quick: bool = False
+    ends_s: float = math.inf
+    """`time.monotonic()` when the whole run must be over."""
     stack: ExitStack = field(default_factory=ExitStack)
     _running: dict[object, object] = field(default_factory=dict)
 
@@ -63,6 +66,8 @@ class Bench:
         one: dict[str, Figures] = {}
         for name in [*names[turn:], *names[:turn]]:
             try:
+                if time.monotonic() > self.ends_s:
+                    raise TimeoutError("the time was up")
                 one[name] = contenders[name]()
             except (OSError, TimeoutError, ValueError, LookupError) as error:
                 table.failures[name] = str(error)

@@ -50,9 +50,7 @@ def gather(*, install: bool, heavy: bool) -> Peers:
     for name, package in APT.items():
         _note(peers, name, shutil.which(name) or shutil.which(name, path="/usr/sbin"), f"apt-get install {package}")
     python = HOME / "venv" / "bin" / "python"
-    _note(
-        peers, "python", python if python.exists() else None, f"pip install {' '.join(PIP)}"
-    )
+    _note(peers, "python", python if python.exists() else None, f"pip install {' '.join(PIP)}")
     molotov = HOME / "venv" / "bin" / "molotov"
     _note(peers, "molotov", molotov if molotov.exists() else None, "pip install molotov")
     for name in NPM:

@@ -82,9 +82,10 @@ def _goal(table: Table, outcome: Outcome) -> str:
     goal = outcome.goal
     sign = {">=": "≥", "<=": "≤"}[goal.op]
     moon = f" (moonshot {goal.moonshot:g})" if goal.moonshot is not None else ""
-    if goal.against is not None:
-        return f"{goal.contender} {sign} {goal.limit:g}x {goal.against}{moon}"
     column = next(column for column in table.columns if column.name == goal.column)
+    if goal.against is not None:
+        what = "" if column is table.columns[0] else f", {column.unit}"
+        return f"{goal.contender} {sign} {goal.limit:g}x {goal.against}{what}{moon}"
     return f"{goal.contender} {sign} {goal.limit:g} {column.unit}{moon}"
 
 

@@ -20,7 +20,7 @@ ANSWER = '{"success":true,"data":{"content":"an answer of about a hundred bytes"
 
 _NGINX = """
 daemon off;
-worker_processes 1;
+master_process off;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log crit;
 events {{ worker_connections 16384; }}
@@ -44,7 +44,7 @@ http {{
 
 
 class Nginx(Process):
-    """One worker that answers every path with `ANSWER`; `served()` is its own count of requests."""
+    """One process that answers every path with `ANSWER`; `served()` is its own count of requests."""
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()

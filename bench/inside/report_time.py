@@ -47,7 +47,7 @@ def report(recorder: Recorder, directory: Path) -> None:
     from asyncload_lib.scenarios import free_metric
 
     metric = free_metric("run", store.merged(), event_loops=[])
-    document = build_results(_run(), [metric], [], {"valid": True, "reasons": [], "processes": []}, [])
+    document = build_results(_run(), [metric], [], {"valid": True, "reasons": [], "processes": []}, [], verdict="pass")
     dump(document, directory / "results.json")
     from asyncload_lib.report.render import render_all
 

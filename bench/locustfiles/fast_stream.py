@@ -22,6 +22,6 @@ class Stream(FastHttpUser):
                 first = False
 
 
-@events.quitting.add_listener
+@events.quit.add_listener  # after the last user has ended
 def _save(**_: object) -> None:
     save(os.environ["BENCH_OUT"], FIRST, ALL)

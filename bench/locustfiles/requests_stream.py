@@ -27,6 +27,6 @@ class Stream(User):
                     first = False
 
 
-@events.quitting.add_listener
+@events.quit.add_listener  # after the last user has ended
 def _save(**_: object) -> None:
     save(os.environ["BENCH_OUT"], FIRST, ALL)

@@ -62,9 +62,15 @@ def fidelity(bench: Bench, limit_s: float) -> list[Table]:
             ],
         )
         tables.append(bench.interleave(table, contenders, rounds=1 if bench.quick else 3, limit_s=limit_s / 3.5))
-    tables[-1].notes.append(
-        "hey reports tenths of a millisecond, Locust whole ones; wrk keeps no rate: it pauses"
+    full = Table(
+        "ledger",
+        "Ledger at full speed: 100 users without pauses",
+        [Column("missing", "requests served but not reported", 6), Column("rate", "requests/s")],
+        goals=[Goal("asyncload", "missing", "<=", 0)],
     )
+    at_full_speed = _checked(server, lambda: _asyncload(bench, server, 1e9, seconds))
+    tables.append(bench.interleave(full, {"asyncload": at_full_speed}, rounds=1, limit_s=limit_s / 10))
+    tables[-2].notes.append("hey reports tenths of a millisecond, Locust whole ones; wrk keeps no rate: it pauses")
     return tables
 
 
