@@ -64,23 +64,7 @@ def test_bad_settings_end_the_master_before_anybody_is_asked(tmp_path: Path, sta
     assert read_ledger(stack)["chat"]["received"] == 0
 
 
-SPY = """
-import locust.rpc.protocol as protocol
-from asyncload_lib import ChatUser
-
-class Chat(ChatUser):
-    pass
-
-serialize = protocol.Message.serialize
-
-def spy(self):
-    data = serialize(self)
-    with open("wire", "ab") as file:
-        file.write(data)
-    return data
-
-protocol.Message.serialize = spy
-"""
+SPIED = Path(__file__).parent / "chat_spied_on.py"
 
 
 def test_a_worker_with_other_settings_is_named_before_the_run_and_no_secret_travels(
@@ -91,10 +75,8 @@ def test_a_worker_with_other_settings_is_named_before_the_run_and_no_secret_trav
     settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_REDIS_URL": redis_url}
     settings["ASYNCLOAD_LOOP_PROBE_TOKEN"] = secrets[1]
     theirs = {**settings, "ASYNCLOAD_SEED": "7", "ASYNCLOAD_CHAT_SUSTAIN": "9s"}
-    locustfile = tmp_path / "spy.py"
-    locustfile.write_text(SPY)
     arguments = ("-u", "3", "-r", "3", "-t", "2s")
-    with Cluster(tmp_path, locustfile, *arguments, workers=1, settings=settings, worker_settings=theirs) as cluster:
+    with Cluster(tmp_path, SPIED, *arguments, workers=1, settings=settings, worker_settings=theirs) as cluster:
         assert cluster.wait() == 4, cluster.logs
         results = cluster.results
 
