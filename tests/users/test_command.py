@@ -104,7 +104,7 @@ def test_every_kind_of_user_reaches_the_report_and_the_counts_are_the_targets(
 
     counted = {row["name"]: row["total_requests"] for row in metric["endpoints"]}
     assert counted.keys() == {"ours", "plain", "fast", "measured"}  # and nothing that is not tagged
-    assert min(counted.values()) > 10
+    assert min(counted.values()) > 0
     received = ids(target, prefix)
     assert "twice" not in received.values()
     for kind in ("ours", "plain", "fast"):
