@@ -43,7 +43,6 @@ class Child:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._process: subprocess.Popen[bytes] | None = None
-        self._ordered = False
         self._errors: dict[str, str] = {}
         self._collected: list[tuple[str, list[str]]] = []
 
@@ -57,16 +56,22 @@ class Child:
         return [(name.removeprefix(prefix), marks) for name, marks in self._collected if name.startswith(prefix)]
 
     def reports(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
-        """Yield the reports of one test; the first call tells the child everything that will be asked for."""
+        """Yield the reports of one test; the first call tells the child everything that will be asked for.
+
+        A test that ends the child fails, and those behind it get a new one.
+        """
         if not self._ordered:
             self._ordered = True
-            order = [other.nodeid for other in item.session.items if isinstance(other, PatchedItem)]
+            items = item.session.items[item.session.items.index(item) :]
+            order = [other.nodeid for other in items if isinstance(other, PatchedItem)]
             self._to_child.write(json.dumps(order) + "\n")
             self._to_child.flush()
         while True:
             line = self._from_child.readline()
             if not line:
                 yield self._death(item)
+                self.stop()
+                self._start()
                 return
             message = json.loads(line)
             if message["nodeid"] != item.nodeid:  # of a test that was given up here
@@ -90,6 +95,7 @@ class Child:
     def _start(self) -> None:
         order_read, order_write = os.pipe()
         report_read, report_write = os.pipe()
+        self._ordered = False
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         modules = [str(path) for path in sorted(TESTS.rglob("test_*.py")) if needs_locust(path)]
         program = "import sys, locust, pytest; sys.exit(pytest.main(sys.argv[1:]))"
@@ -120,7 +126,8 @@ class Child:
         raise pytest.UsageError(f"the patched process did not start:\n{self._said()}")
 
     def _death(self, item: pytest.Item) -> pytest.TestReport:
-        why = f"the patched process has ended:\n{self._said()}"
+        assert self._process is not None
+        why = f"the patched process has ended with code {self._process.wait()}:\n{self._said()}"
         return pytest.TestReport(item.nodeid, item.location, {}, "failed", why, "call")
 
     def _said(self) -> str:

@@ -1,12 +1,10 @@
 """File users stay in their directory and within their bounds, and leave nothing behind."""
 
-import asyncio
 import os
 import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -148,28 +146,28 @@ def test_a_directory_that_cannot_be_made_stops_with_its_reason(tmp_path: Path) -
         FileSpace(tmp_path / "missing", 1000, 10)
 
 
-def test_the_loop_is_not_held_up_by_files(tmp_path: Path) -> None:
-    longest: list[float] = []
+def test_files_are_touched_by_threads_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    idents: set[int] = set()
+    inside = 0
+    most = 0
+    original = FileSpace.round_trip
 
-    async def watch() -> None:
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(0.002)
-            longest.append(time.perf_counter() - before)
+    def note(space: FileSpace, payload: bytes) -> None:
+        nonlocal inside, most
+        idents.add(native("threading", "get_ident")())
+        inside += 1
+        most = max(most, inside)
+        native("time", "sleep")(0.05)
+        original(space, payload)
+        inside -= 1
 
-    loop_thread().start()
-    with Swarm(person(with_files(tmp_path, bytes=1 << 20), 3)) as swarm:
-        swarm.environment.user_classes[0](swarm.environment)  # makes the space
-        watcher = loop_thread().call(_begin(watch()))
+    monkeypatch.setattr(FileSpace, "round_trip", note)
+    with Swarm(person(with_files(tmp_path, bytes=1000), 3)) as swarm:
         swarm.run(10)
-        loop_thread().post(watcher.cancel)
     assert swarm.failures == []
-    longest.sort()
-    assert longest[int(len(longest) * 0.9)] < 0.05
-
-
-async def _begin(coroutine: Any) -> asyncio.Task[None]:
-    return asyncio.create_task(coroutine)
+    assert most > 5
+    assert loop_thread().native_id not in idents
+    assert native("threading", "get_ident")() not in idents
 
 
 def test_random_stops_leave_no_file_and_no_byte_set_aside(tmp_path: Path) -> None:
