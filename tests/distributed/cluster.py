@@ -123,7 +123,8 @@ class Cluster:
         self._address, self._port = address, free_port()
         self._worker_settings = settings if worker_settings is None else worker_settings
         bind = ["--master-bind-host", address, "--master-bind-port", str(self._port), "--expect-workers", str(workers)]
-        command = [*self._locust, "--only-summary", "--headless", "--master", *bind, *arguments]
+        command = [*self._locust, "--only-summary", "--master", *bind, *arguments]
+        command += [] if "--web-port" in arguments else ["--headless"]
         settings = {**settings, "ASYNCLOAD_OUT": str(self.out)}
         self.workers: list[Node] = []
         self.master = Node(command, folder / "master.log", settings, self._places[0])

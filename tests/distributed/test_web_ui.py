@@ -1,0 +1,57 @@
+"""Runs that a person starts and stops in Locust's web UI on a master: each has its own report."""
+
+import json
+import signal
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncload_lib.demo.stack import DemoStack
+from tests.distributed.accounts import differences, phases, read_ledger
+from tests.distributed.cluster import QUICK, Cluster, free_port
+from tests.locust_run import eventually, target_settings
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def ask(url: str, **form: str) -> dict[str, Any]:
+    data = urllib.parse.urlencode(form).encode() if form else None
+    with urllib.request.urlopen(url, data, timeout=60) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def is_up(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def test_two_runs_started_and_stopped_by_hand_have_a_report_each(tmp_path: Path, stack: DemoStack) -> None:
+    port = free_port()
+    web = f"http://127.0.0.1:{port}"
+    settings = {**QUICK, **target_settings(stack)}
+    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    with Cluster(tmp_path, "chat.py", *arguments, workers=2, settings=settings) as cluster:
+        eventually(lambda: is_up(web), 60)
+        eventually(lambda: len(ask(f"{web}/stats/requests")["workers"]) == 2, 60)
+        for number in (1, 2):
+            stack.reset_ledger()
+            assert ask(f"{web}/swarm", user_count="6", spawn_rate="6")["success"], cluster.logs
+            eventually(lambda: read_ledger(stack)["chat"]["received"] > 30, 60)
+            ask(f"{web}/stop", now="yes")
+            eventually(lambda number=number: len(list(cluster.out.glob("*_report_*.xml"))) == number, 60)  # type: ignore[misc]
+            results = json.loads((cluster.out / "latest.json").read_text())
+            assert results["run"]["status"] == "complete", results["run"]["status_reasons"]
+            assert phases(results)["chat/run"]["total_requests"] > 30
+            assert differences(results, read_ledger(stack)) == []
+        cluster.master.send(signal.SIGTERM)
+        assert cluster.wait(30) in (0, 3), cluster.logs
+        cluster.wait_workers()
+        assert len(list(cluster.out.glob("async_load_test_results_*.json"))) == 2
