@@ -36,7 +36,7 @@ def recorder(bench: Bench, limit_s: float) -> list[Table]:
     error = Table(
         "accuracy",
         f"Error of quantiles against numpy, {count:,} samples each",
-        [Column(label, "%") for label in ("largest", "p50", "p95", "p99", "p99.9")],
+        [Column(label, f"{label}, %") for label in ("largest", "p50", "p95", "p99", "p99.9")],
         goals=[Goal("all distributions", "largest", "<=", 0.1)],
     )
     errors = _inside(bench, "accuracy.py", count)
