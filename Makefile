@@ -88,5 +88,5 @@ lint: $(BIN)/.development ## ruff and mypy
 	@$(BIN)/mypy
 
 clean: ## remove what was made: environment, caches, reports
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis reports/performance bench/results
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis reports/performance bench/results bench/.peers
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
