@@ -141,7 +141,10 @@ probe = LoopProbe(app, token=TOKEN)
 
 
 def main() -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
+    # Named as TCP: asyncio switches Nagle off only on such sockets, and headers and body are two writes.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
     server = uvicorn.Server(uvicorn.Config(probe, log_level="warning", loop=sys.argv[1], access_log=False))
 
     def until_parent_ends() -> None:

@@ -7,7 +7,8 @@ is never woken. Elsewhere the sleeper wakes at each time set and looks again.
 import ctypes
 import os
 import time
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 from .native import native
 
@@ -34,7 +35,7 @@ class Alarm:
     def __init__(self) -> None:
         self.due_ns = time.perf_counter_ns()
         self._rung = False
-        self._specs: dict[int, Any] = {}
+        self._calls: dict[int, Callable[[], object]] = {}
         self._file = -1
         try:
             # The GIL is kept: a heartbeat that gives it up here would wait for it behind every busy thread.
@@ -46,16 +47,18 @@ class Alarm:
         self._bell = native("_thread", "allocate_lock")()
         self._bell.acquire()
 
-    def set(self, delay_ns: int) -> None:
-        """Ring `delay_ns` from now, and not before."""
-        self.due_ns = time.perf_counter_ns() + delay_ns
-        if self._file >= 0:
-            self._arm(delay_ns)
+    def set(self, delay_ns: int, now_ns: int) -> None:
+        """Ring `delay_ns` from now, and not before. A hot path: the system call is prepared once for each delay."""
+        self.due_ns = now_ns + delay_ns
+        arm = self._calls.get(delay_ns)
+        if arm is None:
+            arm = self._prepared(delay_ns)
+        arm()
 
     def ring(self) -> None:
         """Wake the sleeper now, or before it sleeps again."""
         if self._file >= 0:
-            self._arm(1)
+            self._prepared(1)()
             return
         self._rung = True
         try:
@@ -75,14 +78,20 @@ class Alarm:
     def close(self) -> None:
         """Give the timer back; only the sleeper may, for it alone knows that it does not sleep on it."""
         file, self._file = self._file, -1
+        self._calls = {}
         if file >= 0:
             os.close(file)
 
-    def _arm(self, delay_ns: int) -> None:
-        spec = self._specs.get(delay_ns)
-        if spec is None:
-            if len(self._specs) > 64:
-                self._specs.clear()
-            seconds, rest = divmod(max(delay_ns, 1), NS)
-            spec = self._specs[delay_ns] = ctypes.byref(_Spec(0, 0, seconds, rest))
-        self._settime(self._file, 0, spec, None)
+    def _prepared(self, delay_ns: int) -> Callable[[], object]:
+        if self._file < 0:
+            return _nothing
+        if len(self._calls) > 64:
+            self._calls = {}
+        seconds, rest = divmod(max(delay_ns, 1), NS)
+        spec = ctypes.byref(_Spec(0, 0, seconds, rest))
+        call = self._calls[delay_ns] = partial(self._settime, self._file, 0, spec, None)
+        return call
+
+
+def _nothing() -> None:
+    """Stand for the system call where there is none."""

@@ -151,7 +151,7 @@ class _Monitor:
             self._chores_ns = now + CHORES_NS
         pulse.beat_ns, pulse.cpu_ns = now, cpu
         if self._watchdog is not None:
-            self._watchdog.beaten(look)
+            self._watchdog.beaten(now, look)
         self._findings.lag(max(0, gap - self._period_ns), now)
 
     def _settle(self) -> None:

@@ -68,16 +68,16 @@ class Watchdog:
 
     def start(self) -> None:
         """Begin to watch; returns when the thread does, some 0.1 ms later."""
-        self._alarm.set(self._patience_ns)
+        self._alarm.set(self._patience_ns, time.perf_counter_ns())
         start_native_thread(self._run)
         self._awake.acquire(True, START_S)
 
-    def beaten(self, look: bool) -> None:
+    def beaten(self, now: int, look: bool) -> None:
         """The loop has beaten: be patient again; or, if there is something to `look` at, come now."""
         if look:
             self._alarm.ring()
         else:
-            self._alarm.set(self._patience_ns)
+            self._alarm.set(self._patience_ns, now)
 
     def stop(self) -> None:
         """Let the thread end by itself, at once."""
@@ -102,7 +102,7 @@ class Watchdog:
                 started_late = min(waited_for_cpu, 3 * waited_for_cpu // max(1, slices - slices_before))
                 self._look(now, gil_wait, self._proven_ns(due, started_late))
                 if not self._ended:
-                    self._alarm.set(self._next_look_ns(now))
+                    self._alarm.set(self._next_look_ns(now), now)
         except Exception as error:  # without the watchdog there is no proof: the report must say so
             self.failure = f"{type(error).__name__}: {error}"
             raise
