@@ -71,7 +71,7 @@ class Coordinator:
         """Return who sent a message, having noted that it lives; a worker that joined late becomes a member."""
         member = self.members.get(node_id)
         if member is None and self._watching and self._master is not None and node_id in self._master.clients:
-            member = self.members[node_id] = Member(node_id, self.hellos.get(node_id, {}), note="joined the run late")
+            member = self.members[node_id] = Member(node_id, self.hellos.get(node_id, {}), is_late=True)
             self.tell(ToParticipant.IDENTIFY, None, member)
         if member is not None:
             if member.lost_at is not None and not member.live and not member.left and self._watching:

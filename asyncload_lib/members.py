@@ -57,7 +57,8 @@ class Member:
     `users`, `waiting`, `done`: in `phase`, how many it has, how many came to the gate, how many have done their part.
     `offset_ns`: its clock minus ours, known to within half of `round_trip_ns`. `lost_at`: when it was last heard before
     it was first lost; that stays, for what it did not do meanwhile is missing. `lost_in`: the phase in which it was
-    lost last, and in which nobody waits for it any more. `left`: it ended in order, early.
+    lost last, and in which nobody waits for it any more. `left`: it ended in order, early. `is_late`: it joined
+    when the run had begun.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Member:
     lost_why: str = ""
     lost_in: str | None = None
     left: bool = False
+    is_late: bool = False
     live: bool = True
     note: str = ""
     silence: Silence = field(default_factory=Silence)

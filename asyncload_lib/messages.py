@@ -4,9 +4,12 @@ from typing import Any
 
 import msgpack
 
-__all__ = ["LIMIT_BYTES", "ToCoordinator", "ToParticipant", "fitted", "size_of"]
+__all__ = ["LIMIT_BYTES", "PLAN", "ToCoordinator", "ToParticipant", "fitted", "size_of"]
 
 Json = dict[str, Any]
+
+PLAN = "_asyncload_plan"
+"""Attribute of Locust's options that tells workers, with Locust's own start message, what the next test is."""
 
 LIMIT_BYTES = 64_000
 """The most a message holds."""

@@ -22,7 +22,7 @@ from locust.runners import WorkerRunner
 from asyncload_lib import __version__
 from asyncload_lib.health import ProcessHealth
 from asyncload_lib.members import REPORT_INTERVAL_S, Silence
-from asyncload_lib.messages import ToCoordinator, ToParticipant, fitted, size_of
+from asyncload_lib.messages import PLAN, ToCoordinator, ToParticipant, fitted, size_of
 from asyncload_lib.results.recorder import Recorder
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
@@ -86,7 +86,7 @@ class Participant:
             runner.register_message(message, listener)
         # Stopping users takes as long as the stop timeout; the message loop must go on meanwhile.
         runner.register_message(ToParticipant.FINALISE, self._on_finalise, concurrent=True)
-        self.environment.events.test_start.add_listener(self._on_test_start)
+        self.environment.events.test_start.add_listener(self.on_test_start)
         self.environment.events.test_stopping.add_listener(self._on_test_stopping)
         self.environment.events.request.add_listener(self._on_request)
         events.request_metric.add_listener(self._on_metric)
@@ -117,8 +117,9 @@ class Participant:
 
     # -- a test begins -------------------------------------------------------------------------------------------
 
-    def _on_test_start(self, environment: Environment, **_: Any) -> None:
-        plan = getattr(environment.parsed_options, "asyncload_plan", None)
+    def on_test_start(self, environment: Environment, **_: Any) -> None:
+        """Make ready for a test; also for one that was announced before this participant was there."""
+        plan = getattr(environment.parsed_options, PLAN, None)
         if plan is None:
             return
         self._plan = plan

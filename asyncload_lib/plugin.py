@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +23,11 @@ from asyncload_lib.coordinator import Coordinator
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
 from asyncload_lib.free_run import FreeRun
 from asyncload_lib.members import differences
+from asyncload_lib.messages import PLAN
 from asyncload_lib.observer import TargetObserver
 from asyncload_lib.participant import Participant, introduction
 from asyncload_lib.session import Session
-from asyncload_lib.settings import OPTIONS, Settings, add_arguments, from_sources
+from asyncload_lib.settings import CONFIG, OPTIONS, Settings, add_arguments, from_sources
 from asyncload_lib.signals import Signals
 from asyncload_lib.target import Target
 from asyncload_lib.target_source import TargetSource
@@ -35,6 +37,8 @@ from asyncload_lib.verdict.criteria import problems as criterion_problems
 __all__ = ["Plugin", "plugin_of"]
 
 logger = logging.getLogger(__name__)
+
+INIT_LIMIT_S = 30.0
 
 BROKEN_OFF = "the run ended before everything was measured"
 
@@ -168,9 +172,7 @@ class Plugin:
         assert self.session is not None
         assert self.coordinator is not None
         self.coordinator.start_test(phase)
-        options = self.environment.parsed_options
-        assert options is not None
-        options.asyncload_plan = {
+        plan = {
             "run_id": self.session.id,
             "phase": phase,
             "gated": gated,
@@ -178,6 +180,7 @@ class Plugin:
             "report_interval_s": self.coordinator.report_interval_s,
             "target": self.target.to_wire() if self.target.embedded else None,
         }
+        setattr(self.environment.parsed_options, PLAN, plan)
 
     def _on_test_stopping(self, **_: Any) -> None:
         # On a master the workers must stop their users and report before Locust says "quit": it listens no longer
@@ -294,8 +297,8 @@ def _settings(environment: Environment) -> Settings:
         settings = from_sources(options, os.environ, criterion_problems=criterion_problems)
     finally:
         # The master's options are sent to every worker: secrets must not cross, nor replace the worker's own.
-        for option in OPTIONS.values():
-            options[option.dest] = None
+        for option in (CONFIG, *OPTIONS.values()):
+            options.pop(option.dest, None)
     if settings.host and not environment.host:
         environment.host = settings.host
     return settings
@@ -314,6 +317,18 @@ def _init(environment: Environment, **_: Any) -> None:
     _plugins[id(environment)] = plugin
 
 
+def _test_start(environment: Environment, **_: Any) -> None:
+    """Hold the users of a worker that joins a running test: it is told to start before its `init`."""
+    if id(environment) in _plugins:
+        return
+    deadline = time.monotonic() + INIT_LIMIT_S
+    while id(environment) not in _plugins and time.monotonic() < deadline:
+        gevent.sleep(0.01)
+    participant = plugin_of(environment).participant
+    assert participant is not None
+    participant.on_test_start(environment)
+
+
 def _quitting(environment: Environment, **_: Any) -> None:
     # Registered at import: it runs after Locust's own listeners, so a master's workers have been heard.
     if id(environment) in _plugins:
@@ -328,5 +343,6 @@ def _quit(**_: Any) -> None:
 
 events.init_command_line_parser.add_listener(_add_arguments)
 events.init.add_listener(_init)
+events.test_start.add_listener(_test_start)
 events.quitting.add_listener(_quitting)
 events.quit.add_listener(_quit)

@@ -19,7 +19,8 @@ import gevent.lock
 from asyncload_lib import __version__
 from asyncload_lib.coordinator import Coordinator
 from asyncload_lib.errors import ExitCode, ReportError
-from asyncload_lib.members import Member
+from asyncload_lib.members import Member, differences
+from asyncload_lib.participant import introduction
 from asyncload_lib.report.console import console_table
 from asyncload_lib.results.model import build_results, dump
 from asyncload_lib.settings import Settings
@@ -143,7 +144,11 @@ class Session:
         lost = [member for member in self._coordinator.members.values() if member.lost_at is not None]
         if self.interrupted_by is not None:
             lost = [member for member in lost if not member.left]
+        ours = introduction(self._settings)
+        late = [member for member in self._coordinator.members.values() if member.is_late]
+        others = [(member, differences(ours, member.hello)) for member in late if member.hello]
         return [
+            *(f"worker {member.id}, which joined late: {'; '.join(found)}" for member, found in others if found),
             *(_loss(member, totals.get(member.id, {}), interval_s) for member in lost),
             *(f"a report of worker {id_} was refused: {why}" for id_, why in self._coordinator.store.rejected.items()),
         ]
@@ -260,7 +265,8 @@ def _worker(member: Member, totals: Json) -> Json:
         "version": hello.get("version"),
         "settings_fingerprint": (hello.get("fingerprint") or "")[:12] or None,
         "clock_offset_s": None if member.round_trip_ns is None else member.offset_ns / 1e9,
-        "note": "; ".join(filter(None, (member.lost_why, member.note))) or None,
+        "note": "; ".join(filter(None, ("joined late" if member.is_late else "", member.lost_why, member.note)))
+        or None,
     }
 
 

@@ -1,14 +1,15 @@
 """However many workers share the work: the same report, and the same numbers as the target's ledger."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
 from asyncload_lib.demo.stack import DemoStack
-from tests.distributed.accounts import differences, phases, read_ledger, row
+from tests.distributed.accounts import by_process, differences, phases, read_ids, read_ledger, row
 from tests.distributed.cluster import QUICK, Cluster
-from tests.locust_run import target_settings
+from tests.locust_run import eventually, target_settings
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -64,6 +65,7 @@ def test_bad_settings_end_the_master_before_anybody_is_asked(tmp_path: Path, sta
     assert read_ledger(stack)["chat"]["received"] == 0
 
 
+CHAT = Path(__file__).parent / "chat_by_process.py"
 SPIED = Path(__file__).parent / "chat_spied_on.py"
 
 
@@ -94,6 +96,24 @@ def test_a_worker_with_other_settings_is_named_before_the_run_and_no_secret_trav
         assert secret.encode() not in wire
         assert secret not in cluster.logs
         assert not [path for path in cluster.out.iterdir() if secret.encode() in path.read_bytes()]
+
+
+def test_a_worker_that_joins_late_takes_its_share_and_is_counted(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**QUICK, **target_settings(stack)}
+    with Cluster(tmp_path, CHAT, "-u", "8", "-r", "8", workers=1, settings=settings) as cluster:
+        cluster.expect_users()
+        late = cluster.add_worker()
+        eventually(lambda: by_process(read_ids(stack))[late.pid] > 9, 60)
+        cluster.master.send(signal.SIGTERM)
+        assert cluster.wait() == 143, cluster.logs
+        cluster.wait_workers()
+        results = cluster.results
+
+    assert results["run"]["status_reasons"] == ["the run was ended by SIGTERM"]
+    assert "joined late" in row(results, late.pid)["note"]
+    assert row(results, late.pid)["version"]
+    assert row(results, late.pid)["operations"] == by_process(read_ids(stack), "answered")[late.pid]
+    assert differences(results, read_ledger(stack)) == []
 
 
 def test_an_embedded_target_is_shared_on_one_machine(tmp_path: Path) -> None:
