@@ -33,7 +33,7 @@ class FreeRun:
             if plugin.is_headless and plugin.environment.runner is not None:
                 gevent.spawn(plugin.environment.runner.quit)
             raise gevent.GreenletExit from error  # no `Exception`: Locust's start must not go on
-        session.in_progress = self._metric
+        session.measured = [self._metric]
         self._is_ramped_up = False
         plugin.announce(self._first_phase(), gated=False, timeout_s=plugin.settings.chat.timeout)
         if isinstance(plugin.environment.runner, MasterRunner):  # where no user waits while it is written

@@ -48,9 +48,8 @@ class Session:
     def __init__(self, settings: Settings, target: Target, coordinator: Coordinator, kind: str) -> None:
         self.id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         self.kind = kind
-        self.metrics: list[Json] = []
-        self.in_progress: Callable[[], Json] | None = None
-        """Gives the metric of what is being measured and is not yet among `metrics`."""
+        self.measured: list[Callable[[], Json]] = []
+        """Each gives the metric of one scenario as of now: a worker that was silent may still have something to add."""
         self.health: list[Json] = []
         self.problems: list[str] = []
         self.interrupted_by: signal.Signals | None = None
@@ -136,7 +135,7 @@ class Session:
         }
 
     def _all_metrics(self) -> list[Json]:
-        return [*self.metrics, *([self.in_progress()] if self.in_progress else [])]
+        return [measure() for measure in self.measured]
 
     def _losses(self, totals: Mapping[str, Json]) -> list[str]:
         """Say who was lost with how much, and whose reports could not be read."""

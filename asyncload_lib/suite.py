@@ -140,15 +140,13 @@ class Driver:
         self._coordinator.watch()
         self._plugin.observer.reset()
         loops: list[dict[str, Any]] = []
-        self._session.in_progress = lambda: self._metric(scenario, loops or self._plugin.event_loops())
+        self._session.measured.append(lambda: self._metric(scenario, loops or self._plugin.event_loops()))
         for phase in scenario.phases:
             if phase.baseline:
                 loops += self._watched()
             if self._coordinator.live:
                 self._phase(scenario, phase)
         loops += [] if loops else self._watched()
-        self._session.metrics.append(self._metric(scenario, loops))
-        self._session.in_progress = None
 
     def _metric(self, scenario: Scenario, loops: list[dict[str, Any]]) -> dict[str, Any]:
         measured = self._coordinator.store.merged()

@@ -1,6 +1,6 @@
 """The tests of chance in full counts, across network namespaces, with a table of figures at the end. Needs root.
 
-python -m tests.distributed.soak [--suites 20] [--kills 30]
+python -m tests.distributed.soak [--suites 20] [--kills 30] [--disturbed 15]
 """
 
 import argparse
@@ -89,6 +89,37 @@ def kill(landscape: Landscape, folder: Path) -> dict[str, Any]:
     }
 
 
+def disturb(landscape: Landscape, folder: Path) -> dict[str, Any]:
+    """Kill, end or freeze (7 s) one of three workers at a random moment of the suite."""
+    landscape.reset_ledger()
+    before = landscape.redis_commands() or {}
+    number = random.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+    begun_s = time.monotonic()
+    with landscape.cluster(folder, "suite.py") as cluster:
+        cluster.expect("Run ")
+        time.sleep(random.uniform(0.5, 9))
+        victim = random.choice(cluster.workers)
+        victim.send(number)
+        if number == signal.SIGSTOP:
+            time.sleep(7)
+            victim.send(signal.SIGCONT)
+        code = cluster.wait()
+        cluster.wait_workers()
+        results = cluster.results
+    ledger = landscape.ledger()
+    ledger["redis"]["commands"] = {k: n - before.get(k, 0) for k, n in ledger["redis"]["commands"].items()}
+    problems = imbalances(results) if number == signal.SIGKILL else differences(results, ledger)
+    told = row(results, victim.pid)
+    expected = {signal.SIGKILL: {"lost"}, signal.SIGTERM: {"left"}, signal.SIGSTOP: {"returned", "lost"}}[number]
+    if told["state"] not in expected:
+        problems.append(f"the victim is {told['state']}")
+    if code != 4:
+        problems.append(f"exit code {code}")
+    if not any(told["id"] in why for why in results["run"]["status_reasons"]):
+        problems.append("the victim is not named")
+    return {"problems": [f"{number.name}: {problem}" for problem in problems], "seconds": time.monotonic() - begun_s}
+
+
 def repeat(name: str, count: int, test: Callable[[Landscape, Path], dict[str, Any]], landscape: Landscape) -> bool:
     """Run a test `count` times and print its row; True if all went well."""
     rows = []
@@ -113,6 +144,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--suites", type=int, default=20)
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--disturbed", type=int, default=15)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if reason := unavailable():
@@ -125,6 +157,7 @@ def main() -> int:
         passed = [
             repeat("all scenarios, ledger agrees exactly", options.suites, suite, landscape),
             repeat("SIGKILL of a worker at random", options.kills, kill, landscape),
+            repeat("SIGKILL, SIGTERM or SIGSTOP for 7 s, in the suite", options.disturbed, disturb, landscape),
         ]
     return 0 if all(passed) else 1
 
