@@ -407,7 +407,7 @@ REASONS = {
 }
 
 
-@pytest.mark.parametrize("url", REASONS)
+@pytest.mark.parametrize("url", REASONS, ids=[reason.partition(":")[0] for reason in REASONS.values()])
 def test_the_reason_is_named_without_what_differs_each_time(url: str, target: str) -> None:
     class Person(Once):
         host = target
