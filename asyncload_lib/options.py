@@ -138,7 +138,7 @@ class VmHealth:
 class Loop:
     """How event loops are watched."""
 
-    limit: float = row(duration(0.001, 60), "10ms", "a stall longer than this is a blocked loop")
+    limit: float = row(duration(0.005, 60), "10ms", "a stall longer than this is a blocked loop")
     period: float = row(duration(0.001, 10), "3ms", "time between two heartbeats; at most loop.limit")
     probe_path: str = row(url_path(), "/asyncload/loop", "where the target mounts the loop probe")
     probe_token: str | None = row(TOKEN, None, "what the probe asks for in X-Asyncload-Token", secret=True)

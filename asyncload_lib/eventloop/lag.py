@@ -26,6 +26,8 @@ from .watchdog import Watchdog
 __all__ = ["HubMonitor", "LoopMonitor"]
 
 LIMIT_S = 0.010
+SHORTEST_LIMIT_S = 0.005
+"""Below, the watchdog would look once or never before the stall is over: it takes two looks to prove one callback."""
 PERIOD_S = 0.003
 """A beat costs 7 to 25 us (caches warm or cold), under 1 %; half a period is the error of a stall's length."""
 PATIENCE_SHARE = 0.35
@@ -44,6 +46,8 @@ class _Monitor:
     """The heartbeat's arithmetic, its watchdog and its findings; a subclass brings the timer. Not for use by itself."""
 
     def __init__(self, name: str, limit_s: float = LIMIT_S, period_s: float = PERIOD_S) -> None:
+        if limit_s < SHORTEST_LIMIT_S:
+            raise ValueError(f"limit_s is {limit_s}: it must be at least {SHORTEST_LIMIT_S}")
         if not 0 < period_s <= limit_s:
             raise ValueError(f"period_s is {period_s}: it must be over 0 and at most limit_s ({limit_s})")
         self.name = name
@@ -51,6 +55,7 @@ class _Monitor:
         self._period_s = period_s
         self._period_ns = int(period_s * 1e9)
         self._patience_ns = max(int(limit_s * PATIENCE_SHARE * 1e9), self._period_ns + TIMER_SLACK_NS)
+        self._late_ns = min(self._period_ns + self._patience_ns, int((limit_s + period_s / 2) * 1e9))
         self._gc = GcPauses()
         self._running = False
         self._ended_ns: int | None = None
@@ -136,7 +141,7 @@ class _Monitor:
         now, cpu = time.perf_counter_ns(), time.thread_time_ns()
         gap = now - pulse.beat_ns
         look = now >= self._chores_ns
-        if gap < self._period_ns + self._patience_ns:
+        if gap < self._late_ns:
             self._usual_gap_ns += (gap - self._usual_gap_ns) // 64
             if gap > self._period_ns + TIMER_SLACK_NS or now - self._delay_at_ns > DELAY_READ_NS:
                 self._delay_ns, self._delay_at_ns = self._meter.run_delay_ns(), now
@@ -172,8 +177,8 @@ class LoopMonitor(_Monitor):
     """Watches the asyncio or uvloop loop that runs where `start()` is called.
 
     `async with LoopMonitor() as monitor: ...; monitor.report()`. `name` is the report's; `limit_s`: a stall over it is
-    "blocked"; `period_s`: of the heartbeat. Raises ValueError for a period over the limit, RuntimeError if started
-    twice or outside a running loop.
+    "blocked"; `period_s`: of the heartbeat. Raises ValueError for a limit under 5 ms or a period over the limit,
+    RuntimeError if started twice or outside a running loop.
     """
 
     def __init__(self, name: str = "loop", limit_s: float = LIMIT_S, period_s: float = PERIOD_S) -> None:

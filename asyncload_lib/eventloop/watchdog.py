@@ -102,6 +102,7 @@ class Watchdog:
                 started_late = min(waited_for_cpu, 3 * waited_for_cpu // max(1, slices - slices_before))
                 self._look(now, gil_wait, self._proven_ns(due, started_late))
                 if not self._ended:
+                    now = time.perf_counter_ns()  # to settle a stall beside a busy loop may have taken milliseconds
                     self._alarm.set(self._next_look_ns(now), now)
         except Exception as error:  # without the watchdog there is no proof: the report must say so
             self.failure = f"{type(error).__name__}: {error}"
@@ -132,9 +133,11 @@ class Watchdog:
     def _look(self, now: int, gil_wait: int, proven: int) -> None:
         pulse = self._pulse
         while pulse.late:
+            self._hurry(True)
             # Peek, settle, then pop: whoever waits for the deque to be empty must find the stall counted.
             self._on_stall(self._settled(pulse.late[0]))
             pulse.late.popleft()
+            now, gil_wait, proven = time.perf_counter_ns(), 0, 0
         overdue = now - pulse.beat_ns >= self._patience_ns
         self._hurry(overdue)
         if overdue:

@@ -120,6 +120,22 @@ def test_a_stall_under_the_limit_is_lag_and_no_stall() -> None:
     assert report["lag"]["max"] > 0.04
 
 
+@pytest.mark.parametrize(("limit_s", "period_s"), [(0.010, 0.003), (0.010, 0.010), (0.005, 0.003), (0.005, 0.005)])
+def test_a_stall_of_the_limit_and_half_a_period_is_always_found(limit_s: float, period_s: float) -> None:
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor(limit_s=limit_s, period_s=period_s) as monitor:
+            await calm()
+            for _ in range(10):
+                beat_ns = monitor._pulse.beat_ns
+                while monitor._pulse.beat_ns == beat_ns:  # the worst moment to begin is right after a beat
+                    await asyncio.sleep(0)
+                time.sleep(limit_s + period_s / 2 + 0.0005)
+                await calm()
+        return monitor.report()
+
+    assert sum(stalls(asyncio.run(main())).values()) >= 10  # a loaded machine may add some of its own
+
+
 def test_many_short_callbacks_are_load_and_no_stall() -> None:
     async def main() -> dict[str, Any]:
         loop = asyncio.get_running_loop()
@@ -299,6 +315,8 @@ def test_the_switch_interval_is_given_back() -> None:
 def test_misuse_is_told() -> None:
     with pytest.raises(ValueError, match="period_s is 1"):
         LoopMonitor(period_s=1.0)
+    with pytest.raises(ValueError, match=r"limit_s is 0\.004"):
+        LoopMonitor(limit_s=0.004)
     with pytest.raises(RuntimeError, match="no running event loop"):
         LoopMonitor().start()
 
