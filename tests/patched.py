@@ -6,6 +6,7 @@ child is a pytest that streams its reports; here they appear as if the tests had
 the summary work as for all others.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -45,6 +46,8 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: dict[str, str] = {}
         self._collected: list[tuple[str, list[str]]] = []
+        self._following: dict[str, str | None] = {}
+        """The test behind each one: it decides which fixtures stay."""
 
     def items(self, nodeid: str) -> list[tuple[str, list[str]]]:
         """Return (name, marks) of the tests of a module; raises CollectError."""
@@ -56,16 +59,16 @@ class Child:
         return [(name.removeprefix(prefix), marks) for name, marks in self._collected if name.startswith(prefix)]
 
     def reports(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
-        """Yield the reports of one test; the first call tells the child everything that will be asked for.
+        """Have the child run one test, and yield its reports as they come.
 
-        A test that ends the child fails, and those behind it get a new one.
+        The child does not run ahead: two tests at once would disturb each other's clocks. A test that ends the child
+        fails, and those behind it get a new one.
         """
-        if not self._ordered:
-            self._ordered = True
-            items = item.session.items[item.session.items.index(item) :]
-            order = [other.nodeid for other in items if isinstance(other, PatchedItem)]
-            self._to_child.write(json.dumps(order) + "\n")
-            self._to_child.flush()
+        if not self._following:
+            nodeids = [other.nodeid for other in item.session.items if isinstance(other, PatchedItem)]
+            self._following = dict(zip(nodeids, [*nodeids[1:], None], strict=True))
+        with contextlib.suppress(BrokenPipeError):  # it has ended since its last report: told below
+            self._to_child.write(json.dumps([item.nodeid, self._following[item.nodeid]]).encode() + b"\n")
         while True:
             line = self._from_child.readline()
             if not line:
@@ -95,7 +98,6 @@ class Child:
     def _start(self) -> None:
         order_read, order_write = os.pipe()
         report_read, report_write = os.pipe()
-        self._ordered = False
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         modules = [str(path) for path in sorted(TESTS.rglob("test_*.py")) if needs_locust(path)]
         program = "import sys, locust, pytest; sys.exit(pytest.main(sys.argv[1:]))"
@@ -114,7 +116,7 @@ class Child:
         )
         os.close(order_read)
         os.close(report_write)
-        self._to_child = os.fdopen(order_write, "w")
+        self._to_child = os.fdopen(order_write, "wb", buffering=0)
         self._from_child = os.fdopen(report_read)
         for line in self._from_child:
             message = json.loads(line)
@@ -190,9 +192,10 @@ class Reporter:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         known = {item.nodeid: item for item in session.items}
-        items = [known[nodeid] for nodeid in json.loads(self._order.readline() or "[]")]
-        for item, following in zip(items, [*items[1:], None], strict=True):
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        for line in self._order:
+            nodeid, following = json.loads(line)
+            item, next_item = known[nodeid], known[following] if following else None
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=next_item)
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
