@@ -15,7 +15,7 @@ from bench.machine import describe
 from bench.model import Table
 from bench.peers import gather
 from bench.processes import ROOT
-from bench.render import into_readme, load, markdown, performance, save
+from bench.render import load, markdown, performance, save
 from bench.rows.chat import chat, chat_processes
 from bench.rows.fidelity import fidelity
 from bench.rows.files import files
@@ -23,6 +23,7 @@ from bench.rows.growth import growth
 from bench.rows.inside import recorder, report, startup, users
 from bench.rows.redis import redis
 from bench.rows.sse import sse
+from bench.section import write
 
 RESULTS = ROOT / "bench" / "results"
 
@@ -122,12 +123,7 @@ def _write_readme(results: str) -> int:
         print(f"no full run in {RESULTS.relative_to(ROOT)}: run `make bench` first", file=sys.stderr)
         return 1
     run, tables = load(Path(results) if results else full[-1])
-    readme = ROOT / "README.md"
-    try:
-        readme.write_text(into_readme(readme.read_text(), performance(run, tables)))
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    write("bench", performance(run, tables))
     return 0
 
 

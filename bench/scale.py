@@ -1,6 +1,6 @@
 """What many workers cost the master: CPU and memory of taking, keeping and merging their reports, without a network.
 
-python -m bench.scale [--quick]
+python -m bench.scale [--quick] [--readme]
 
 Every simulated worker sends what a real one sends after `RUN_S` seconds: the messages of its recorder, packed by
 msgpack as Locust packs them. Measured is the CPU time of one process that unpacks and takes them in, as the master's
@@ -22,6 +22,7 @@ import numpy as np
 from asyncload_lib.members import report_interval_s
 from asyncload_lib.results.merge import Store
 from asyncload_lib.results.recorder import Recorder
+from bench.section import write
 
 RUN_S = 600
 LATENCIES = 2000
@@ -109,23 +110,28 @@ def rows(quick: bool) -> Iterator[tuple[int, int]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two rows only")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     options = parser.parse_args()
-    print(
-        "| workers | endpoints | report KB | largest KB | one each s | core, every 3 s | core, as set | merge s | MB |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    heads = ["workers", "endpoints", "report KB", "largest KB", "CPU s for one report of each", "core, every 3 s"]
+    heads += ["core, as set", "s to merge all", "MB kept"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     known: dict[int, list[list[list[bytes]]]] = {}
     for workers, endpoints in rows(options.quick):
+        print(f"{workers} workers, {endpoints} endpoints ...", file=sys.stderr, flush=True)
         if endpoints not in known:
             known[endpoints] = reports(endpoints)
         row = measure(workers, endpoints, known[endpoints])
-        print(
+        lines.append(
             f"| {workers} | {endpoints} | {row['report_kb']:.1f} | {row['largest_kb']:.1f} | {row['taken_s']:.3f} "
             f"| {row['taken_s'] / 3:.1%} | {row['taken_s'] / report_interval_s(workers):.1%} "
-            f"| {row['merged_s']:.2f} | {row['kept_mb']:.0f} |",
-            flush=True,
+            f"| {row['merged_s']:.2f} | {row['kept_mb']:.0f} |"
         )
-    print(f"\nPeak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    lines += ["", f"Peak memory of the process, with the workers' messages in it: {peak_mb:.0f} MB."]
+    text = "\n".join(lines)
+    print(text)
+    if options.readme:
+        write("scale", text)
     return 0
 
 

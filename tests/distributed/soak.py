@@ -1,6 +1,6 @@
 """The tests of chance in full counts, across network namespaces, with a table of figures at the end. Needs root.
 
-python -m tests.distributed.soak [--suites 20] [--kills 30] [--disturbed 15]
+python -m tests.distributed.soak [--suites 20] [--kills 30] [--disturbed 15] [--readme]
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncload_lib.members import REPORT_INTERVAL_S
+from bench.section import write
 from tests.distributed.accounts import by_process, differences, imbalances, phases, row
 from tests.distributed.landscape import Landscape
 from tests.distributed.network import unavailable
@@ -120,8 +121,10 @@ def disturb(landscape: Landscape, folder: Path) -> dict[str, Any]:
     return {"problems": [f"{number.name}: {problem}" for problem in problems], "seconds": time.monotonic() - begun_s}
 
 
-def repeat(name: str, count: int, test: Callable[[Landscape, Path], dict[str, Any]], landscape: Landscape) -> bool:
-    """Run a test `count` times and print its row; True if all went well."""
+def repeat(
+    name: str, count: int, test: Callable[[Landscape, Path], dict[str, Any]], landscape: Landscape
+) -> tuple[bool, str]:
+    """Run a test `count` times and print its row; return whether all went well, and the row."""
     rows = []
     for number in range(count):
         folder = Path(tempfile.mkdtemp(prefix="asyncload-soak-"))
@@ -136,8 +139,9 @@ def repeat(name: str, count: int, test: Callable[[Landscape, Path], dict[str, An
     good = sum(not row["problems"] for row in rows)
     figures = {key: [row[key] for row in rows if key in row] for key in rows[0] if key != "problems"} if rows else {}
     texts = [f"{key} {min(values):.3g} to {max(values):.3g}" for key, values in figures.items() if values]
-    print(f"| {name} | {good} of {count} | {'; '.join(texts)} |", flush=True)
-    return good == count
+    line = f"| {name} | {good} of {count} | {'; '.join(texts)} |"
+    print(line, flush=True)
+    return good == count, line
 
 
 def main() -> int:
@@ -145,6 +149,7 @@ def main() -> int:
     parser.add_argument("--suites", type=int, default=20)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--disturbed", type=int, default=15)
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if reason := unavailable():
@@ -152,14 +157,20 @@ def main() -> int:
         return 1
     with tempfile.TemporaryDirectory(prefix="asyncload-soak-") as folder, Landscape(Path(folder)) as landscape:
         where = "netem" if landscape.network.has_delay else "a proxy before the target; the kernel has no netem"
-        print(f"One master, three workers, one target, six machines; 2 ms by {where}.\n")
-        print("| test | passed | least to most |\n|---|---|---|", flush=True)
-        passed = [
-            repeat("all scenarios, ledger agrees exactly", options.suites, suite, landscape),
-            repeat("SIGKILL of a worker at random", options.kills, kill, landscape),
-            repeat("SIGKILL, SIGTERM or SIGSTOP for 7 s, in the suite", options.disturbed, disturb, landscape),
+        head = [
+            f"One master, three workers, one target, six machines; 2 ms by {where}; {time.strftime('%Y-%m-%d')}.",
+            *("", "| test | passed | least to most |", "|---|---|---|"),
         ]
-    return 0 if all(passed) else 1
+        print("\n".join(head), flush=True)
+        tests: list[tuple[str, int, Callable[[Landscape, Path], dict[str, Any]]]] = [
+            ("all scenarios, ledger agrees exactly", options.suites, suite),
+            ("SIGKILL of a worker at random", options.kills, kill),
+            ("SIGKILL, SIGTERM or SIGSTOP for 7 s, in the suite", options.disturbed, disturb),
+        ]
+        outcomes = [repeat(name, count, test, landscape) for name, count, test in tests if count]
+    if options.readme:
+        write("soak", "\n".join([*head, *(line for _, line in outcomes)]))
+    return 0 if all(passed for passed, _ in outcomes) else 1
 
 
 if __name__ == "__main__":

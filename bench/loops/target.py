@@ -1,7 +1,8 @@
-"""A target with faults that block its event loop on purpose; run by loop_faults.py as a process of its own.
+"""A target with faults that block its event loop on purpose; run as a process of its own.
 
 `GET /fault/<name>` runs one fault and answers with what it truly took: {"wall_s", "cpu_s"}. The culprit's line carries
-the mark `# fault: <name>`. `GET /work` is the ordinary load, `POST /monitor/on|off` serves the measurement of overhead.
+the mark `# fault: <name>`. `GET /work` is the ordinary load; `POST /mode/nothing|monitor|probe` says what stands around
+it from now on, for the measurement of overhead.
 Prints {"port", "pid"} when it listens, ends when its standard input does.
 """
 
@@ -19,7 +20,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import parse_qs
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 import redis
 import uvicorn
@@ -123,10 +124,8 @@ async def app(scope, receive, send) -> None:
     if path.startswith("/fault/"):
         seconds = float(parse_qs(scope["query_string"].decode()).get("seconds", ["0"])[0])
         answer = await run_fault(path.removeprefix("/fault/"), seconds)
-    elif path.startswith("/monitor/"):
-        monitor = probe._monitor
-        if monitor is not None and monitor.running != path.endswith("on"):
-            monitor.start() if path.endswith("on") else monitor.stop()
+    elif path.startswith("/mode/"):
+        switch(path.removeprefix("/mode/"))
         answer = {"cpu_s": time.process_time()}
     else:
         json.loads(json.dumps({"numbers": [random.random() for _ in range(20)]}))
@@ -138,6 +137,21 @@ async def app(scope, receive, send) -> None:
 
 
 probe = LoopProbe(app, token=TOKEN)
+outermost = probe
+
+
+def switch(mode: str) -> None:
+    """Have requests from now on meet nothing, the monitor alone, or the whole probe."""
+    global outermost
+    outermost = probe if mode == "probe" else app
+    monitor = probe._monitor
+    assert monitor is not None
+    if monitor.running != (mode != "nothing"):
+        monitor.stop() if monitor.running else monitor.start()
+
+
+async def server_app(scope, receive, send) -> None:
+    await outermost(scope, receive, send)
 
 
 def main() -> None:
@@ -145,7 +159,7 @@ def main() -> None:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)
-    server = uvicorn.Server(uvicorn.Config(probe, log_level="warning", loop=sys.argv[1], access_log=False))
+    server = uvicorn.Server(uvicorn.Config(server_app, log_level="warning", loop=sys.argv[1], access_log=False))
 
     def until_parent_ends() -> None:
         sys.stdin.read()

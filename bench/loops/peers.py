@@ -62,7 +62,7 @@ def target(loop: str, slow: dict[str, Any], preload: Path | None) -> Iterator[di
     environment = {**os.environ, "LOOP_FAULTS_SLOW": json.dumps(slow)}
     if preload is not None:
         environment["LD_PRELOAD"] = str(preload)
-    command = [sys.executable, str(HERE / "loop_target.py"), loop]
+    command = [sys.executable, str(HERE / "target.py"), loop]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     assert process.stdin is not None
     assert process.stdout is not None

@@ -1,0 +1,1 @@
+"""The proof of the loop monitor: blocking faults of known length, clean runs, and what watching costs."""

@@ -1,0 +1,115 @@
+"""Faults of known length in a target under load: whether the probe finds them, names the line and knows the length."""
+
+import asyncio
+import random
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.loops.peers import Client
+
+__all__ = ["FAULTS", "Fault", "fault_row", "load", "sweep_row"]
+
+TARGET = Path(__file__).with_name("target.py")
+SETTLE_S = 0.06
+
+
+class Fault(NamedTuple):
+    """One way to hold up a loop; `cause` is what the probe must charge it to, "none" where it is no stall."""
+
+    title: str
+    name: str
+    seconds: float
+    cause: str
+
+
+FAULTS = [
+    Fault("`time.sleep` of 5 ms: under the limit, no stall", "sleep", 0.005, "none"),
+    Fault("`time.sleep` of 15 ms", "sleep", 0.015, "loop"),
+    Fault("`time.sleep` of 50 ms", "sleep", 0.050, "loop"),
+    Fault("`time.sleep` of 300 ms", "sleep", 0.300, "loop"),
+    Fault("sync Redis call, the server answers after 40 ms", "redis", 0, "loop"),
+    Fault("sync HTTP call, the server answers after 40 ms", "http", 0, "loop"),
+    Fault("`getaddrinfo` of a slow name, 40 ms", "getaddrinfo", 0, "loop"),
+    Fault("CPU loop of 20 ms", "cpu", 0.020, "loop"),
+    Fault("`json.loads` of 50 MB", "json", 0, "loop"),
+    Fault("regular expression that backtracks", "regex", 0, "loop"),
+    Fault("file read from a FIFO, the writer waits 40 ms", "fifo", 0, "loop"),
+    Fault("lock held by another thread for 40 ms", "lock", 0, "loop"),
+    Fault("`to_thread` misused: 40 ms before the first await", "to_thread", 0, "loop"),
+    Fault("garbage collection, provoked", "gc", 0, "gc"),
+    Fault("GIL held by another thread in a C call", "gil", 0, "gil"),
+]
+
+
+def marked_lines() -> dict[str, int]:
+    """Return the line of the target that carries each fault's mark."""
+    lines = TARGET.read_text().splitlines()
+    return {line.split("# fault: ")[1]: number for number, line in enumerate(lines, 1) if "# fault: " in line}
+
+
+async def load(port: int, rate: float) -> None:
+    """Send ordinary requests at a fixed rate, over four connections, until cancelled."""
+    clients = [Client(port) for _ in range(4)]
+
+    async def one(client: Client) -> None:
+        due = time.perf_counter()
+        while True:
+            due = max(due + len(clients) / rate, time.perf_counter() - 1)
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            await client.call("GET", "/work")
+
+    try:
+        await asyncio.gather(*(one(client) for client in clients))
+    finally:
+        for client in clients:
+            client.close()
+
+
+async def one_fault(client: Client, name: str, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what was truly done, and what the probe says of it."""
+    await asyncio.sleep(random.uniform(0.01, 0.03))
+    await client.call("POST", "/asyncload/loop/reset")
+    truth = await client.call("GET", f"/fault/{name}?seconds={seconds}")
+    await asyncio.sleep(SETTLE_S)
+    return truth, await client.call("GET", "/asyncload/loop")
+
+
+async def fault_row(client: Client, fault: Fault, times: int) -> dict[str, Any]:
+    """Do one fault `times` times."""
+    times = min(times, 5) if fault.name == "json" else times
+    line = marked_lines().get(fault.name)
+    row: dict[str, Any] = {"fault": fault.title, "cause": fault.cause, "times": times}
+    row |= {"found": 0, "line_right": 0, "within": 0}
+    truths, errors, charged = [], [], []
+    for _ in range(times):
+        truth, report = await one_fault(client, fault.name, fault.seconds)
+        truths.append(truth["wall_s"])
+        charged += [key for key, value in report["by_cause"].items() if value["stalls"]]
+        if fault.cause == "none":
+            row["found"] += report["stalls"]
+            continue
+        found = report["by_cause"][fault.cause]
+        if not found["stalls"]:
+            continue
+        row["found"] += 1
+        row["line_right"] += any(c["line"] == line and c["cause"] == fault.cause for c in report["culprits"])
+        if fault.cause != "gil":  # the truth is known of the thread, not of the wait that it caused
+            errors.append(found["max_stall"] - truth["wall_s"])
+            row["within"] += abs(errors[-1]) <= max(0.002, 0.1 * truth["wall_s"])
+    row["true_ms"] = statistics.median(truths) * 1e3
+    row["worst_error_ms"] = max((abs(error) for error in errors), default=0.0) * 1e3
+    row["charged"] = sorted(set(charged))
+    return row
+
+
+async def sweep_row(client: Client, name: str, times: int) -> dict[str, Any]:
+    """Do stalls of random length from 10 to 20 ms; what counts is the share that is found."""
+    found = right = 0
+    for _ in range(times):
+        _, report = await one_fault(client, name, random.uniform(0.010, 0.020))
+        found += bool(report["by_cause"]["loop"]["stalls"])
+        right += any(c["line"] == marked_lines()[name] for c in report["culprits"] if c["cause"] == "loop")
+    what = {"sleep": "`time.sleep`", "cpu": "CPU loop"}[name]
+    return {"fault": f"{what} of 10 to 20 ms, at random", "times": times, "found": found, "line_right": right}
