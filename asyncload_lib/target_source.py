@@ -1,5 +1,6 @@
 """Where a run's load goes: what the settings name, or the embedded demo when nothing is named."""
 
+import time
 from collections.abc import Callable, Sequence
 
 import gevent
@@ -12,6 +13,8 @@ from asyncload_lib.target import Target
 from asyncload_lib.vm_list import Vm
 
 __all__ = ["TargetSource"]
+
+WEB_UI_LIMIT_S = 10.0
 
 _NEEDS = {"chat": "host", "redis": "redis.url", "mixed": "redis.url", "vm_health": "vms"}
 """The address that each scenario cannot do without."""
@@ -51,6 +54,7 @@ class TargetSource:
         self._starting = gevent.spawn(self._start, ready)
 
     def _start(self, ready: Callable[[Target], None]) -> None:
+        self._await_web_ui()
         demo = self._settings.demo
         self._demo = DemoStack(
             mode="blocking" if demo.mode == "blocking" else "async",
@@ -61,6 +65,14 @@ class TargetSource:
         )
         self._demo.start()
         ready(_embedded(self._demo, self._settings))
+
+    def _await_web_ui(self) -> None:
+        """Let the web UI come up first, if there is to be one: the demo's processes would take the CPU it needs."""
+        web_ui, deadline = self._environment.web_ui, time.monotonic() + WEB_UI_LIMIT_S
+        while web_ui is not None and time.monotonic() < deadline:
+            if web_ui.server is not None and web_ui.server.started:
+                break
+            gevent.sleep(0.01)
 
     def wait(self) -> None:
         """Wait until the target is up; raises TargetError if the demo does not come up."""

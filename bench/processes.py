@@ -21,6 +21,8 @@ __all__ = ["ROOT", "Process", "free_port", "wait_until"]
 
 ROOT = Path(__file__).parent.parent
 
+_ENVIRONMENT = {"PYTHONPATH": str(ROOT), **os.environ}
+_ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # asyncload alone would be compiled anew at each start
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,7 +46,7 @@ class Process:
             self._process = subprocess.Popen(
                 self.command,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT)), **(environment or {})},
+                env={**_ENVIRONMENT, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
