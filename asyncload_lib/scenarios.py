@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from asyncload_lib.redaction import redact
 from asyncload_lib.results.figures import ratio, seconds
 from asyncload_lib.results.model import build_metric
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
-from asyncload_lib.units import redact
 
 __all__ = ["FREE_PHASES", "Phase", "Scenario", "free_metric", "planned", "suite_metric"]
 

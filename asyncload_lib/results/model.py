@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from asyncload_lib.redaction import redacted
 from asyncload_lib.results.figures import phase_figures, ratio
 from asyncload_lib.results.files import SCHEMA_VERSION, dump, load, write_atomic
 from asyncload_lib.results.phase import PhaseResult
@@ -93,9 +94,12 @@ def build_results(
     verdict: str,
     comparison: Json | None = None,
 ) -> Json:
-    """Return the whole document; each scenario gets its own criteria. `verdict`: what it comes to, see `verdict/`."""
+    """Return the whole document, without secrets; each scenario gets its own criteria.
+
+    `verdict`: what it comes to, see `verdict/`.
+    """
     own = [{**m, "criteria": [c for c in criteria if c["scenario"] == m["scenario"]]} for m in metrics]
-    return {
+    document: Json = {
         "schema_version": SCHEMA_VERSION,
         "timestamp": run.get("started") or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "test_suite": TEST_SUITE,
@@ -107,6 +111,8 @@ def build_results(
         "workers": list(workers),
         "summary": _summary(own, verdict),
     }
+    whole: Json = redacted(document)
+    return whole
 
 
 def _summary(metrics: Sequence[Json], verdict: str) -> Json:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from asyncload_lib.errors import ConfigurationError
+from asyncload_lib.redaction import redact
 from asyncload_lib.verdict.metrics import DIMENSIONS, METRICS, Metric, Subject, metric_of
 
 __all__ = ["KNOWN", "OPERATORS", "Criterion", "bind", "parse", "problems", "with_unit"]
@@ -80,7 +81,9 @@ def parse(text: str, *, is_default: bool = False) -> Criterion:
             f"{text!r} is not a criterion; allowed is SUBJECT METRIC OPERATOR NUMBER UNIT, such as "
             '"chat p95 < 2 s" (operators < <= > >= =, units us ms s % x)'
         )
-    subject = Subject(match["scenario"], match["phase"], match["endpoint"])
+    # Endpoints are named without secrets wherever they are named (`results.text`).
+    endpoint = None if match["endpoint"] is None else redact(match["endpoint"])
+    subject = Subject(match["scenario"], match["phase"], endpoint)
     return Criterion(subject, match["metric"], match["operator"], value, match["unit"], is_default)
 
 
