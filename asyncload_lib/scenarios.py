@@ -160,7 +160,7 @@ def free_metric(scenario: str, measured: Mapping[str, PhaseResult], *, event_loo
 def _explanation(scenario: Scenario, operation_s: float | None, baseline_s: float | None) -> str:
     count = scenario.baseline_operations
     if operation_s is None or baseline_s is None:
-        return "The baseline has no answer to measure by."
+        return ""
     return (
         f"C = {count} operations, D = {operation_s * 1e3:.3g} ms each: {scenario.baseline_kind} takes C x D = "
         f"{baseline_s:.3g} s. What waits instead of computing can overlap, so the ratio comes near C by construction: "

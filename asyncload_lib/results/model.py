@@ -13,6 +13,7 @@ __all__ = [
     "HUB",
     "SCHEMA_VERSION",
     "PhaseResult",
+    "baseline_problem",
     "build_metric",
     "build_results",
     "deciding_loops",
@@ -23,6 +24,9 @@ __all__ = [
 
 HUB = "generator hub"
 """Name of the loop of Locust's greenlets, in `event_loops`."""
+
+MOST_BASELINE_ERRORS = 0.01
+"""Share of a baseline's requests that may not have succeeded; a request that times out takes no operation's time."""
 
 TEST_SUITE = "Async Operations Load Testing"
 
@@ -137,16 +141,30 @@ def _baseline(
     explanation: str | None,
 ) -> Json:
     figures = phase_figures(phase, concurrency)
+    problem = baseline_problem(figures)
     return {
         "phase": _short(phase),
         **figures,
         "event_loop_blocked": None,
         "kind": kind,
-        "blocking_operation_time": operation_time_s,
+        "blocking_operation_time": None if problem else operation_time_s,
         "ceiling": ceiling,
-        "speedup": ratio(figures["total_time"], headline_time_s),
-        "explanation": explanation or _explain(kind, concurrency, operation_time_s),
+        "speedup": None if problem else ratio(figures["total_time"], headline_time_s),
+        "explanation": f"No improvement can be stated: {problem}."
+        if problem
+        else explanation or _explain(kind, concurrency, operation_time_s),
     }
+
+
+def baseline_problem(figures: Mapping[str, Any]) -> str:
+    """Return why nothing can be measured by this baseline, or ""."""
+    ok = figures.get("successful_requests") or 0
+    lost = (figures.get("failed_requests") or 0) + (figures.get("abandoned_requests") or 0)
+    if not ok:
+        return "no request of the baseline succeeded"
+    if lost > MOST_BASELINE_ERRORS * (ok + lost):
+        return f"{lost} of {ok + lost} requests of the baseline did not succeed, so its time is not that of its work"
+    return ""
 
 
 def _explain(kind: str, concurrency: int, operation_time_s: float | None) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from asyncload_lib.verdict.stalls import STALL_METRICS, observe_loops
+from asyncload_lib.results.model import baseline_problem
+from asyncload_lib.verdict.stalls import STALL_METRICS, longest_unrecorded, observe_loops
 
 __all__ = ["DIMENSIONS", "METRICS", "Metric", "Observation", "Subject", "metric_of", "observe"]
 
@@ -45,10 +46,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A value in base units and a remark; without a value, the remark says why there is none."""
+    """A value in base units and a remark; without a value, the remark says why there is none.
+
+    `most`: what the value may be in truth, where the part of it that was not recorded is unknown (`doubt` says which).
+    """
 
     value: float | None
     remark: str = ""
+    most: float | None = None
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +150,22 @@ def observe(
     if name in STALL_METRICS:
         loops = [loop for entry in scenarios for loop in entry.get("event_loops") or []]
         value, remark = observe_loops(loops, name, subject.scenario)
-        return Observation(_number(value), remark)
+        most, doubt = _unrecorded(loops, name, subject, results) if value is not None else (None, "")
+        return Observation(_number(value), remark, most, doubt)
     if subject.level == "generator":
         return _all_of((results.get("generator") or {}).get("processes") or [], metric, worst, "a generator process")
     if not scenarios:
         return Observation(None, f"{subject.scenario} has no results")
     return _of_requests(scenarios[0], subject, name, metric, worst)
+
+
+def _unrecorded(loops: Sequence[Entry], name: str, subject: Subject, results: Entry) -> tuple[float | None, str]:
+    """Return what a figure about stalls may be beyond what was recorded, and why; None where nothing is missing."""
+    longest_s = longest_unrecorded(loops, subject.scenario)
+    wanted_s = _number(((results.get("run") or {}).get("settings") or {}).get("loop.limit"))
+    if longest_s is None or name == "lag_p99" or (name != "max_stall" and (not wanted_s or longest_s <= wanted_s)):
+        return None, ""
+    return (longest_s if name == "max_stall" else math.inf), f"stalls under {longest_s * 1e3:.4g} ms are not recorded"
 
 
 def _of_requests(
@@ -174,6 +190,8 @@ def _of_requests(
         return Observation(None, "no request has ended")
     if name in ("total_time", "speedup") and not phase.get("successful_requests"):
         return Observation(None, "no request succeeded")
+    if name == "speedup" and phase.get("baseline") and (problem := baseline_problem(phase["baseline"])):
+        return Observation(None, problem)
     value = _number(metric.read(phase))
     return Observation(value, _remark(phase, name) if value is not None else f"{name} was not measured")
 

@@ -96,6 +96,18 @@ def test_speedup_is_baseline_time_over_headline_time() -> None:
     assert metric_of(PhaseResult("chat/burst"), baseline)["baseline"]["speedup"] is None
 
 
+def test_a_baseline_of_timeouts_gives_no_speedup() -> None:
+    headline = phase_of("chat/burst", [100.0], wall_s=0.25)
+    facts: dict[str, Any] = {"blocking_operation_time_s": 1.2, "explanation": "C x D"}
+    for ok, failed, proves in ((0, 50, False), (49, 1, False), (99, 1, True)):
+        baseline = phase_of("chat/baseline", [100.0] * ok, [60_000.0] * failed, wall_s=60.0)
+        measured = metric_of(headline, baseline, **facts)["baseline"]
+        assert measured["speedup"] == (240.0 if proves else None)
+        assert measured["blocking_operation_time"] == (1.2 if proves else None)
+        assert (measured["explanation"] == "C x D") == proves
+        assert measured["explanation"].startswith("C x D" if proves else "No improvement can be stated: ")
+
+
 @pytest.mark.parametrize(
     ("answers", "blocked"),
     [([], None), ([False], False), ([False, None], None), ([None, True], True), ([True, False], True)],
