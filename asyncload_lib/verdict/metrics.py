@@ -12,7 +12,17 @@ from typing import Any
 from asyncload_lib.results.model import baseline_problem
 from asyncload_lib.verdict.stalls import STALL_METRICS, longest_unrecorded, observe_loops
 
-__all__ = ["DIMENSIONS", "METRICS", "Metric", "Observation", "Subject", "metric_of", "observe"]
+__all__ = [
+    "DIMENSIONS",
+    "METRICS",
+    "REQUEST_METRICS",
+    "Metric",
+    "Observation",
+    "Subject",
+    "metric_of",
+    "names",
+    "observe",
+]
 
 DIMENSIONS: Mapping[str, Mapping[str, float]] = {
     "time": {"us": 1e-6, "ms": 1e-3, "s": 1.0},
@@ -59,16 +69,16 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A dimension, the levels of subjects that have the metric, how it is read from one entry, and its one scenario."""
+    """A dimension, the levels of subjects that have the metric, how it is read from one entry, and its scenarios."""
 
     dimension: str
     levels: frozenset[str]
     read: Callable[[Entry], Any]
-    only: str | None = None
+    only: frozenset[str] | None = None
 
     def exists(self, subject: Subject) -> bool:
         """Tell whether `subject` can have this metric at all."""
-        return subject.level in self.levels and self.only in (None, subject.scenario)
+        return subject.level in self.levels and (self.only is None or subject.scenario in self.only)
 
 
 REQUESTS = frozenset({"scenario", "phase", "endpoint"})
@@ -76,6 +86,20 @@ PHASES = frozenset({"scenario", "phase"})
 SCENARIO = frozenset({"scenario"})
 GENERATOR = frozenset({"generator"})
 LOOPS = frozenset({"scenario", "target", "generator"})
+
+FREE = "run"
+"""The scenario of a run of users that somebody else wrote: they may keep metrics of any name."""
+
+REQUEST_METRICS: Mapping[str, frozenset[str] | None] = {
+    "service_time": None,
+    "send_delay": None,
+    "abandoned_age": None,
+    "time_to_first_token": frozenset({"chat", FREE}),
+    "inter_token_latency": frozenset({"chat", FREE}),
+    "redis_set": frozenset({"redis", "mixed", FREE}),
+    "redis_get": frozenset({"redis", "mixed", FREE}),
+}
+"""The metrics of a request that asyncload's own users keep, and in which scenarios; None: in any."""
 
 _STATISTICS = ("p50", "p90", "p95", "p99", "p99.9", "avg", "min", "max")
 
@@ -112,11 +136,11 @@ METRICS: Mapping[str, Metric] = {
     "total_time": Metric("time", PHASES, _key("total_time")),
     "start_skew": Metric("time", PHASES, _key("start_skew")),
     "speedup": Metric("factor", SCENARIO, lambda entry: (entry.get("baseline") or {}).get("speedup")),
-    "degradation": Metric("factor", SCENARIO, _extra("degradation"), only="chat"),
-    "redis_interference": Metric("factor", SCENARIO, _extra("redis_interference"), only="mixed"),
-    "file_interference": Metric("factor", SCENARIO, _extra("file_interference"), only="mixed"),
-    "reachable": Metric("share", SCENARIO, _extra("reachable"), only="vm_health"),
-    "beyond_slowest": Metric("time", SCENARIO, _extra("beyond_slowest"), only="vm_health"),
+    "degradation": Metric("factor", SCENARIO, _extra("degradation"), only=frozenset({"chat"})),
+    "redis_interference": Metric("factor", SCENARIO, _extra("redis_interference"), only=frozenset({"mixed"})),
+    "file_interference": Metric("factor", SCENARIO, _extra("file_interference"), only=frozenset({"mixed"})),
+    "reachable": Metric("share", SCENARIO, _extra("reachable"), only=frozenset({"vm_health"})),
+    "beyond_slowest": Metric("time", SCENARIO, _extra("beyond_slowest"), only=frozenset({"vm_health"})),
     **{name: Metric(dimension, LOOPS, _key(name)) for name, dimension in STALL_METRICS.items()},
     "cpu": Metric("share", GENERATOR, lambda process: _scaled(process.get("cpu_percent_max"), 0.01)),
     "hub_lag": Metric("time", GENERATOR, _key("hub_lag_p99")),
@@ -130,9 +154,17 @@ def metric_of(name: str) -> Metric | None:
     if name in METRICS:
         return METRICS[name]
     request_metric, _, statistic = name.partition(".")
-    if request_metric and statistic in _STATISTICS:
-        return Metric("time", REQUESTS, _key(statistic))
-    return Metric("count", REQUESTS, _key(statistic)) if request_metric and statistic == "count" else None
+    if not request_metric or statistic not in (*_STATISTICS, "count"):
+        return None
+    scenarios = REQUEST_METRICS.get(request_metric, frozenset({FREE}))
+    return Metric("count" if statistic == "count" else "time", REQUESTS, _key(statistic), only=scenarios)
+
+
+def names(subject: Subject, statistic: str) -> list[str]:
+    """Return the metrics that `subject` can have, those of a request with `statistic` (p95, if that is none)."""
+    statistic = statistic if statistic in (*_STATISTICS, "count") else "p95"
+    there_are = {**METRICS, **{f"{name}.{statistic}": metric_of(f"{name}.{statistic}") for name in REQUEST_METRICS}}
+    return [name for name, metric in there_are.items() if metric is not None and metric.exists(subject)]
 
 
 def observe(

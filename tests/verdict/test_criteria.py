@@ -225,7 +225,8 @@ def test_without_a_request_nothing_is_known(results: Results) -> None:
     [
         ("chat.few[nowhere] p95 < 2 s", "0 endpoints are named nowhere"),
         ("redis.nowhere p95 < 2 s", "redis has no phase nowhere"),
-        ("redis time_to_first_token.p95 < 2 s", "time_to_first_token was not measured"),
+        ("chat time_to_first_token.p95 < 2 s", "time_to_first_token was not measured"),
+        ("redis time_to_first_token.p95 < 2 s", "redis has no metric time_to_first_token.p95"),
         ("files p95 < 2 s", "files has no results"),
     ],
 )
