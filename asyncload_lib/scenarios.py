@@ -40,7 +40,8 @@ class Phase:
 class Scenario:
     """Phases in order, the baseline last; `headline` is the phase whose figures stand for the scenario.
 
-    `baseline_operations`: how many operations the baseline does, one after another.
+    `test_name` is fixed, whatever the settings: reports of different runs are found by it. `baseline_operations`: how
+    many operations the baseline does, one after another.
     """
 
     key: str
@@ -49,6 +50,11 @@ class Scenario:
     headline: str
     baseline_kind: str
     baseline_operations: int
+
+    @property
+    def concurrency(self) -> int:
+        """How many users the headline releases at once."""
+        return next(phase.user_count for phase in self.phases if phase.name == self.headline)
 
     def phase_key(self, phase: Phase) -> str:
         """Return the name under which the phase is recorded."""
@@ -73,7 +79,7 @@ def _chat(settings: Settings, target: Target) -> Scenario:
         *((sustained,) if chat.sustain else ()),
         *((baseline,) if settings.baseline.enabled and target.baseline_host else ()),
     )
-    name = f"{chat.users} Concurrent Chat Requests (HTTP)"
+    name = "50 Concurrent Chat Requests (HTTP)"
     return Scenario("chat", name, phases, "burst", "a server whose handler blocks its event loop", chat.users)
 
 
@@ -84,7 +90,7 @@ def _redis(settings: Settings, target: Target) -> Scenario:
         *((Phase("baseline", {"RedisBaseline": 1}, baseline=True),) if settings.baseline.enabled else ()),
     )
     kind = "one blocking client, one operation after another"
-    return Scenario("redis", f"{count} Concurrent Redis Operations", phases, "burst", kind, count)
+    return Scenario("redis", "100 Concurrent Redis Operations", phases, "burst", kind, count)
 
 
 def _mixed(settings: Settings, target: Target) -> Scenario:
@@ -133,7 +139,7 @@ def suite_metric(
         headline,
         list(results.values()),
         baseline,
-        concurrency=next(phase.user_count for phase in scenario.phases if phase.name == scenario.headline),
+        concurrency=scenario.concurrency,
         extra=_extra(scenario, results, target),
         event_loops=event_loops,
         vms=_vms(headline, target) if scenario.key == "vm_health" else (),

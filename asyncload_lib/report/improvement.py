@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from asyncload_lib.report.table import Entry, Fact, mapping
+from asyncload_lib.report.table import Entry, Fact, mapping, scenario_title
 from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import NOTHING, count, duration, number, ratio, short_ratio
 from asyncload_lib.verdict.comparison import PRACTICALLY_EQUAL
@@ -38,7 +38,7 @@ def prepare_improvement(metric: Entry) -> Improvement | None:
     kind = clean(baseline.get("kind"), 60)
     ceiling = short_ratio(baseline.get("ceiling"))
     return Improvement(
-        name=clean(metric.get("test_name") or metric.get("scenario"), 120),
+        name=scenario_title(metric),
         words=words,
         tone=tone,
         before=duration(before),

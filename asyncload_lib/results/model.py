@@ -1,5 +1,6 @@
 """The results document: what a run measured and what came of it, in one versioned JSON (see `schema.json`)."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ __all__ = [
     "build_results",
     "deciding_loops",
     "dump",
+    "heading",
     "load",
     "write_atomic",
 ]
@@ -86,6 +88,13 @@ def build_metric(
         "event_loops": list(event_loops),
         "criteria": [],
     }
+
+
+def heading(test_name: str, concurrency: float | None) -> str:
+    """Return the fixed name of a scenario, with the real number beside it where the name tells another."""
+    named = re.match(r"(\d{1,9}) ", test_name)
+    differs = named is not None and concurrency is not None and int(named[1]) != concurrency
+    return f"{test_name} - run with {concurrency:.0f}" if differs else test_name
 
 
 def build_results(

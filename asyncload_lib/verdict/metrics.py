@@ -6,7 +6,7 @@ reason. Latencies are those of successful requests, and where no request has end
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from asyncload_lib.results.model import baseline_problem
@@ -112,12 +112,14 @@ def _extra(name: str) -> Callable[[Entry], Any]:
     return lambda entry: (entry.get("extra") or {}).get(name)
 
 
-def _quantile(name: str) -> Callable[[Entry], Any]:
-    def read(entry: Entry) -> Any:
-        detailed = (entry.get("latency") or {}).get(name) or {}
-        return detailed.get("value") if detailed else entry.get(f"{name}_latency")
+def _percentile(entry: Entry, name: str) -> Entry:
+    """Return what is known of a percentile of a phase, an endpoint or a metric of a request."""
+    found: Entry = (entry.get("latency") or entry.get("percentiles") or {}).get(name) or {}
+    return found
 
-    return read
+
+def _quantile(name: str) -> Callable[[Entry], Any]:
+    return lambda entry: _percentile(entry, name).get("value", entry.get(f"{name}_latency"))
 
 
 def _error_rate(entry: Entry) -> Any:
@@ -157,7 +159,9 @@ def metric_of(name: str) -> Metric | None:
     if not request_metric or statistic not in (*_STATISTICS, "count"):
         return None
     scenarios = REQUEST_METRICS.get(request_metric, frozenset({FREE}))
-    return Metric("count" if statistic == "count" else "time", REQUESTS, _key(statistic), only=scenarios)
+    if statistic == "count":
+        return Metric("count", REQUESTS, _key("count"), only=scenarios)
+    return Metric("time", REQUESTS, lambda row: _percentile(row, statistic).get("value", row.get(statistic)), scenarios)
 
 
 def names(subject: Subject, statistic: str) -> list[str]:
@@ -212,7 +216,13 @@ def _of_requests(
             row for row in phase.get("request_metrics") or []
             if row.get("name") == request_metric and subject.endpoint in (None, row.get("request"))
         ]  # fmt: skip
-        return _all_of([row for row in measured if row.get("count")], metric, worst, request_metric)
+        rows = [row for row in measured if row.get("count")]
+        seen = _all_of(rows, metric, worst, request_metric)
+        return (
+            replace(seen, remark=_remark(rows[0], name.partition(".")[2]))
+            if len(rows) == 1 and not seen.remark
+            else seen
+        )
     if subject.endpoint is not None:
         named = [row for row in phase.get("endpoints") or [] if _is_named(row, subject.endpoint)]
         if len(named) != 1:
@@ -251,7 +261,7 @@ def _all_of(rows: Sequence[Entry], metric: Metric, worst: Callable[[Sequence[flo
 
 def _remark(phase: Entry, name: str) -> str:
     """Return what the sample says about its own percentile: an interval, or that it cannot resolve it."""
-    detailed = (phase.get("latency") or {}).get(name) or {}
+    detailed = _percentile(phase, name)
     low, high = detailed.get("ci_low"), detailed.get("ci_high")
     if low is not None and high is not None:
         return f"95 % interval {low:.4g} s to {high:.4g} s"

@@ -10,7 +10,7 @@ from typing import Any
 
 from asyncload_lib.results.model import deciding_loops
 
-__all__ = ["STALL_METRICS", "longest_unrecorded", "observe_loops"]
+__all__ = ["STALL_METRICS", "is_blamed", "longest_unrecorded", "observe_loops"]
 
 STALL_METRICS: Mapping[str, str] = {"max_stall": "time", "stalls": "count", "blocked_time": "time", "lag_p99": "time"}
 
@@ -78,10 +78,7 @@ _FLAT = {"max_stall": "max_stall", "stalls": "stalls", "blocked_time": "blocked_
 def _charged(loop: Loop) -> Mapping[str, float]:
     """Return longest, number and sum of the stalls that code is to blame for."""
     by_loop = loop["by_cause"].get("loop") or {}
-    # In a generator it is Locust's hub or asyncload itself that kept the GIL: that is its validity, not a verdict.
-    is_generator = str(loop.get("name")).startswith("generator")
-    rows = [] if is_generator else loop.get("culprits") or []
-    holders = [row for row in rows if row.get("cause") == "gil" and row.get("function")]
+    holders = [row for row in loop.get("culprits") or [] if row.get("cause") == "gil" and is_blamed(loop, row)]
     return {
         "max_stall": max([by_loop.get("max_stall") or 0.0, *(row.get("longest_s") or 0.0 for row in holders)]),
         "stalls": (by_loop.get("stalls") or 0) + sum(row.get("count") or 0 for row in holders),
@@ -89,10 +86,18 @@ def _charged(loop: Loop) -> Mapping[str, float]:
     }
 
 
+def is_blamed(loop: Loop, culprit: Mapping[str, Any]) -> bool:
+    """Tell whether the stalls of this culprit count, if its loop is one that decides (`deciding_loops`).
+
+    In a generator it is Locust's hub or asyncload itself that keeps the GIL: that is its validity, not a verdict.
+    """
+    if culprit.get("cause") == "gil":
+        return bool(culprit.get("function")) and not str(loop.get("name")).startswith("generator")
+    return culprit.get("cause") == "loop"
+
+
 def _remark(loop: Loop) -> str:
-    culprits = [
-        row for row in loop.get("culprits") or [] if row.get("cause") in ("loop", "gil") and row.get("function")
-    ]
+    culprits = [row for row in loop.get("culprits") or [] if row.get("function") and is_blamed(loop, row)]
     if not culprits:
         return str(loop.get("name"))
     row = max(culprits, key=lambda row: row.get("longest_s") or 0.0)

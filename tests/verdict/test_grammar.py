@@ -5,6 +5,7 @@ import re
 import pytest
 
 from asyncload_lib.errors import ConfigurationError
+from asyncload_lib.options import Chat, Redis
 from asyncload_lib.results.phase import ABANDONED
 from asyncload_lib.scenarios import planned
 from asyncload_lib.settings import Settings
@@ -111,6 +112,17 @@ def test_bind_knows_only_what_the_caller_knows() -> None:
     bind([parse("chat.burst p95 < 2 s"), parse("redis.anything p95 < 2 s")], known)
     with pytest.raises(ConfigurationError, match="unknown subject mixed; there are chat, redis"):
         bind([parse("mixed p95 < 2 s")], known)
+
+
+def test_names_of_scenarios_are_fixed() -> None:
+    for settings in (Settings(), Settings(chat=Chat(users=80, few_users=3), redis=Redis(operations=7))):
+        assert [scenario.test_name for scenario in planned(settings, Target())] == [
+            "50 Concurrent Chat Requests (HTTP)",
+            "100 Concurrent Redis Operations",
+            "Mixed File I/O + Redis Operations",
+            "Cross-VM Concurrent Requests",
+        ]
+    assert [scenario.concurrency for scenario in planned(settings, Target())][:2] == [80, 7]
 
 
 def test_phases_are_those_that_the_suite_runs() -> None:
