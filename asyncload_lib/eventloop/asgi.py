@@ -16,14 +16,14 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from .lag import LIMIT_S, PERIOD_S, LoopMonitor
+from .lag import LIMIT_S, PERIOD_S, SHORTEST_LIMIT_S, LoopMonitor
 from .siblings import Siblings
 
 __all__ = ["TOKEN_HEADER", "LoopProbe"]
 
 TOKEN_HEADER = "X-Asyncload-Token"
-SHORTEST_S, LONGEST_S = 0.001, 60.0
-"""Bounds of the limits that a reset may bring: those of the settings `loop.period` and `loop.limit`."""
+SHORTEST_PERIOD_S, LONGEST_S = 0.001, 60.0
+"""Bounds of what a reset may bring: those of the settings `loop.period` and `loop.limit`."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -124,7 +124,9 @@ class LoopProbe:
         try:
             command = "reset {} {}".format(*self._limits(scope.get("query_string", b""))) if reset else "report"
         except ValueError:
-            words = f"limit_s and period_s must be numbers from {SHORTEST_S} to {LONGEST_S}, period_s at most limit_s"
+            words = (
+                f"allowed is limit_s from {SHORTEST_LIMIT_S} to {LONGEST_S}, period_s from {SHORTEST_PERIOD_S} to it"
+            )
             await _send_json(send, 400, {"error": words})
             return
         assert self._siblings is not None
@@ -139,7 +141,8 @@ class LoopProbe:
     def _limits(self, query: bytes) -> tuple[float, float]:
         given = dict(parse_qsl(query.decode("ascii")))
         limit_s, period_s = float(given.get("limit_s", self._limit_s)), float(given.get("period_s", self._period_s))
-        if given and not SHORTEST_S <= period_s <= limit_s <= LONGEST_S:  # also refuses NaN
+        is_allowed = SHORTEST_LIMIT_S <= limit_s <= LONGEST_S and SHORTEST_PERIOD_S <= period_s <= limit_s
+        if given and not is_allowed:  # nor is NaN
             raise ValueError(query)
         return limit_s, period_s
 

@@ -130,7 +130,7 @@ def test_a_reset_brings_the_limits_of_the_run(single: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit_s=x", "limit_s=nan", "limit_s=0", "limit_s=61", "period_s=0.02", "limit_s=%FF"]
+    "query", ["limit_s=x", "limit_s=nan", "limit_s=0.004", "limit_s=0", "limit_s=61", "period_s=0.02", "limit_s=%FF"]
 )
 def test_limits_that_are_none_are_refused(single: str, query: str) -> None:
     assert call(f"{single}/watch/reset?{query}", "POST", TOKEN)[0] == 400
