@@ -99,7 +99,7 @@ def _other_stalls(found: list[tuple[Entry, Entry]]) -> Table | None:
         ],
         found[:_SHOWN],
         "None of these makes a loop count as blocked: Locust's own hub runs no user, and a GIL kept from the "
-        "generator's loop, garbage collection or a busy machine is no blocking call. They tell how loaded it all was."
+        "generator's loop, garbage collection or a busy machine is no blocking call. They tell how busy a process was."
         + (f" {count(len(rest))} more places: {_summed(rest)}." if rest else ""),
     )
 
