@@ -34,6 +34,7 @@ class TargetObserver:
         self._host = target.host
         self._token = target.probe_token
         self._probe_url = f"{target.host}{settings.loop.probe_path}"
+        self._limit_s, self._period_s = settings.loop.limit, settings.loop.period
         self._monitor = LoopMonitor("observer", settings.loop.limit, settings.loop.period)
         self._witness: OutsideWitness | None = None
         if target.host:
@@ -67,7 +68,8 @@ class TargetObserver:
         self._monitor.reset()
         self._witness.reset()
         if self._token:
-            await self._ask("POST", f"{self._probe_url}/reset")
+            limits = f"limit_s={self._limit_s}&period_s={self._period_s}"
+            await self._ask("POST", f"{self._probe_url}/reset?{limits}")
 
     def report(self) -> list[Json]:
         """Return what was seen since the last reset: one row per worker of the target, then the one from outside."""
@@ -84,7 +86,7 @@ class TargetObserver:
             why = self._problem or "no probe token is known (loop.probe_token)"
             outside["note"] = f"{outside['note']} The loop was not watched from inside: {why}."
             return [outside]
-        inside = [_inside(worker, answer) for worker in answer["workers"]]
+        inside = [_held_to(self._limit_s, _inside(worker, answer)) for worker in answer["workers"]]
         sentences = filter(None, (disagreement(row, outside) for row in inside))
         outside["note"] = " ".join([outside["note"], *sentences])
         return [*inside, outside]
@@ -122,3 +124,17 @@ def _inside(worker: Json, answer: Json) -> Json:
     if answer.get("problem"):
         row["note"] = f"{row.get('note') or ''} {answer['problem']}".strip()
     return row
+
+
+def _held_to(limit_s: float, row: Json) -> Json:
+    """Judge a worker that watched under a limit of its own, such as one that came up after the reset, by the run's."""
+    own_s = row["limit_s"]
+    if own_s == limit_s:
+        return row
+    blocked = row["blocked"]
+    if blocked and own_s < limit_s:
+        blocked = row["max_stall"] >= limit_s
+    elif blocked is False and own_s > limit_s:
+        blocked = None
+    note = f"It watched under a limit of {own_s * 1e3:.4g} ms, not under loop.limit ({limit_s * 1e3:.4g} ms)."
+    return {**row, "blocked": blocked, "note": f"{row.get('note') or ''} {note}".strip()}

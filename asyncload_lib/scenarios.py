@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from asyncload_lib.redaction import redact
 from asyncload_lib.results.figures import ratio, seconds
 from asyncload_lib.results.model import build_metric
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
-from asyncload_lib.units import redact
 
 __all__ = ["FREE_PHASES", "Phase", "Scenario", "free_metric", "planned", "suite_metric"]
 
@@ -40,7 +40,8 @@ class Phase:
 class Scenario:
     """Phases in order, the baseline last; `headline` is the phase whose figures stand for the scenario.
 
-    `baseline_operations`: how many operations the baseline does, one after another.
+    `test_name` is fixed, whatever the settings: reports of different runs are found by it. `baseline_operations`: how
+    many operations the baseline does, one after another.
     """
 
     key: str
@@ -49,6 +50,11 @@ class Scenario:
     headline: str
     baseline_kind: str
     baseline_operations: int
+
+    @property
+    def concurrency(self) -> int:
+        """How many users the headline releases at once."""
+        return next(phase.user_count for phase in self.phases if phase.name == self.headline)
 
     def phase_key(self, phase: Phase) -> str:
         """Return the name under which the phase is recorded."""
@@ -73,7 +79,7 @@ def _chat(settings: Settings, target: Target) -> Scenario:
         *((sustained,) if chat.sustain else ()),
         *((baseline,) if settings.baseline.enabled and target.baseline_host else ()),
     )
-    name = f"{chat.users} Concurrent Chat Requests (HTTP)"
+    name = "50 Concurrent Chat Requests (HTTP)"
     return Scenario("chat", name, phases, "burst", "a server whose handler blocks its event loop", chat.users)
 
 
@@ -84,7 +90,7 @@ def _redis(settings: Settings, target: Target) -> Scenario:
         *((Phase("baseline", {"RedisBaseline": 1}, baseline=True),) if settings.baseline.enabled else ()),
     )
     kind = "one blocking client, one operation after another"
-    return Scenario("redis", f"{count} Concurrent Redis Operations", phases, "burst", kind, count)
+    return Scenario("redis", "100 Concurrent Redis Operations", phases, "burst", kind, count)
 
 
 def _mixed(settings: Settings, target: Target) -> Scenario:
@@ -133,7 +139,7 @@ def suite_metric(
         headline,
         list(results.values()),
         baseline,
-        concurrency=next(phase.user_count for phase in scenario.phases if phase.name == scenario.headline),
+        concurrency=scenario.concurrency,
         extra=_extra(scenario, results, target),
         event_loops=event_loops,
         vms=_vms(headline, target) if scenario.key == "vm_health" else (),
@@ -160,7 +166,7 @@ def free_metric(scenario: str, measured: Mapping[str, PhaseResult], *, event_loo
 def _explanation(scenario: Scenario, operation_s: float | None, baseline_s: float | None) -> str:
     count = scenario.baseline_operations
     if operation_s is None or baseline_s is None:
-        return "The baseline has no answer to measure by."
+        return ""
     return (
         f"C = {count} operations, D = {operation_s * 1e3:.3g} ms each: {scenario.baseline_kind} takes C x D = "
         f"{baseline_s:.3g} s. What waits instead of computing can overlap, so the ratio comes near C by construction: "

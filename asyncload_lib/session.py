@@ -4,7 +4,6 @@ import logging
 import os
 import platform
 import secrets
-import shlex
 import signal
 import subprocess
 import sys
@@ -21,11 +20,11 @@ from asyncload_lib.coordinator import Coordinator
 from asyncload_lib.errors import ExitCode, ReportError
 from asyncload_lib.members import Member, differences
 from asyncload_lib.participant import introduction
+from asyncload_lib.redaction import command_line, redact
 from asyncload_lib.report.console import console_table
 from asyncload_lib.results.model import build_results, dump
-from asyncload_lib.settings import Settings
+from asyncload_lib.settings import OPTIONS, Settings
 from asyncload_lib.target import Target
-from asyncload_lib.units import redact
 from asyncload_lib.verdict.criteria import evaluate, selected, verdict
 from asyncload_lib.verdict.generator import judge_generator
 
@@ -109,7 +108,7 @@ class Session:
             "id": self.id,
             "kind": self.kind,
             "seed": self._settings.seed,
-            "command": redact(shlex.join(sys.argv)),
+            "command": command_line(sys.argv, {option.flag: option.secret for option in OPTIONS.values()}),
             "started": _iso(self._started),
             "ended": _iso(now),
             "duration_s": round(time.monotonic() - self._started_s, 3),

@@ -17,7 +17,8 @@ from typing import Any
 
 from asyncload_lib.errors import ConfigurationError
 from asyncload_lib.options import SCENARIOS, Option, Options, option_rows
-from asyncload_lib.units import NotAllowedError, directory, redact, shown
+from asyncload_lib.redaction import redact
+from asyncload_lib.units import NotAllowedError, directory, shown
 from asyncload_lib.vm_list import Vm
 
 __all__ = ["CONFIG", "OPTIONS", "SCENARIOS", "Settings", "Vm", "add_arguments", "from_sources"]

@@ -12,6 +12,8 @@ from locust.runners import LocalRunner, MasterRunner
 
 from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.plugin import Plugin, plugin_of, say
+from asyncload_lib.redaction import redact
+from asyncload_lib.results.model import heading
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.scenarios import Phase, Scenario, planned, suite_metric
 from asyncload_lib.session import Session
@@ -123,10 +125,10 @@ class Driver:
         logging.getLogger("locust.stats_logger").setLevel(logging.WARNING)
         session = self._session
         scenarios = planned(self._plugin.settings, self._plugin.target)
-        host = self._plugin.target.host or "the configured addresses"
+        host = redact(self._plugin.target.host or "the configured addresses")
         say(f"Run {session.id}: {len(scenarios)} scenarios against {host}")
         for number, scenario in enumerate(scenarios, 1):
-            say(f"[{number}/{len(scenarios)}] {scenario.test_name}")
+            say(f"[{number}/{len(scenarios)}] {heading(scenario.test_name, scenario.concurrency)}")
             self._scenario(scenario)
             if not self._coordinator.live:
                 session.problems.append("no worker is left: what was still to be done was not done")

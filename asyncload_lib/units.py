@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
+from asyncload_lib.redaction import redact
+
 __all__ = [
     "DURATION_UNITS",
     "Kind",
@@ -22,7 +24,6 @@ __all__ = [
     "flag",
     "number",
     "percentage",
-    "redact",
     "shown",
     "size",
     "text",
@@ -40,9 +41,6 @@ SIZE_UNITS: Mapping[str, float] = {
 }  # fmt: skip
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z%]*)\s*", re.ASCII)
-# Up to the last @: a password may hold characters that end a host name, and none of them may be shown.
-_USER_INFO = re.compile(r"(?<=://)(?:([^:@/?#\s]*):)?\S*@")
-_SECRET_PARAMETER = re.compile(r"([?&][^=&#\s]*(?:pass|pwd|token|secret|key|auth|sig)[^=&#\s]*=)[^&#\s]+", re.I)
 
 
 class NotAllowedError(ValueError):
@@ -70,12 +68,6 @@ def shown(value: object) -> str:
     except ValueError:  # CPython refuses to print an int of more than 4300 digits
         return "a number of thousands of digits"
     return line if len(line) <= 80 else line[:77] + "..."
-
-
-def redact(line: str) -> str:
-    """Return `line` with passwords in URLs and secret query parameters replaced by `***`."""
-    line = _USER_INFO.sub(lambda match: f"{match[1]}:***@" if match[1] is not None else "***@", line)
-    return _SECRET_PARAMETER.sub(r"\1***", line)
 
 
 def _quantity(value: object, units: Mapping[str, float], low: float, high: float) -> float:

@@ -10,18 +10,19 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "asyncload_lib"
 
-WORDS = {"errors", "units", "vm_list", "options", "settings", "target"}
+WORDS = {"errors", "redaction", "units", "vm_list", "options", "settings", "target"}
 """What every room may know of a run's configuration, once it is allowed `settings`."""
 
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
-    "units": {"errors"},
+    "redaction": set(),
+    "units": {"errors", "redaction"},
     "vm_list": {"errors", "units"},
     "target": {"errors", "units", "vm_list"},
     "options": {"errors", "units", "vm_list"},
-    "settings": {"errors", "units", "vm_list", "options"},
-    "results": {"errors"},
-    "verdict": {"errors", "results"},
+    "settings": {"errors", "redaction", "units", "vm_list", "options"},
+    "results": {"errors", "redaction"},
+    "verdict": {"errors", "redaction", "results"},
     "report": {"errors", "results", "verdict"},
     "eventloop": {"errors"},
     "demo": WORDS | {"eventloop"},

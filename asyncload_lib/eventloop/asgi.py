@@ -3,8 +3,9 @@
     app.add_middleware(LoopProbe, token="...", path="/asyncload/loop")      # FastAPI, Starlette
     app = LoopProbe(app, token="...")                                       # any ASGI application
 
-`GET <path>` gives the findings of all workers of the server, `POST <path>/reset` begins anew in all of them; both want
-the header `X-Asyncload-Token`. Standard library only: neither locust nor gevent comes into the target.
+`GET <path>` gives the findings of all workers of the server, `POST <path>/reset` begins anew in all of them, with
+`?limit_s=0.05&period_s=0.003` under these limits; both want the header `X-Asyncload-Token`. Standard library only:
+neither locust nor gevent comes into the target.
 """
 
 import asyncio
@@ -13,13 +14,16 @@ import json
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import parse_qsl
 
-from .lag import LIMIT_S, PERIOD_S, LoopMonitor
+from .lag import LIMIT_S, PERIOD_S, SHORTEST_LIMIT_S, LoopMonitor
 from .siblings import Siblings
 
 __all__ = ["TOKEN_HEADER", "LoopProbe"]
 
 TOKEN_HEADER = "X-Asyncload-Token"
+SHORTEST_PERIOD_S, LONGEST_S = 0.001, 60.0
+"""Bounds of what a reset may bring: those of the settings `loop.period` and `loop.limit`."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,7 +34,8 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 class LoopProbe:
     """ASGI middleware that watches the loop it runs on, from the lifespan's start or the first request.
 
-    `limit_s` and `period_s` are the monitor's. Raises ValueError without a token: findings name source lines.
+    `limit_s` and `period_s` are the monitor's, until a reset brings others. Raises ValueError without a token: findings
+    name source lines.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class LoopProbe:
         self._path = "/" + path.strip("/")
         self._limit_s = limit_s
         self._period_s = period_s
+        self._used = (limit_s, period_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._monitor: LoopMonitor | None = None
         self._siblings: Siblings | None = None
@@ -68,10 +74,20 @@ class LoopProbe:
     async def _start(self) -> None:
         self._stop()
         self._loop = asyncio.get_running_loop()
-        self._monitor = LoopMonitor("target", self._limit_s, self._period_s)
-        self._monitor.start()
+        self._watch(self._limit_s, self._period_s)
         self._siblings = Siblings(f"{self._path} {self._token.hex()}", self._own)
         await self._siblings.open()
+
+    def _watch(self, limit_s: float, period_s: float) -> None:
+        """Begin anew under these limits."""
+        if self._monitor is not None and (limit_s, period_s) == self._used:
+            self._monitor.reset()
+            return
+        if self._monitor is not None:
+            self._monitor.stop()
+        self._used = (limit_s, period_s)
+        self._monitor = LoopMonitor("target", limit_s, period_s)
+        self._monitor.start()
 
     def _stop(self) -> None:
         if self._monitor is not None:
@@ -90,9 +106,10 @@ class LoopProbe:
 
     async def _own(self, command: str) -> dict[str, Any]:
         assert self._monitor is not None
-        if command == "reset":
-            self._monitor.reset()
-            return {"pid": os.getpid(), "reset": True}
+        if command.startswith("reset"):
+            limit_s, period_s = map(float, command.split()[1:])
+            self._watch(limit_s, period_s)
+            return {"pid": os.getpid(), "reset": True, "limit_s": limit_s, "period_s": period_s}
         return {"pid": os.getpid(), **self._monitor.report()}
 
     async def _answer(self, scope: Message, send: Send) -> None:
@@ -104,7 +121,14 @@ class LoopProbe:
         if scope["method"] != ("POST" if reset else "GET"):
             await _send_json(send, 405, {"error": "GET reads, POST .../reset begins anew"})
             return
-        command = "reset" if reset else "report"
+        try:
+            command = "reset {} {}".format(*self._limits(scope.get("query_string", b""))) if reset else "report"
+        except ValueError:
+            words = (
+                f"allowed is limit_s from {SHORTEST_LIMIT_S} to {LONGEST_S}, period_s from {SHORTEST_PERIOD_S} to it"
+            )
+            await _send_json(send, 400, {"error": words})
+            return
         assert self._siblings is not None
         siblings = self._siblings
         siblings.problem = siblings.problem if not siblings.problem.startswith("worker") else ""
@@ -113,6 +137,14 @@ class LoopProbe:
         for number, answer in enumerate(everyone, 1):
             answer["worker"] = number
         await _send_json(send, 200, {**own, "workers": everyone, "problem": siblings.problem})
+
+    def _limits(self, query: bytes) -> tuple[float, float]:
+        given = dict(parse_qsl(query.decode("ascii")))
+        limit_s, period_s = float(given.get("limit_s", self._limit_s)), float(given.get("period_s", self._period_s))
+        is_allowed = SHORTEST_LIMIT_S <= limit_s <= LONGEST_S and SHORTEST_PERIOD_S <= period_s <= limit_s
+        if given and not is_allowed:  # nor is NaN
+            raise ValueError(query)
+        return limit_s, period_s
 
 
 async def _send_json(send: Send, status: int, content: Any) -> None:

@@ -1,4 +1,4 @@
-"""Two charts per scenario, as inline SVG: how latency is distributed, and how it went over time above the loop's lag.
+"""The charts, as inline SVG: before and after of all scenarios; of each, how latency is distributed and went over time.
 
 The one importer of matplotlib: when the first chart is drawn, without pyplot and without a display.
 """
@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from asyncload_lib.report.before_after import draw_before_after, pairs
 from asyncload_lib.report.canvas import RC, inline_svg
 from asyncload_lib.report.distribution import draw_distribution, latency_bars
 from asyncload_lib.report.loops import in_order
@@ -15,9 +16,17 @@ from asyncload_lib.report.overtime import draw_over_time
 from asyncload_lib.report.series import lag_series, timeline
 from asyncload_lib.report.table import Entry, mappings
 
-__all__ = ["distribution", "over_time"]
+__all__ = ["before_after", "distribution", "over_time"]
 
 _SIZE_IN = (5.6, 3.8)
+_WIDE_IN = 11.2
+
+
+def before_after(metrics: Sequence[Entry], salt: str = "") -> str | None:
+    """Draw total time before and after of every scenario that has both; None where none has."""
+    found = pairs(metrics)
+    size = (_WIDE_IN, 1.0 + 0.62 * len(found))
+    return _render(lambda figure: draw_before_after(figure, found), f"b{salt}", size) if found else None
 
 
 def distribution(metric: Entry, limits: Sequence[float], salt: str = "") -> str | None:
@@ -37,7 +46,7 @@ def over_time(metric: Entry, limits: Sequence[float], salt: str = "") -> str | N
     )
 
 
-def _render(draw: Callable[[Any], None], salt: str) -> str:
+def _render(draw: Callable[[Any], None], salt: str, size_in: tuple[float, float] = _SIZE_IN) -> str:
     """Give what `draw` draws as inline SVG; `salt` keeps its ids apart from those of other charts on the page.
 
     A sign that the measuring font lacks is drawn by the reader's own fonts: no warning is owed for it.
@@ -48,7 +57,7 @@ def _render(draw: Callable[[Any], None], salt: str) -> str:
     settings: Any = {**RC, "svg.hashsalt": salt}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*Glyph.*")
-        figure = Figure(figsize=_SIZE_IN, dpi=72, facecolor="none")
+        figure = Figure(figsize=size_in, dpi=72, facecolor="none")
         draw(figure)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

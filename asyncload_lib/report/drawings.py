@@ -16,22 +16,21 @@ _log = logging.getLogger(__name__)
 
 
 def drawings(results: Mapping[str, Any]) -> dict[str, str]:
-    """Give the inline SVG per chart: key `<index of the metric>-distribution` and `<index>-time`."""
-    from asyncload_lib.report.charts import distribution, over_time
+    """Give the inline SVG per chart: `before-after`, `<index of the metric>-distribution` and `<index>-time`."""
+    from asyncload_lib.report.charts import before_after, distribution, over_time
 
-    drawn: dict[str, str] = {}
-    for index, metric in enumerate(mappings(results.get("metrics"))):
+    metrics = mappings(results.get("metrics"))
+    drawn = {"before-after": _drawn(before_after, metrics)}
+    for index, metric in enumerate(metrics):
         limits = latency_limits(metric, results)
         for name, draw in (("distribution", distribution), ("time", over_time)):
-            svg = _drawn(draw, metric, limits, f"{index}{name}")
-            if svg is not None:
-                drawn[f"{index}-{name}"] = svg
-    return drawn
+            drawn[f"{index}-{name}"] = _drawn(draw, metric, limits, f"{index}{name}")
+    return {place: svg for place, svg in drawn.items() if svg is not None}
 
 
-def _drawn(draw: Callable[..., str | None], metric: Any, limits: Any, salt: str) -> str | None:
+def _drawn(draw: Callable[..., str | None], *what: Any) -> str | None:
     try:
-        return draw(metric, limits, salt)
+        return draw(*what)
     except Exception as problem:
         _log.exception("a chart could not be drawn")
         words = clean(f"{type(problem).__name__}: {problem}", 200)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from asyncload_lib.report.table import Entry, Fact, mapping
+from asyncload_lib.report.table import Entry, Fact, mapping, scenario_title
 from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import NOTHING, count, duration, number, ratio, short_ratio
 from asyncload_lib.verdict.comparison import PRACTICALLY_EQUAL
@@ -13,15 +13,13 @@ __all__ = ["Improvement", "prepare_improvement"]
 
 @dataclass(frozen=True)
 class Improvement:
-    """Before and after of one scenario; widths are percentages of the longer bar."""
+    """Before and after of one scenario in words; the picture of all is drawn by `before_after`."""
 
     name: str
     words: str
     tone: str
     before: str
     after: str
-    before_width: str
-    after_width: str
     before_label: str
     facts: tuple[Fact, ...]
     explanation: str
@@ -34,17 +32,14 @@ def prepare_improvement(metric: Entry) -> Improvement | None:
     if not baseline:
         return None
     words, tone = _improvement_words(number(baseline.get("speedup")))
-    longest = max(before or 0.0, after or 0.0)
     kind = clean(baseline.get("kind"), 60)
     ceiling = short_ratio(baseline.get("ceiling"))
     return Improvement(
-        name=clean(metric.get("test_name") or metric.get("scenario"), 120),
+        name=scenario_title(metric),
         words=words,
         tone=tone,
         before=duration(before),
         after=duration(after),
-        before_width=_width(before, longest),
-        after_width=_width(after, longest),
         before_label=kind if kind != NOTHING else "blocking",
         facts=(
             Fact("C", count(baseline.get("concurrency")), "operations at the same time"),
@@ -68,7 +63,3 @@ def _improvement_words(speedup: float | None) -> tuple[str, str]:
     if speedup > 1:
         return f"{ratio(speedup)} faster", "pass"
     return f"{ratio(1 / speedup)} slower", "fail"
-
-
-def _width(value: float | None, longest: float) -> str:
-    return f"{100 * value / longest:.2f}%" if value is not None and longest > 0 else "0%"

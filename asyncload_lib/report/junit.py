@@ -7,6 +7,7 @@ from typing import Any
 from asyncload_lib.report.table import Entry, mapping, mappings
 from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import NOTHING, number
+from asyncload_lib.report.view import build
 
 __all__ = ["render_junit"]
 
@@ -17,7 +18,7 @@ def render_junit(results: Mapping[str, Any]) -> str:
     """Render JUnit XML; `fail` is a failure, `no data` an error, `not evaluated` skipped.
 
     A suite `run` carries the verdict on the run itself: an incomplete or invalid run is an error even where every
-    criterion holds.
+    criterion holds, and one that failed though no criterion did is a failure.
     """
     metrics = {str(metric.get("scenario")): metric for metric in mappings(results.get("metrics"))}
     groups: dict[str, list[Entry]] = {scenario: [] for scenario in metrics}
@@ -45,7 +46,13 @@ def _run_suite(root: ET.Element, results: Mapping[str, Any]) -> None:
         told = run.get("status_reasons")
         reasons = told if isinstance(told, list) and told else [f"verdict: {clean(word)}"]
         ET.SubElement(case, "error", type=clean(word, 40), message="; ".join(clean(reason) for reason in reasons))
+    elif word == "fail" and all(_holds(criterion) for criterion in mappings(results.get("criteria"))):
+        ET.SubElement(case, "failure", type="fail", message=build(results).sentence)
     _count(suite, [case])
+
+
+def _holds(criterion: Entry) -> bool:
+    return criterion.get("verdict") in ("pass", "not evaluated")
 
 
 def _scenario_suite(root: ET.Element, scenario: str, metric: Entry, criteria: list[Entry]) -> None:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from asyncload_lib.report.table import Column, Entry, Table, Verdict, mapping, mappings
+from asyncload_lib.report.table import Column, Entry, Table, Verdict, build_table, mapping, mappings
 from asyncload_lib.report.text import clean, code_line
 from asyncload_lib.report.units import NOTHING, count, duration, number, short_duration
 from asyncload_lib.results.model import deciding_loops
+from asyncload_lib.verdict.stalls import is_blamed
 
 __all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "in_order", "loop_section"]
 
@@ -16,7 +17,10 @@ CAUSES = {
     "gc": ("garbage collection", "garbage collection"),
     "machine": ("a busy machine", "the machine gave no CPU time"),
 }
-"""What a stall is charged to, in short and in full; only `loop` counts against the loop."""
+"""What a stall is charged to, in short and in full; which of them count is told by `verdict.stalls.is_blamed`."""
+
+_SHOWN = 5
+"""So many places stand in the report with their lines; the rest is summed, and whole in the JSON."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,12 @@ class Culprit:
 
 @dataclass(frozen=True)
 class LoopSection:
-    """One column per loop and witness, then the lines that blocked."""
+    """One column per loop and witness, then the lines that blocked, then stalls that decide nothing."""
 
     table: Table | None
     culprits: tuple[Culprit, ...]
+    more: str
+    others: Table | None
     notes: tuple[str, ...]
 
 
@@ -63,9 +69,49 @@ def in_order(loops: list[Entry]) -> list[Entry]:
 
 def loop_section(loops: list[Entry]) -> LoopSection:
     """Prepare the `event_loops` of a scenario."""
-    culprits = [_culprit(loop, entry) for loop in loops for entry in mappings(loop.get("culprits"))]
+    deciding = deciding_loops(loops)
+    blamed: list[tuple[Entry, Entry]] = []
+    others: list[tuple[Entry, Entry]] = []
+    for loop in loops:
+        decides = any(loop is other for other in deciding)
+        for entry in mappings(loop.get("culprits")):
+            (blamed if decides and is_blamed(loop, entry) else others).append((loop, entry))
+    blamed.sort(key=_total_s, reverse=True)
+    others.sort(key=_total_s, reverse=True)
+    culprits = [_culprit(loop, entry) for loop, entry in blamed[:_SHOWN]]
     notes = [f"{clean(loop.get('name'))}: {clean(loop.get('note'))}" for loop in loops if loop.get("note")]
-    return LoopSection(_witness_table(loops), tuple(culprits), tuple(notes))
+    more = f"{count(len(blamed) - _SHOWN)} more places: {_summed(blamed[_SHOWN:])}." if blamed[_SHOWN:] else ""
+    return LoopSection(_witness_table(loops), tuple(culprits), more, _other_stalls(others), tuple(notes))
+
+
+def _other_stalls(found: list[tuple[Entry, Entry]]) -> Table | None:
+    rest = found[_SHOWN:]
+    return build_table(
+        "Stalls that do not decide",
+        [
+            ("Loop", "text", lambda pair: clean(pair[0].get("name"), 40)),
+            ("Where", "code", lambda pair: _place(pair[1])),
+            ("Call", "code", lambda pair: clean(pair[1].get("call") or None, 80)),
+            ("Charged to", "text", lambda pair: _cause(pair[1], 0)),
+            ("Times", "number", lambda pair: count(pair[1].get("count"))),
+            ("Longest", "number", lambda pair: duration(pair[1].get("longest_s"))),
+            ("In all", "number", lambda pair: duration(pair[1].get("total_s"))),
+        ],
+        found[:_SHOWN],
+        "None of these makes a loop count as blocked: Locust's own hub runs no user, and a GIL kept from the "
+        "generator's loop, garbage collection or a busy machine is no blocking call. They tell how busy a process was."
+        + (f" {count(len(rest))} more places: {_summed(rest)}." if rest else ""),
+    )
+
+
+def _total_s(pair: tuple[Entry, Entry]) -> float:
+    return number(pair[1].get("total_s")) or 0.0
+
+
+def _summed(pairs: list[tuple[Entry, Entry]]) -> str:
+    times = sum(number(entry.get("count")) or 0.0 for _, entry in pairs)
+    longest = max(number(entry.get("longest_s")) or 0.0 for _, entry in pairs)
+    return f"{count(times)} stalls, longest {duration(longest)}, {duration(sum(map(_total_s, pairs)))} in all"
 
 
 def _witness_table(loops: list[Entry]) -> Table | None:
@@ -105,17 +151,26 @@ def _by_cause(loop: Entry, cause: str) -> str:
     return f"{count(stalls)}, longest {duration(found.get('max_stall'))}"
 
 
+def _place(entry: Entry) -> str:
+    line = number(entry.get("line"))
+    return f"{clean(entry.get('file'), 160)}:{NOTHING if line is None else format(line, '.0f')}"
+
+
+def _cause(entry: Entry, words: int) -> str:
+    known = CAUSES.get(str(entry.get("cause")))
+    return known[words] if known else clean(entry.get("cause"))
+
+
 def _culprit(loop: Entry, entry: Entry) -> Culprit:
     line = number(entry.get("line"))
-    cause = CAUSES.get(str(entry.get("cause")), ("", clean(entry.get("cause"))))[1]
     times = number(entry.get("count"))
     detail = [f"in {clean(entry.get('function'), 80)}"]
     if entry.get("task"):
         detail.append(f"task {clean(entry.get('task'), 80)}")
-    detail.append(cause)
+    detail.append(_cause(entry, 1))
     return Culprit(
         loop=clean(loop.get("name"), 40),
-        place=f"{clean(entry.get('file'), 160)}:{NOTHING if line is None else format(line, '.0f')}",
+        place=_place(entry),
         call=clean(entry.get("call"), 120),
         detail=", ".join(detail),
         figures=f"{'once' if times == 1 else count(times) + ' times'}, longest {duration(entry.get('longest_s'))}, "

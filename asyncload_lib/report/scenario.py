@@ -4,9 +4,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncload_lib.report.loops import LoopSection, blocked_verdict, in_order, loop_section
-from asyncload_lib.report.scenario_tables import scenario_tables
+from asyncload_lib.report.percentiles import explained, percentile
+from asyncload_lib.report.scenario_tables import phases_of, scenario_tables
 from asyncload_lib.report.series import timeline
-from asyncload_lib.report.table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
+from asyncload_lib.report.table import (
+    Entry,
+    Fact,
+    Table,
+    Verdict,
+    build_table,
+    mapping,
+    mappings,
+    scenario_title,
+    verdict,
+)
 from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import (
     NOTHING,
@@ -48,7 +59,7 @@ def prepare(metric: Entry, index: int) -> Scenario:
     return Scenario(
         index=index,
         name=clean(metric.get("scenario"), 60),
-        title=clean(metric.get("test_name") or metric.get("scenario"), 120),
+        title=scenario_title(metric),
         phase=clean(metric.get("phase"), 60),
         verdict=_overall(metric),
         tiles=_tiles(metric),
@@ -116,17 +127,18 @@ def _percentiles(metric: Entry) -> Table | None:
         note = clean(entry.get("note") or fallback)
         return f"not resolved: {note}" if entry.get("resolved") is False else note.replace(NOTHING, "resolved")
 
-    return build_table(
+    table = build_table(
         "Percentiles of the latency",
         [
             ("Percentile", "text", str),
             ("Successful", "number", lambda name: duration(mapping(latency.get(name)).get("value"))),
             ("95 % interval", "number", lambda name: _interval(mapping(latency.get(name)))),
             ("Resolution", "text", resolution),
-            ("Failed", "number", lambda name: duration(failed.get(name))),
+            ("Failed", "number", lambda name: percentile(failed, name)),
         ],
         shown,
     )
+    return explained(table)
 
 
 def _interval(entry: Entry) -> str:
@@ -136,12 +148,14 @@ def _interval(entry: Entry) -> str:
 def _notes(metric: Entry) -> list[str]:
     """Sentences about requests that are in no percentile, and about the simultaneous start."""
     notes = []
-    abandoned = number(metric.get("abandoned_requests"))
-    if abandoned:
-        age = metric.get("abandoned_max_age")
-        notes.append(f"{count(abandoned)} requests were cut off in flight, the oldest after {duration(age)}.")
-    if number(metric.get("invalid_latencies")):
-        notes.append(f"{count(metric.get('invalid_latencies'))} latencies were no valid time and are in no percentile.")
+    for phase in phases_of(metric):
+        where = f"Phase {clean(phase.get('phase'), 60)}:"
+        if number(phase.get("abandoned_requests")):
+            cut_off, age = count(phase.get("abandoned_requests")), duration(phase.get("abandoned_max_age"))
+            notes.append(f"{where} {cut_off} requests were cut off in flight, the oldest after {age}.")
+        if number(phase.get("invalid_latencies")):
+            invalid = count(phase.get("invalid_latencies"))
+            notes.append(f"{where} {invalid} latencies were no valid time and are in no percentile.")
     if number(metric.get("start_skew")) is not None:
         notes.append(f"First and last start lay {duration(metric.get('start_skew'))} apart.")
     for key, value in mapping(metric.get("extra")).items():

@@ -1,54 +1,71 @@
-"""The tables of one scenario: phases, endpoints, metrics of a request, errors, machines."""
+"""The tables of one scenario: phases, then endpoints, metrics of a request and errors of every phase, machines."""
 
 from typing import Any
 
+from asyncload_lib.report.percentiles import explained, percentile
 from asyncload_lib.report.table import Entry, Table, Verdict, build_table, mapping, mappings, verdict
 from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import NOTHING, count, duration, rate
 
-__all__ = ["scenario_tables"]
+__all__ = ["phases_of", "scenario_tables"]
 
 
 def scenario_tables(metric: Entry) -> tuple[Table, ...]:
     """Give phases, endpoints, metrics of a request, errors and machines: those of them that there are."""
-    phases = mappings(metric.get("phases"))
+    phases = phases_of(metric)
     tables = (
-        _phase_table(phases, mapping(metric.get("baseline"))),
-        _endpoint_table(mappings(metric.get("endpoints"))),
-        _metric_table(mappings(metric.get("request_metrics"))),
-        _error_table(mappings(metric.get("errors"))),
+        _phase_table(phases),
+        _endpoint_table(_of_all(phases, "endpoints")),
+        _metric_table(_of_all(phases, "request_metrics")),
+        _error_table(_of_all(phases, "errors")),
         _vm_table(mappings(metric.get("vms"))),
     )
     return tuple(table for table in tables if table is not None)
 
 
-def _phase_table(phases: list[Entry], baseline: Entry) -> Table | None:
-    rows = [*phases, *([{**baseline, "phase": f"baseline: {baseline.get('kind')}"}] if baseline else [])]
-    if len(rows) < 2:
-        return None
-    return build_table(
+def phases_of(metric: Entry) -> list[Entry]:
+    """Give the phases of a scenario, the baseline last; a scenario without phases is one itself."""
+    baseline = mapping(metric.get("baseline"))
+    return [*(mappings(metric.get("phases")) or [metric]), *([baseline] if baseline else [])]
+
+
+def _of_all(phases: list[Entry], key: str) -> list[Entry]:
+    return [{**row, "phase": phase.get("phase")} for phase in phases for row in mappings(phase.get(key))]
+
+
+_PHASE = ("Phase", "text", lambda row: clean(row.get("phase"), 60))
+
+
+def _phase_table(phases: list[Entry]) -> Table | None:
+    table = build_table(
         "Phases",
         [
-            ("Phase", "text", lambda row: clean(row.get("phase"), 60)),
+            _PHASE,
             ("At once", "number", lambda row: count(row.get("concurrency"))),
             ("Total time", "number", lambda row: duration(row.get("total_time"))),
-            ("Requests", "number", lambda row: count(row.get("total_requests"))),
+            ("Started", "number", lambda row: count(row.get("started_requests"))),
+            ("Ok", "number", lambda row: count(row.get("successful_requests"))),
             ("Failed", "number", lambda row: count(row.get("failed_requests"))),
+            ("Abandoned", "number", lambda row: count(row.get("abandoned_requests"))),
+            ("Invalid", "number", lambda row: count(row.get("invalid_latencies"))),
             ("Throughput", "number", lambda row: rate(row.get("requests_per_second"))),
             *((f"{name} (ok)", "number", _reader(name)) for name in ("p50", "p95", "p99")),
         ],
-        rows,
+        phases,
+        "Started = ok + failed + abandoned; an invalid latency, ok or failed, is in no percentile.",
     )
+    return explained(table)
 
 
 def _reader(name: str) -> Any:
-    return lambda row: duration(row.get(f"{name}_latency"))
+    return lambda row: percentile(row.get("latency"), name, row.get(f"{name}_latency"))
 
 
 def _endpoint_table(endpoints: list[Entry]) -> Table | None:
-    return build_table(
+    table = build_table(
         "Endpoints",
         [
+            _PHASE,
             ("Endpoint", "code", lambda row: _endpoint(row, 90)),
             ("Requests", "number", lambda row: count(row.get("total_requests"))),
             ("Throughput", "number", lambda row: rate(row.get("requests_per_second"))),
@@ -58,11 +75,16 @@ def _endpoint_table(endpoints: list[Entry]) -> Table | None:
             *((f"Ok {name}", "number", _reader(name)) for name in ("p50", "p95", "p99")),
             ("Ok max", "number", lambda row: duration(row.get("max_response_time"))),
             ("Failed", "number", lambda row: count(row.get("failed_requests"))),
-            ("Failed p95", "number", lambda row: duration(row.get("failed_p95_latency"))),
+            ("Failed p95", "number", _failed_p95),
         ],
         endpoints,
         "Failed requests are in no percentile of the successful ones.",
     )
+    return explained(table)
+
+
+def _failed_p95(row: Entry) -> str:
+    return percentile(row.get("failed_latency"), "p95", row.get("failed_p95_latency"))
 
 
 def _endpoint(row: Entry, limit: int) -> str:
@@ -71,9 +93,10 @@ def _endpoint(row: Entry, limit: int) -> str:
 
 
 def _metric_table(metrics: list[Entry]) -> Table | None:
-    return build_table(
+    table = build_table(
         "Metrics of a request",
         [
+            _PHASE,
             ("Metric", "text", lambda row: clean(row.get("name"), 60).replace("_", " ")),
             ("Request", "code", lambda row: clean(row.get("request") or None, 90)),
             ("Count", "number", lambda row: count(row.get("count"))),
@@ -82,16 +105,18 @@ def _metric_table(metrics: list[Entry]) -> Table | None:
         metrics,
         "These are not requests: they enter no request count and no rate.",
     )
+    return explained(table)
 
 
 def _plain(key: str) -> Any:
-    return lambda row: duration(row.get(key))
+    return lambda row: percentile(row.get("percentiles"), key, row.get(key))
 
 
 def _error_table(errors: list[Entry]) -> Table | None:
     return build_table(
         "Errors, grouped",
         [
+            _PHASE,
             ("Error", "text", lambda row: clean(row.get("error"), 200)),
             ("Endpoint", "code", lambda row: _endpoint(row, 90)),
             ("Count", "number", lambda row: count(row.get("count"))),

@@ -5,9 +5,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import NOTHING
+from asyncload_lib.report.units import NOTHING, number
+from asyncload_lib.results.model import heading
 
-__all__ = ["VERDICTS", "Column", "Fact", "Table", "Verdict", "build_table", "mapping", "mappings", "verdict"]
+__all__ = [
+    "VERDICTS",
+    "Column",
+    "Fact",
+    "Table",
+    "Verdict",
+    "build_table",
+    "mapping",
+    "mappings",
+    "scenario_title",
+    "verdict",
+]
 
 Entry = Mapping[str, Any]
 
@@ -91,6 +103,12 @@ def build_table(
     kept = [place for place in range(len(spec)) if place == 0 or any(row[place] != NOTHING for row in rows)]
     columns = tuple(Column(spec[place][0], spec[place][1]) for place in kept)
     return Table(title, columns, tuple(tuple(row[place] for place in kept) for row in rows), note)
+
+
+def scenario_title(metric: Entry) -> str:
+    """Give the name of a scenario, with the real number beside it where the name tells another."""
+    name = clean(metric.get("test_name") or metric.get("scenario"), 120)
+    return heading(name, number(metric.get("concurrency")))
 
 
 def mapping(value: Any) -> Entry:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncload_lib.report.improvement import Improvement, prepare_improvement
+from asyncload_lib.report.percentiles import explained, percentile
 from asyncload_lib.report.run import (
     environment_table,
     generator_section,
@@ -17,7 +18,17 @@ from asyncload_lib.report.run import (
     worker_table,
 )
 from asyncload_lib.report.scenario import Scenario, prepare
-from asyncload_lib.report.table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
+from asyncload_lib.report.table import (
+    Entry,
+    Fact,
+    Table,
+    Verdict,
+    build_table,
+    mapping,
+    mappings,
+    scenario_title,
+    verdict,
+)
 from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import NOTHING, count, duration, listed, number, percent, rate
 
@@ -72,7 +83,7 @@ def build(results: Entry) -> Report:
         not_evaluated=tuple(_left_out(entry) for entry in criteria if entry.get("verdict") == "not evaluated"),
         improvements=improvements,
         improvement_table=_improvement_table(improvements),
-        without_baseline=tuple(clean(m.get("test_name"), 120) for m in metrics if not mapping(m.get("baseline"))),
+        without_baseline=tuple(scenario_title(m) for m in metrics if not mapping(m.get("baseline"))),
         overview=_overview_table(metrics),
         comparison=_comparison_table(comparison),
         comparison_notes=tuple(clean(note, 300) for note in _list(comparison.get("notes"))),
@@ -179,20 +190,21 @@ def _improvement_table(improvements: tuple[Improvement, ...]) -> Table | None:
 
 
 def _overview_table(metrics: list[Entry]) -> Table | None:
-    return build_table(
+    table = build_table(
         "Scenarios",
         [
-            ("Scenario", "text", lambda row: clean(row.get("test_name") or row.get("scenario"), 120)),
+            ("Scenario", "text", scenario_title),
             ("Requests", "number", lambda row: count(row.get("total_requests"))),
             ("Errors", "number", lambda row: percent(row.get("error_rate"))),
             ("Total time", "number", lambda row: duration(row.get("total_time"))),
             ("Throughput", "number", lambda row: rate(row.get("requests_per_second"))),
-            ("p50", "number", lambda row: duration(row.get("p50_latency"))),
-            ("p95", "number", lambda row: duration(row.get("p95_latency"))),
-            ("p99", "number", lambda row: duration(row.get("p99_latency"))),
+            ("p50", "number", lambda row: percentile(row.get("latency"), "p50", row.get("p50_latency"))),
+            ("p95", "number", lambda row: percentile(row.get("latency"), "p95", row.get("p95_latency"))),
+            ("p99", "number", lambda row: percentile(row.get("latency"), "p99", row.get("p99_latency"))),
         ],
         metrics,
     )
+    return explained(table)
 
 
 def _comparison_table(comparison: Entry) -> Table | None:

@@ -32,10 +32,8 @@ def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
         "abandoned_requests": phase.abandoned_count,
         "abandoned_max_age": phase.abandoned_max_age_s,
         "invalid_latencies": phase.invalid_count,
-        "latency": {name: _with_interval(ok, name, q) for name, q in _PERCENTILES.items()},
-        "failed_latency": {name: seconds(failed.quantile(_PERCENTILES[name])) for name in ("p50", "p95", "p99")}
-        if failed.count
-        else None,
+        "latency": _percentiles(ok),
+        "failed_latency": _percentiles(failed) if failed.count else None,
         "endpoints": [_endpoint(phase, key, endpoint) for key, endpoint in sorted(phase.endpoints.items())],
         "request_metrics": [_metric(*key, tally) for key, tally in sorted(phase.metrics.items())],
         "errors": [
@@ -81,6 +79,10 @@ def _latencies(histogram: Histogram) -> dict[str, float | None]:
     }
 
 
+def _percentiles(histogram: Histogram) -> dict[str, dict[str, Any]]:
+    return {name: _with_interval(histogram, name, q) for name, q in _PERCENTILES.items()}
+
+
 def _with_interval(histogram: Histogram, name: str, q: float) -> dict[str, Any]:
     interval = histogram.confidence_interval(q, _LEVEL)
     low_us, high_us = interval or (None, None)
@@ -106,7 +108,9 @@ def _endpoint(phase: PhaseResult, key: tuple[str, str], endpoint: Endpoint) -> d
         "name": key[1],
         **_counts(endpoint.ok.count, endpoint.failed.count, phase.total_time_s),
         **_latencies(endpoint.ok.histogram),
+        "latency": _percentiles(endpoint.ok.histogram),
         "failed_p95_latency": seconds(endpoint.failed.histogram.quantile(0.95)),
+        "failed_latency": _percentiles(endpoint.failed.histogram) if endpoint.failed.histogram.count else None,
         "errors": [{"error": text, "count": count} for text, count in sorted(errors, key=lambda error: -error[1])],
     }
 
@@ -124,6 +128,7 @@ def _metric(name: str, request: str, tally: Tally) -> dict[str, Any]:
         "p50": seconds(values.quantile(0.50)),
         "p95": seconds(values.quantile(0.95)),
         "p99": seconds(values.quantile(0.99)),
+        "percentiles": _percentiles(values),
     }
 
 

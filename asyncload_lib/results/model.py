@@ -1,9 +1,11 @@
 """The results document: what a run measured and what came of it, in one versioned JSON (see `schema.json`)."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from asyncload_lib.redaction import redacted
 from asyncload_lib.results.figures import phase_figures, ratio
 from asyncload_lib.results.files import SCHEMA_VERSION, dump, load, write_atomic
 from asyncload_lib.results.phase import PhaseResult
@@ -12,16 +14,21 @@ __all__ = [
     "HUB",
     "SCHEMA_VERSION",
     "PhaseResult",
+    "baseline_problem",
     "build_metric",
     "build_results",
     "deciding_loops",
     "dump",
+    "heading",
     "load",
     "write_atomic",
 ]
 
 HUB = "generator hub"
 """Name of the loop of Locust's greenlets, in `event_loops`."""
+
+MOST_BASELINE_ERRORS = 0.01
+"""Share of a baseline's requests that may not have succeeded; a request that times out takes no operation's time."""
 
 TEST_SUITE = "Async Operations Load Testing"
 
@@ -83,6 +90,13 @@ def build_metric(
     }
 
 
+def heading(test_name: str, concurrency: float | None) -> str:
+    """Return the fixed name of a scenario, with the real number beside it where the name tells another."""
+    named = re.match(r"(\d{1,9}) ", test_name)
+    differs = named is not None and concurrency is not None and int(named[1]) != concurrency
+    return f"{test_name} - run with {concurrency:.0f}" if differs else test_name
+
+
 def build_results(
     run: Json,
     metrics: Sequence[Json],
@@ -93,9 +107,12 @@ def build_results(
     verdict: str,
     comparison: Json | None = None,
 ) -> Json:
-    """Return the whole document; each scenario gets its own criteria. `verdict`: what it comes to, see `verdict/`."""
+    """Return the whole document, without secrets; each scenario gets its own criteria.
+
+    `verdict`: what it comes to, see `verdict/`.
+    """
     own = [{**m, "criteria": [c for c in criteria if c["scenario"] == m["scenario"]]} for m in metrics]
-    return {
+    document: Json = {
         "schema_version": SCHEMA_VERSION,
         "timestamp": run.get("started") or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "test_suite": TEST_SUITE,
@@ -107,6 +124,8 @@ def build_results(
         "workers": list(workers),
         "summary": _summary(own, verdict),
     }
+    whole: Json = redacted(document)
+    return whole
 
 
 def _summary(metrics: Sequence[Json], verdict: str) -> Json:
@@ -131,16 +150,30 @@ def _baseline(
     explanation: str | None,
 ) -> Json:
     figures = phase_figures(phase, concurrency)
+    problem = baseline_problem(figures)
     return {
         "phase": _short(phase),
         **figures,
         "event_loop_blocked": None,
         "kind": kind,
-        "blocking_operation_time": operation_time_s,
+        "blocking_operation_time": None if problem else operation_time_s,
         "ceiling": ceiling,
-        "speedup": ratio(figures["total_time"], headline_time_s),
-        "explanation": explanation or _explain(kind, concurrency, operation_time_s),
+        "speedup": None if problem else ratio(figures["total_time"], headline_time_s),
+        "explanation": f"No improvement can be stated: {problem}."
+        if problem
+        else explanation or _explain(kind, concurrency, operation_time_s),
     }
+
+
+def baseline_problem(figures: Mapping[str, Any]) -> str:
+    """Return why nothing can be measured by this baseline, or ""."""
+    ok = figures.get("successful_requests") or 0
+    lost = (figures.get("failed_requests") or 0) + (figures.get("abandoned_requests") or 0)
+    if not ok:
+        return "no request of the baseline succeeded"
+    if lost > MOST_BASELINE_ERRORS * (ok + lost):
+        return f"{lost} of {ok + lost} requests of the baseline did not succeed, so its time is not that of its work"
+    return ""
 
 
 def _explain(kind: str, concurrency: int, operation_time_s: float | None) -> str:

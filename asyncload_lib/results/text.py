@@ -3,6 +3,8 @@
 import re
 from functools import lru_cache
 
+from asyncload_lib.redaction import redact
+
 __all__ = ["MAX_LENGTH", "OTHER", "clean", "error_text"]
 
 MAX_LENGTH = 200
@@ -22,9 +24,9 @@ _VARYING = re.compile(
 
 
 def clean(value: object) -> str:
-    """Return `value` as a text of at most 200 characters that UTF-8 can carry (a lone surrogate becomes `?`)."""
+    """Return `value` without secrets, as a text of at most 200 characters that UTF-8 can carry (`?` for the rest)."""
     text = value if isinstance(value, str) else str(value)
-    return text[:MAX_LENGTH].encode("utf-8", "replace").decode("utf-8")
+    return redact(text[:_RAW_LENGTH])[:MAX_LENGTH].encode("utf-8", "replace").decode("utf-8")
 
 
 def error_text(error: object) -> str:
@@ -42,5 +44,6 @@ def error_text(error: object) -> str:
 
 @lru_cache(maxsize=1024)
 def _normalised(kind: str, message: str) -> str:
-    folded = _VARYING.sub(lambda found: found["keep"] or "#", message)
+    # Secrets first: what is cut off or folded away in the middle of one is no longer known for what it is.
+    folded = _VARYING.sub(lambda found: found["keep"] or "#", redact(message))
     return clean(": ".join(part for part in (kind, folded) if part) or "error without a text")

@@ -13,6 +13,7 @@ from pyreqwest.request import RequestBuilder
 from pyreqwest.response import Response as RawResponse
 
 from asyncload_lib.eventloop.thread import LoopThread
+from asyncload_lib.redaction import redact
 from asyncload_lib.users.answer import Answer
 from asyncload_lib.users.base import AsyncUser
 from asyncload_lib.users.direct import DirectClient, DirectRequest
@@ -59,9 +60,9 @@ def direct_client(thread: LoopThread, network_timeout_s: float, connection_timeo
 class AsyncHttpClient:
     """Requests relative to the user's host, each recorded through Locust's `request` event.
 
-    Arguments follow Locust's HttpUser: `name` (default: path and query), `catch_response`, `context`, `stream`,
-    `allow_redirects`; `params`, `json`, `data` (bytes, str or form), `headers`, `auth` (user, password), `timeout` (s,
-    redirects included). `intended_ns` is the moment the request should have left.
+    Arguments follow Locust's HttpUser: `name` (default: path and query, secrets in it as `***`), `catch_response`,
+    `context`, `stream`, `allow_redirects`; `params`, `json`, `data` (bytes, str or form), `headers`, `auth` (user,
+    password), `timeout` (s, redirects included). `intended_ns` is the moment the request should have left.
     """
 
     def __init__(self, user: "AsyncHttpUser", direct: DirectClient, client: Client) -> None:
@@ -96,6 +97,7 @@ class AsyncHttpClient:
             full_url = str(Url.parse_with_params(full_url, _pairs(params)))
         if name is None:
             name = self._base_path + url if full_url.endswith(url) and url.startswith("/") else _path_of(full_url)
+            name = redact(name) if "?" in name else name
         body: Any = json
         if data is not None:
             body = data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else _pairs(data)

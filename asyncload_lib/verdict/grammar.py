@@ -8,6 +8,7 @@
     operator  = "<=" | "<" | ">=" | ">" | "="
     unit      = "us" | "ms" | "s" | "%" | "x"                    none for counts
 
+A metric of a request is one of `metrics.REQUEST_METRICS`; `run`, the scenario of users of one's own, has any.
 A scenario alone means its headline phase. `target` means every loop of the target in every scenario. An endpoint is
 named as in the report, with its type in front where a name alone is not unique. Of several values the worst counts.
 """
@@ -20,7 +21,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from asyncload_lib.errors import ConfigurationError
-from asyncload_lib.verdict.metrics import DIMENSIONS, METRICS, Metric, Subject, metric_of
+from asyncload_lib.redaction import redact
+from asyncload_lib.verdict.metrics import DIMENSIONS, Metric, Subject, metric_of, names
 
 __all__ = ["KNOWN", "OPERATORS", "Criterion", "bind", "parse", "problems", "with_unit"]
 
@@ -80,7 +82,9 @@ def parse(text: str, *, is_default: bool = False) -> Criterion:
             f"{text!r} is not a criterion; allowed is SUBJECT METRIC OPERATOR NUMBER UNIT, such as "
             '"chat p95 < 2 s" (operators < <= > >= =, units us ms s % x)'
         )
-    subject = Subject(match["scenario"], match["phase"], match["endpoint"])
+    # Endpoints are named without secrets wherever they are named (`results.text`).
+    endpoint = None if match["endpoint"] is None else redact(match["endpoint"])
+    subject = Subject(match["scenario"], match["phase"], endpoint)
     return Criterion(subject, match["metric"], match["operator"], value, match["unit"], is_default)
 
 
@@ -119,7 +123,7 @@ def _unbound(criterion: Criterion, known: Mapping[str, Collection[str] | None]) 
     elif subject.phase and phases is not None and subject.phase not in phases:
         yield f"{criterion.name}: {subject.scenario} has no phase {subject.phase}; there are {', '.join(phases)}"
     if metric is None or not metric.exists(subject):
-        there_are = [name for name, candidate in METRICS.items() if candidate.exists(subject)]
+        there_are = names(subject, criterion.metric.partition(".")[2])
         close = difflib.get_close_matches(criterion.metric, there_are, n=1)
         meant = f"; did you mean {close[0]}?" if close else ""
         yield f"{criterion.name}: {subject} has no metric {criterion.metric}{meant}; there are {', '.join(there_are)}"

@@ -6,12 +6,23 @@ reason. Latencies are those of successful requests, and where no request has end
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from asyncload_lib.verdict.stalls import STALL_METRICS, observe_loops
+from asyncload_lib.results.model import baseline_problem
+from asyncload_lib.verdict.stalls import STALL_METRICS, longest_unrecorded, observe_loops
 
-__all__ = ["DIMENSIONS", "METRICS", "Metric", "Observation", "Subject", "metric_of", "observe"]
+__all__ = [
+    "DIMENSIONS",
+    "METRICS",
+    "REQUEST_METRICS",
+    "Metric",
+    "Observation",
+    "Subject",
+    "metric_of",
+    "names",
+    "observe",
+]
 
 DIMENSIONS: Mapping[str, Mapping[str, float]] = {
     "time": {"us": 1e-6, "ms": 1e-3, "s": 1.0},
@@ -45,24 +56,29 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A value in base units and a remark; without a value, the remark says why there is none."""
+    """A value in base units and a remark; without a value, the remark says why there is none.
+
+    `most`: what the value may be in truth, where the part of it that was not recorded is unknown (`doubt` says which).
+    """
 
     value: float | None
     remark: str = ""
+    most: float | None = None
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A dimension, the levels of subjects that have the metric, how it is read from one entry, and its one scenario."""
+    """A dimension, the levels of subjects that have the metric, how it is read from one entry, and its scenarios."""
 
     dimension: str
     levels: frozenset[str]
     read: Callable[[Entry], Any]
-    only: str | None = None
+    only: frozenset[str] | None = None
 
     def exists(self, subject: Subject) -> bool:
         """Tell whether `subject` can have this metric at all."""
-        return subject.level in self.levels and self.only in (None, subject.scenario)
+        return subject.level in self.levels and (self.only is None or subject.scenario in self.only)
 
 
 REQUESTS = frozenset({"scenario", "phase", "endpoint"})
@@ -70,6 +86,20 @@ PHASES = frozenset({"scenario", "phase"})
 SCENARIO = frozenset({"scenario"})
 GENERATOR = frozenset({"generator"})
 LOOPS = frozenset({"scenario", "target", "generator"})
+
+FREE = "run"
+"""The scenario of a run of users that somebody else wrote: they may keep metrics of any name."""
+
+REQUEST_METRICS: Mapping[str, frozenset[str] | None] = {
+    "service_time": None,
+    "send_delay": None,
+    "abandoned_age": None,
+    "time_to_first_token": frozenset({"chat", FREE}),
+    "inter_token_latency": frozenset({"chat", FREE}),
+    "redis_set": frozenset({"redis", "mixed", FREE}),
+    "redis_get": frozenset({"redis", "mixed", FREE}),
+}
+"""The metrics of a request that asyncload's own users keep, and in which scenarios; None: in any."""
 
 _STATISTICS = ("p50", "p90", "p95", "p99", "p99.9", "avg", "min", "max")
 
@@ -82,12 +112,14 @@ def _extra(name: str) -> Callable[[Entry], Any]:
     return lambda entry: (entry.get("extra") or {}).get(name)
 
 
-def _quantile(name: str) -> Callable[[Entry], Any]:
-    def read(entry: Entry) -> Any:
-        detailed = (entry.get("latency") or {}).get(name) or {}
-        return detailed.get("value") if detailed else entry.get(f"{name}_latency")
+def _percentile(entry: Entry, name: str) -> Entry:
+    """Return what is known of a percentile of a phase, an endpoint or a metric of a request."""
+    found: Entry = (entry.get("latency") or entry.get("percentiles") or {}).get(name) or {}
+    return found
 
-    return read
+
+def _quantile(name: str) -> Callable[[Entry], Any]:
+    return lambda entry: _percentile(entry, name).get("value", entry.get(f"{name}_latency"))
 
 
 def _error_rate(entry: Entry) -> Any:
@@ -106,11 +138,11 @@ METRICS: Mapping[str, Metric] = {
     "total_time": Metric("time", PHASES, _key("total_time")),
     "start_skew": Metric("time", PHASES, _key("start_skew")),
     "speedup": Metric("factor", SCENARIO, lambda entry: (entry.get("baseline") or {}).get("speedup")),
-    "degradation": Metric("factor", SCENARIO, _extra("degradation"), only="chat"),
-    "redis_interference": Metric("factor", SCENARIO, _extra("redis_interference"), only="mixed"),
-    "file_interference": Metric("factor", SCENARIO, _extra("file_interference"), only="mixed"),
-    "reachable": Metric("share", SCENARIO, _extra("reachable"), only="vm_health"),
-    "beyond_slowest": Metric("time", SCENARIO, _extra("beyond_slowest"), only="vm_health"),
+    "degradation": Metric("factor", SCENARIO, _extra("degradation"), only=frozenset({"chat"})),
+    "redis_interference": Metric("factor", SCENARIO, _extra("redis_interference"), only=frozenset({"mixed"})),
+    "file_interference": Metric("factor", SCENARIO, _extra("file_interference"), only=frozenset({"mixed"})),
+    "reachable": Metric("share", SCENARIO, _extra("reachable"), only=frozenset({"vm_health"})),
+    "beyond_slowest": Metric("time", SCENARIO, _extra("beyond_slowest"), only=frozenset({"vm_health"})),
     **{name: Metric(dimension, LOOPS, _key(name)) for name, dimension in STALL_METRICS.items()},
     "cpu": Metric("share", GENERATOR, lambda process: _scaled(process.get("cpu_percent_max"), 0.01)),
     "hub_lag": Metric("time", GENERATOR, _key("hub_lag_p99")),
@@ -124,9 +156,19 @@ def metric_of(name: str) -> Metric | None:
     if name in METRICS:
         return METRICS[name]
     request_metric, _, statistic = name.partition(".")
-    if request_metric and statistic in _STATISTICS:
-        return Metric("time", REQUESTS, _key(statistic))
-    return Metric("count", REQUESTS, _key(statistic)) if request_metric and statistic == "count" else None
+    if not request_metric or statistic not in (*_STATISTICS, "count"):
+        return None
+    scenarios = REQUEST_METRICS.get(request_metric, frozenset({FREE}))
+    if statistic == "count":
+        return Metric("count", REQUESTS, _key("count"), only=scenarios)
+    return Metric("time", REQUESTS, lambda row: _percentile(row, statistic).get("value", row.get(statistic)), scenarios)
+
+
+def names(subject: Subject, statistic: str) -> list[str]:
+    """Return the metrics that `subject` can have, those of a request with `statistic` (p95, if that is none)."""
+    statistic = statistic if statistic in (*_STATISTICS, "count") else "p95"
+    there_are = {**METRICS, **{f"{name}.{statistic}": metric_of(f"{name}.{statistic}") for name in REQUEST_METRICS}}
+    return [name for name, metric in there_are.items() if metric is not None and metric.exists(subject)]
 
 
 def observe(
@@ -144,12 +186,22 @@ def observe(
     if name in STALL_METRICS:
         loops = [loop for entry in scenarios for loop in entry.get("event_loops") or []]
         value, remark = observe_loops(loops, name, subject.scenario)
-        return Observation(_number(value), remark)
+        most, doubt = _unrecorded(loops, name, subject, results) if value is not None else (None, "")
+        return Observation(_number(value), remark, most, doubt)
     if subject.level == "generator":
         return _all_of((results.get("generator") or {}).get("processes") or [], metric, worst, "a generator process")
     if not scenarios:
         return Observation(None, f"{subject.scenario} has no results")
     return _of_requests(scenarios[0], subject, name, metric, worst)
+
+
+def _unrecorded(loops: Sequence[Entry], name: str, subject: Subject, results: Entry) -> tuple[float | None, str]:
+    """Return what a figure about stalls may be beyond what was recorded, and why; None where nothing is missing."""
+    longest_s = longest_unrecorded(loops, subject.scenario)
+    wanted_s = _number(((results.get("run") or {}).get("settings") or {}).get("loop.limit"))
+    if longest_s is None or name == "lag_p99" or (name != "max_stall" and (not wanted_s or longest_s <= wanted_s)):
+        return None, ""
+    return (longest_s if name == "max_stall" else math.inf), f"stalls under {longest_s * 1e3:.4g} ms are not recorded"
 
 
 def _of_requests(
@@ -164,7 +216,13 @@ def _of_requests(
             row for row in phase.get("request_metrics") or []
             if row.get("name") == request_metric and subject.endpoint in (None, row.get("request"))
         ]  # fmt: skip
-        return _all_of([row for row in measured if row.get("count")], metric, worst, request_metric)
+        rows = [row for row in measured if row.get("count")]
+        seen = _all_of(rows, metric, worst, request_metric)
+        return (
+            replace(seen, remark=_remark(rows[0], name.partition(".")[2]))
+            if len(rows) == 1 and not seen.remark
+            else seen
+        )
     if subject.endpoint is not None:
         named = [row for row in phase.get("endpoints") or [] if _is_named(row, subject.endpoint)]
         if len(named) != 1:
@@ -174,6 +232,8 @@ def _of_requests(
         return Observation(None, "no request has ended")
     if name in ("total_time", "speedup") and not phase.get("successful_requests"):
         return Observation(None, "no request succeeded")
+    if name == "speedup" and phase.get("baseline") and (problem := baseline_problem(phase["baseline"])):
+        return Observation(None, problem)
     value = _number(metric.read(phase))
     return Observation(value, _remark(phase, name) if value is not None else f"{name} was not measured")
 
@@ -201,7 +261,7 @@ def _all_of(rows: Sequence[Entry], metric: Metric, worst: Callable[[Sequence[flo
 
 def _remark(phase: Entry, name: str) -> str:
     """Return what the sample says about its own percentile: an interval, or that it cannot resolve it."""
-    detailed = (phase.get("latency") or {}).get(name) or {}
+    detailed = _percentile(phase, name)
     low, high = detailed.get("ci_low"), detailed.get("ci_high")
     if low is not None and high is not None:
         return f"95 % interval {low:.4g} s to {high:.4g} s"

@@ -10,7 +10,7 @@ from typing import Any
 
 from asyncload_lib.results.model import deciding_loops
 
-__all__ = ["STALL_METRICS", "observe_loops"]
+__all__ = ["STALL_METRICS", "is_blamed", "longest_unrecorded", "observe_loops"]
 
 STALL_METRICS: Mapping[str, str] = {"max_stall": "time", "stalls": "count", "blocked_time": "time", "lag_p99": "time"}
 
@@ -23,21 +23,32 @@ def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[flo
     `target` means its own loops, `generator` its own, hubs included; a scenario means those that decide whether a loop
     was blocked (`deciding_loops`). The worst loop counts, for counts and sums too.
     """
-    watched = [loop for loop in loops if _is_watched(loop)]
-    if subject == "generator":
-        chosen = [loop for loop in watched if str(loop.get("name")).startswith("generator")]
-    else:
-        chosen = deciding_loops(watched)
-        targets = [loop for loop in chosen if str(loop.get("name")).startswith("target")]
-        if subject == "target":
-            chosen = targets
-        elif not targets and (unjudged := [loop for loop in loops if str(loop.get("name")).startswith("target")]):
-            return None, _silence(unjudged)
+    chosen = _chosen(loops, subject)
+    targets = [] if subject in ("generator", "target") else [loop for loop in loops if _is_target(loop)]
+    if targets and not any(map(_is_target, chosen)):
+        return None, _silence(targets)
     values = [_value(loop, metric) for loop in chosen]
     if not values or any(value is None for value in values):
         return None, f"no event loop of {subject} was watched" if not chosen else f"{metric} was not measured"
     worst = max(range(len(values)), key=lambda index: values[index] or 0.0)
     return values[worst], _remark(chosen[worst])
+
+
+def longest_unrecorded(loops: Sequence[Loop], subject: str) -> float | None:
+    """Return how long (s) a stall of the watched loops of `subject` may be without being recorded."""
+    limits = [loop.get("limit_s") for loop in _chosen(loops, subject)]
+    return max((float(limit) for limit in limits if isinstance(limit, int | float)), default=None)
+
+
+def _chosen(loops: Sequence[Loop], subject: str) -> list[Loop]:
+    watched = [loop for loop in loops if _is_watched(loop)]
+    if subject == "generator":
+        return [loop for loop in watched if str(loop.get("name")).startswith("generator")]
+    return [loop for loop in deciding_loops(watched) if subject != "target" or _is_target(loop)]
+
+
+def _is_target(loop: Loop) -> bool:
+    return str(loop.get("name")).startswith("target")
 
 
 def _silence(targets: Sequence[Loop]) -> str:
@@ -67,10 +78,7 @@ _FLAT = {"max_stall": "max_stall", "stalls": "stalls", "blocked_time": "blocked_
 def _charged(loop: Loop) -> Mapping[str, float]:
     """Return longest, number and sum of the stalls that code is to blame for."""
     by_loop = loop["by_cause"].get("loop") or {}
-    # In a generator it is Locust's hub or asyncload itself that kept the GIL: that is its validity, not a verdict.
-    is_generator = str(loop.get("name")).startswith("generator")
-    rows = [] if is_generator else loop.get("culprits") or []
-    holders = [row for row in rows if row.get("cause") == "gil" and row.get("function")]
+    holders = [row for row in loop.get("culprits") or [] if row.get("cause") == "gil" and is_blamed(loop, row)]
     return {
         "max_stall": max([by_loop.get("max_stall") or 0.0, *(row.get("longest_s") or 0.0 for row in holders)]),
         "stalls": (by_loop.get("stalls") or 0) + sum(row.get("count") or 0 for row in holders),
@@ -78,10 +86,18 @@ def _charged(loop: Loop) -> Mapping[str, float]:
     }
 
 
+def is_blamed(loop: Loop, culprit: Mapping[str, Any]) -> bool:
+    """Tell whether the stalls of this culprit count, if its loop is one that decides (`deciding_loops`).
+
+    In a generator it is Locust's hub or asyncload itself that keeps the GIL: that is its validity, not a verdict.
+    """
+    if culprit.get("cause") == "gil":
+        return bool(culprit.get("function")) and not str(loop.get("name")).startswith("generator")
+    return culprit.get("cause") == "loop"
+
+
 def _remark(loop: Loop) -> str:
-    culprits = [
-        row for row in loop.get("culprits") or [] if row.get("cause") in ("loop", "gil") and row.get("function")
-    ]
+    culprits = [row for row in loop.get("culprits") or [] if row.get("function") and is_blamed(loop, row)]
     if not culprits:
         return str(loop.get("name"))
     row = max(culprits, key=lambda row: row.get("longest_s") or 0.0)

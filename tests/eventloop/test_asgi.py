@@ -116,6 +116,27 @@ def test_the_probe_names_the_line_that_blocks_the_target(single: str) -> None:
     assert read(single)["culprits"] == []
 
 
+def test_a_reset_brings_the_limits_of_the_run(single: str) -> None:
+    status, body = call(f"{single}/watch/reset?limit_s=0.6&period_s=0.02", "POST", TOKEN)
+    assert (status, json.loads(body)["limit_s"], json.loads(body)["period_s"]) == (200, 0.6, 0.02)
+    call(f"{single}/block")
+    report = read(single)
+    assert (report["blocked"], report["limit_s"], report["period_s"]) == (False, 0.6, 0.02)
+
+    assert call(f"{single}/watch/reset", "POST", TOKEN)[0] == 200
+    call(f"{single}/block")
+    report = read(single)
+    assert (report["blocked"], report["limit_s"], report["period_s"]) == (True, 0.01, 0.003)
+
+
+@pytest.mark.parametrize(
+    "query", ["limit_s=x", "limit_s=nan", "limit_s=0.004", "limit_s=0", "limit_s=61", "period_s=0.02", "limit_s=%FF"]
+)
+def test_limits_that_are_none_are_refused(single: str, query: str) -> None:
+    assert call(f"{single}/watch/reset?{query}", "POST", TOKEN)[0] == 400
+    assert read(single)["limit_s"] == 0.01
+
+
 @pytest.mark.parametrize(
     ("method", "path", "token", "status"),
     [
@@ -150,7 +171,7 @@ def test_all_workers_behind_one_port_are_read_and_reset(short_tmp: Path) -> None
         while len(read(url)["workers"]) < 3:  # they start one after the other
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        status, body = call(f"{url}/watch/reset", "POST", TOKEN)
+        status, body = call(f"{url}/watch/reset?limit_s=0.02", "POST", TOKEN)
         assert status == 200
         assert len(json.loads(body)["workers"]) == 3
 
@@ -162,6 +183,7 @@ def test_all_workers_behind_one_port_are_read_and_reset(short_tmp: Path) -> None
 
         assert len(reports) == 3
         assert {report["worker"] for report in reports.values()} == {1, 2, 3}
+        assert {report["limit_s"] for report in reports.values()} == {0.02}
         assert {pid for pid, report in reports.items() if report["stalls"]} == blocked
         assert oct(next(short_tmp.glob("asyncload-*")).stat().st_mode)[-3:] == "700"
     assert list(short_tmp.glob("asyncload-*")) == []

@@ -117,10 +117,10 @@ def hostile(text: str) -> Json:
 def _poison(metric: Json, text: str) -> None:
     metric["test_name"] = text
     metric["extra"][text] = 1.0
-    metric["errors"] = [{"type": text, "name": text, "error": text, "count": 3}]
-    metric["request_metrics"].append({"name": text, "request": text, "count": 1, "p50": 0.1})
     for entry in (metric, *metric["phases"]):
         entry["phase"] = text
+        entry["errors"] = [{"type": text, "name": text, "error": text, "count": 3}]
+        entry["request_metrics"].append({"name": text, "request": text, "count": 1, "p50": 0.1})
         for endpoint in entry["endpoints"]:
             endpoint.update(type=text, name=text)
         for percentile in entry["latency"].values():

@@ -3,12 +3,15 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 
 import pytest
+from matplotlib.figure import Figure
 
 from asyncload_lib.report import charts, drawings
+from asyncload_lib.report.before_after import draw_before_after, pairs
 from asyncload_lib.report.canvas import inline_svg, latency_ticks, spread
 from asyncload_lib.report.distribution import _rebin
 from asyncload_lib.report.limits import latency_limits
 from asyncload_lib.report.series import lag_series, timeline
+from asyncload_lib.report.units import duration
 from tests.report.cases import CASES, HOSTILE, hostile, sample_results
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -118,6 +121,34 @@ def test_hostile_names_are_text_in_a_drawing(text: str) -> None:
     for svg in drawings.drawings(hostile(text)).values():
         tags = {found.tag.removeprefix(SVG) for found in ET.fromstring(svg).iter()}
         assert tags <= {"svg", "g", "path", "use", "defs", "clipPath", "rect", "text", "pattern"}
+
+
+def test_before_and_after_of_every_scenario_with_a_baseline_are_drawn() -> None:
+    results = sample_results()
+    results["metrics"][0]["concurrency"] = 80
+    results["metrics"][2]["baseline"] = None
+    results["metrics"][3]["baseline"]["speedup"] = None
+    words = texts(drawings.drawings(results)["before-after"])
+    chat = results["metrics"][0]
+    told = [duration(chat["total_time"]), duration(chat["baseline"]["total_time"])]
+    assert {*told, "50 Concurrent Chat Requests (HTTP)", "run with 80", "before", "after", "ceiling"} <= set(words)
+    assert {"46.3x (ceiling 50x)", "41.2x (ceiling 100x)", "total time, logarithmic (left is better)"} <= set(words)
+    assert not {"Mixed File I/O + Redis Operations", "Cross-VM Concurrent Requests"} & set(words)
+
+
+def test_the_dots_stand_where_the_times_are() -> None:
+    (chat, *_), (first, *_) = sample_results()["metrics"], pairs(sample_results()["metrics"])
+    assert (first.before_s, first.after_s) == (chat["baseline"]["total_time"], chat["total_time"])
+    assert first.best_s == pytest.approx(first.before_s / 50)
+    figure = Figure(figsize=(11.2, 3))
+    draw_before_after(figure, [first])
+    dots = {str(line.get_marker()): list(line.get_xdata()) for line in figure.axes[0].lines if len(line.get_xdata())}
+    assert (dots["s"], dots["o"], dots["|"]) == ([first.before_s], [first.after_s], [first.best_s])
+
+
+def test_without_an_improvement_there_is_no_picture_of_one() -> None:
+    for case in ("free_run", "empty", "nothing_answered"):
+        assert "before-after" not in drawings.drawings(CASES[case]())
 
 
 def test_a_formula_is_a_name() -> None:

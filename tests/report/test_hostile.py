@@ -65,8 +65,8 @@ def test_hostile_text_can_still_be_read() -> None:
     """Inert is not the same as lost: what was sent stands in every format."""
     text = "<b>a|b</b> `c` $d$ @e"
     assert text in Page(page_of(text)).text
-    endpoint = next(t for t in markdown_tables(text_of(text)) if t[0][0] == "Endpoint")
-    assert endpoint[1][0] == f"{text[:18]}… {text}"
+    endpoint = next(t for t in markdown_tables(text_of(text)) if t[0][:2] == ["Phase", "Endpoint"])
+    assert endpoint[1][1] == f"{text[:18]}… {text}"
     assert plain(text_of(text)).count(text) > 10
 
 
@@ -123,12 +123,12 @@ def run_full_of(texts: list[str]) -> dict[str, Any]:
     results = hostile(texts[0])
     results["workers"] = [{**results["workers"][0], "id": text, "note": text} for text in texts]
     for metric in results["metrics"]:
-        metric["errors"] = [{"type": "POST", "name": text, "error": text, "count": 1} for text in texts]
+        errors = [{"type": "POST", "name": text, "error": text, "count": 1} for text in texts]
         for loop, text in zip(metric["event_loops"], texts, strict=False):
             loop.update(name=text, note=text)
             loop["culprits"] = [{"file": text, "line": 1, "call": text, "excerpt": [[1, text]]} for text in texts]
         for phase, text in zip(metric["phases"], texts, strict=False):
-            phase["phase"] = text
+            phase.update(phase=text, errors=errors)
     return results
 
 

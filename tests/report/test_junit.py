@@ -37,3 +37,20 @@ def test_a_run_that_certifies_nothing_is_an_error_even_where_all_criteria_hold()
         assert suites(CASES[case]())["run"].get("errors") == "1"
     error = next(suites(CASES["empty"]())["run"].iter("error"))
     assert error.get("message") == "worker w1 was lost 12.1 s after the start"
+
+
+def test_a_run_that_failed_without_a_criterion_is_a_failure() -> None:
+    for verdicts in ([], ["not evaluated"]):
+        results = sample_results()
+        results["criteria"] = [{**results["criteria"][0], "verdict": word} for word in verdicts]
+        results["summary"]["verdict"] = "fail"
+        assert ET.fromstring(render_junit(results)).get("failures") == "1"
+        failure = next(suites(results)["run"].iter("failure"))
+        assert (failure.get("message") or "").startswith("No criterion was evaluated; 1 of 306 requests failed")
+
+
+def test_a_failed_criterion_is_not_told_twice() -> None:
+    results = CASES["failing"]()
+    missed = [criterion for criterion in results["criteria"] if criterion["verdict"] == "fail"]
+    assert suites(results)["run"].get("failures") == "0"
+    assert ET.fromstring(render_junit(results)).get("failures") == str(len(missed))

@@ -101,11 +101,11 @@ def test_the_culprit_is_named_with_its_line() -> None:
 def test_a_long_table_is_cut_in_markdown_alone() -> None:
     results = sample_results()
     error = {"type": "POST", "name": "/api/chat", "count": 1}
-    results["metrics"][0]["errors"] = [{**error, "error": f"error number {i:03}"} for i in range(200)]
+    results["metrics"][0]["phases"][1]["errors"] = [{**error, "error": f"error number {i:03}"} for i in range(200)]
     assert render_html(results).count("error number") == 200
     text = render_markdown(results)
     assert text.count("error number") == 40
-    assert "160 more rows stand in the HTML report." in text
+    assert "162 more rows stand in the HTML report." in text
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in TEMPLATES.glob("*.j2")))

@@ -106,6 +106,98 @@ def test_a_percentile_that_is_not_resolved_says_so() -> None:
     assert next(tile for tile in scenario.tiles if tile.label == "p99").tone == "doubt"
 
 
+def test_a_percentile_in_a_table_that_is_not_resolved_is_marked() -> None:
+    results = sample_results()
+    tables = {table.title: table for table in build(results).scenarios[0].tables}
+    endpoints = [dict(zip([c.title for c in tables["Endpoints"].columns], row, strict=True))
+                 for row in tables["Endpoints"].rows]  # fmt: skip
+    sustained = next(row for row in endpoints if row["Phase"] == "sustained" and row["Endpoint"] == "POST /api/chat")
+    assert not sustained["Ok p95"].endswith("*")
+    assert sustained["Failed p95"].endswith(" ms *")
+    assert next(row for row in endpoints if row["Phase"] == "few")["Ok p95"].endswith(" ms *")
+    for name in ("Phases", "Endpoints", "Metrics of a request"):
+        marked = any(str(cell).endswith("*") for row in tables[name].rows for cell in row)
+        assert marked == ("* not resolved" in tables[name].note)
+    overview = build(results).overview
+    assert overview.rows[0][-1].endswith("*")
+    assert "* not resolved" in overview.note
+
+
+def test_what_failed_in_any_phase_is_shown() -> None:
+    """A target that is killed after the headline leaves its errors in a later phase, or in the baseline."""
+    results = sample_results()
+    chat = results["metrics"][0]
+    chat["baseline"]["errors"] = [{"type": "POST", "name": "/api/chat", "error": "ReadTimeoutError: gone", "count": 2}]
+    chat["baseline"].update(abandoned_requests=4, abandoned_max_age=2.5)
+    assert chat["errors"] == []
+    scenario = build(results).scenarios[0]
+    tables = {table.title: table for table in scenario.tables}
+    errors = {(row[0], row[1].partition(":")[0]) for row in tables["Errors, grouped"].rows}
+    assert errors == {
+        ("sustained", "ConnectionResetError"),
+        ("sustained", "HTTP 503"),
+        ("baseline", "ReadTimeoutError"),
+    }
+    assert {row[0] for row in tables["Endpoints"].rows} == {"few", "burst", "sustained", "baseline"}
+    assert {row[0] for row in tables["Metrics of a request"].rows} == {"sustained"}
+    titles = [column.title for column in tables["Phases"].columns]
+    row = dict(zip(titles, tables["Phases"].rows[2], strict=True))
+    counts = [row[name] for name in ("Phase", "Started", "Ok", "Failed", "Abandoned", "Invalid")]
+    assert counts == ["sustained", "603", "594", "6", "3", "1"]
+    assert "Phase sustained: 3 requests were cut off in flight, the oldest after 190 ms." in scenario.notes
+    assert "Phase baseline: 4 requests were cut off in flight, the oldest after 2.50 s." in scenario.notes
+    for text in (render_html(results), render_markdown(results)):
+        assert all(word in text for word in ("ReadTimeoutError: gone", "Connection reset by peer"))
+
+
+def test_another_number_stands_beside_the_fixed_name() -> None:
+    results = sample_results()
+    results["metrics"][0]["concurrency"] = 80
+    heading = "50 Concurrent Chat Requests (HTTP) - run with 80"
+    report = build(results)
+    assert report.scenarios[0].title == report.improvements[0].name == report.overview.rows[0][0] == heading
+    assert report.scenarios[1].title == "100 Concurrent Redis Operations"
+    assert f"<h2>{heading}" in render_html(results)
+    assert 'name="50 Concurrent Chat Requests (HTTP)"' in render_junit(results)
+
+
+def culprits(number: int, cause: str) -> list[dict]:
+    return [
+        {"file": f"{cause}{i}.py", "line": i + 1, "function": "f", "call": "g()", "cause": cause, "count": 2,
+         "total_s": 0.1 * (i + 1), "longest_s": 0.06, "excerpt": []}
+        for i in range(number)
+    ]  # fmt: skip
+
+
+def test_stalls_that_do_not_decide_are_not_said_to_have_blocked() -> None:
+    results = sample_results()
+    loops = {loop["name"]: loop for loop in results["metrics"][0]["event_loops"]}
+    loops["generator hub"]["culprits"] = culprits(9, "loop")
+    loops["generator"]["culprits"] = culprits(1, "gil")
+    loops["target"]["culprits"] = culprits(1, "gc")
+    section = build(results).scenarios[0].loops
+    assert section.culprits == ()
+    assert section.others is not None
+    assert [row[1] for row in section.others.rows] == [f"loop{i}.py:{i + 1}" for i in (8, 7, 6, 5, 4)]
+    assert section.others.note.endswith(" 6 more places: 12 stalls, longest 60.0 ms, 1.20 s in all.")
+    for text in (render_html(results), render_markdown(results)):
+        assert "Stalls that do not decide" in text
+        assert not any(words in text for words in ("Blocked at", "What blocked the loop"))
+
+
+def test_what_blocked_the_loop_is_told_in_few_places() -> None:
+    results = sample_results()
+    target = next(loop for loop in results["metrics"][0]["event_loops"] if loop["name"] == "target")
+    target["culprits"] = [*culprits(4, "loop"), *culprits(3, "gil")]
+    section = build(results).scenarios[0].loops
+    assert section.others is None
+    assert [culprit.place for culprit in section.culprits] == ["loop3.py:4", "loop2.py:3", "gil2.py:3", "loop1.py:2",
+                                                               "gil1.py:2"]  # fmt: skip
+    assert section.more == "2 more places: 4 stalls, longest 60.0 ms, 200 ms in all."
+    for text in (render_html(results), render_markdown(results)):
+        assert section.more in text
+
+
 JUNK = [None, True, -1, 0, 1e308, math.nan, math.inf, 10**400, "", "x", "\ud800<b>", [], {}, [None], [[]], {"x": None}]
 
 

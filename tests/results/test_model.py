@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asyncload_lib.results.model import build_metric, build_results
+from asyncload_lib.results.model import build_metric, build_results, heading
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.results.recorder import Recorder
 from tests.results.sample import sample_results
@@ -53,7 +53,7 @@ def test_flat_figures_are_those_of_successful_requests() -> None:
     assert (metric["min_response_time"], metric["max_response_time"]) == (0.1, 0.3)
     assert metric["avg_response_time"] == pytest.approx(0.2)
     assert metric["p50_latency"] == pytest.approx(0.2, rel=0.001)
-    assert metric["failed_latency"]["p95"] == pytest.approx(9.0)
+    assert metric["failed_latency"]["p95"]["value"] == pytest.approx(9.0)
     assert metric["endpoints"][0]["failed_p95_latency"] == pytest.approx(9.0)
     assert metric["endpoints"][0]["errors"] == [{"error": "HTTP 503", "count": 1}]
     assert metric["phases"][0]["concurrency"] == 7
@@ -70,6 +70,42 @@ def test_a_percentile_that_the_sample_cannot_resolve_says_so() -> None:
     assert latency["p99"]["note"] == "p99 needs at least 299 samples for a 95 % interval; 50 were measured"
 
 
+def test_percentiles_of_endpoints_metrics_and_failures_say_it_too() -> None:
+    recorder = Recorder("run", clock_ns=lambda: 0)
+    recorder.begin("chat/burst", t0_ns=0)
+    for i in range(1, 71):
+        recorder.add("POST", "/api/chat", float(i), None)
+        recorder.add("POST", "/api/chat", float(i), "HTTP 503")
+        recorder.add_metric("time_to_first_token", i * 1e3, "/api/chat")
+    metric = metric_of(recorder.results()["chat/burst"])
+    endpoint = metric["endpoints"][0]
+    for percentiles in (
+        metric["failed_latency"],
+        endpoint["latency"],
+        endpoint["failed_latency"],
+        metric["request_metrics"][0]["percentiles"],
+    ):
+        assert percentiles["p95"]["resolved"] is True
+        assert percentiles["p95"]["ci_low"] < percentiles["p95"]["value"] <= percentiles["p95"]["ci_high"]
+        assert percentiles["p95"]["value"] == pytest.approx(0.0665, rel=0.002)
+        assert percentiles["p99"]["resolved"] is False
+        assert percentiles["p99"]["note"] == "p99 needs at least 299 samples for a 95 % interval; 70 were measured"
+    assert endpoint["p95_latency"] == endpoint["latency"]["p95"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("name", "concurrency", "shown"),
+    [
+        ("50 Concurrent Chat Requests (HTTP)", 50, "50 Concurrent Chat Requests (HTTP)"),
+        ("50 Concurrent Chat Requests (HTTP)", 80, "50 Concurrent Chat Requests (HTTP) - run with 80"),
+        ("Cross-VM Concurrent Requests", 3, "Cross-VM Concurrent Requests"),
+        ("50 Concurrent Chat Requests (HTTP)", None, "50 Concurrent Chat Requests (HTTP)"),
+    ],
+)
+def test_the_fixed_name_has_the_real_number_beside_it(name: str, concurrency: int | None, shown: str) -> None:
+    assert heading(name, concurrency) == shown
+
+
 def test_nothing_is_null_and_never_zero() -> None:
     metric = metric_of(PhaseResult("chat/burst"))
     silent = ("total_time", "avg_response_time", "min_response_time", "max_response_time", "p50_latency", "p95_latency")
@@ -83,7 +119,7 @@ def test_only_failures_have_no_latency_but_a_failed_one() -> None:
     metric = metric_of(phase_of("chat/burst", [], [50.0]))
     assert metric["p95_latency"] is None
     assert metric["error_rate"] == 1.0
-    assert metric["failed_latency"]["p50"] == 0.05
+    assert metric["failed_latency"]["p50"]["value"] == 0.05
 
 
 def test_speedup_is_baseline_time_over_headline_time() -> None:
@@ -94,6 +130,18 @@ def test_speedup_is_baseline_time_over_headline_time() -> None:
     assert "200 ms" in measured["explanation"]
     assert metric_of(headline, PhaseResult("chat/baseline"))["baseline"]["speedup"] is None
     assert metric_of(PhaseResult("chat/burst"), baseline)["baseline"]["speedup"] is None
+
+
+def test_a_baseline_of_timeouts_gives_no_speedup() -> None:
+    headline = phase_of("chat/burst", [100.0], wall_s=0.25)
+    facts: dict[str, Any] = {"blocking_operation_time_s": 1.2, "explanation": "C x D"}
+    for ok, failed, proves in ((0, 50, False), (49, 1, False), (99, 1, True)):
+        baseline = phase_of("chat/baseline", [100.0] * ok, [60_000.0] * failed, wall_s=60.0)
+        measured = metric_of(headline, baseline, **facts)["baseline"]
+        assert measured["speedup"] == (240.0 if proves else None)
+        assert measured["blocking_operation_time"] == (1.2 if proves else None)
+        assert (measured["explanation"] == "C x D") == proves
+        assert measured["explanation"].startswith("C x D" if proves else "No improvement can be stated: ")
 
 
 @pytest.mark.parametrize(

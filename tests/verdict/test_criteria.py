@@ -93,6 +93,8 @@ def test_value_is_the_one_in_the_results(
     what: str, unit: str, where: Callable[[Results], float], results: Results
 ) -> None:
     expected = where(results)
+    for loop in [loop for entry in results["metrics"] for loop in entry["event_loops"]]:
+        loop["limit_s"] = 1e-9  # every stall was recorded
     bind([parse(f"{what} < 1 {unit}")])
     row = row_of(f"{what} >= 0 {unit}", results)
     assert row["verdict"] == "pass", row["why"]
@@ -143,6 +145,47 @@ def test_observed_never_looks_like_the_other_side_of_the_limit(
     assert (row["observed"], row["verdict"]) == (observed, "pass" if passes else "fail")
 
 
+# --- stalls that nobody recorded ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("recorded_s", "limit", "word"),
+    [
+        (0.0, "max_stall < 10 ms", "pass"),
+        (0.0, "max_stall < 20 ms", "pass"),
+        (0.0, "max_stall < 5 ms", "no data"),
+        (0.0, "max_stall = 0 ms", "no data"),
+        (0.0, "max_stall > 5 ms", "no data"),
+        (0.012, "max_stall < 5 ms", "fail"),
+        (0.012, "max_stall < 20 ms", "pass"),
+        (0.012, "max_stall > 5 ms", "pass"),
+        (0.0, "stalls = 0", "pass"),
+        (0.012, "stalls = 0", "fail"),
+        (0.0, "blocked_time < 1 s", "pass"),
+        (0.0, "lag_p99 < 5 ms", "pass"),
+    ],
+)
+def test_stalls_too_short_to_be_recorded_are_not_said_to_be_none(
+    recorded_s: float, limit: str, word: str, results: Results
+) -> None:
+    figures = {"stalls": int(recorded_s > 0), "blocked_s": recorded_s, "max_stall": recorded_s}
+    target = next(loop for loop in metric(results, "chat")["event_loops"] if loop["name"] == "target")
+    target["by_cause"]["loop"] = figures
+    for subject in ("chat", "target"):
+        row = row_of(f"{subject} {limit}", results)
+        assert row["verdict"] == word
+        if word == "no data":
+            assert row["why"] == "stalls under 10 ms are not recorded"
+
+
+def test_a_loop_that_recorded_less_than_the_run_asked_for_proves_no_count(results: Results) -> None:
+    results["run"]["settings"]["loop.limit"] = 0.005
+    assert row_of("chat stalls = 0", results)["verdict"] == "no data"
+    assert row_of("chat blocked_time < 1 s", results)["why"] == "stalls under 10 ms are not recorded"
+    results["run"]["settings"]["loop.limit"] = 0.01
+    assert row_of("chat stalls = 0", results)["verdict"] == "pass"
+
+
 # --- no data ---------------------------------------------------------------------------------------------------------
 
 
@@ -160,6 +203,25 @@ def test_what_is_not_a_number_never_passes(nothing: object, results: Results) ->
         assert row["why"], what
 
 
+def test_a_figure_of_an_endpoint_or_a_metric_brings_its_interval(results: Results) -> None:
+    assert row_of("redis[SET] p95 < 2 s", results)["why"].startswith("95 % interval ")
+    assert row_of("redis[SET] p99 < 2 s", results)["why"].startswith("p99 needs at least 299 samples")
+    assert row_of("redis[SET] p90 < 2 s", results)["verdict"] == "pass"
+    token = "chat.sustained time_to_first_token"
+    assert row_of(f"{token}.p95 < 2 s", results)["why"].startswith("95 % interval ")
+    assert row_of(f"{token}.p99.9 < 2 s", results)["why"].startswith("p99.9 needs at least")
+
+
+@pytest.mark.parametrize(("ok", "failed", "abandoned"), [(0, 50, 0), (0, 0, 0), (40, 10, 0), (98, 0, 2)])
+def test_a_baseline_that_failed_is_no_baseline(ok: int, failed: int, abandoned: int, results: Results) -> None:
+    counts = {"successful_requests": ok, "failed_requests": failed, "abandoned_requests": abandoned}
+    metric(results, "chat")["baseline"].update(speedup=240.0, **counts)
+    row = row_of("chat speedup >= 10x", results)
+    assert row["verdict"] == "no data"
+    lost = f"{failed + abandoned} of {ok + failed + abandoned} requests of the baseline did not succeed"
+    assert row["why"].startswith(lost if ok else "no request of the baseline succeeded")
+
+
 def test_without_a_request_nothing_is_known(results: Results) -> None:
     metric(results, "chat")["total_requests"] = 0
     for what in ("error_rate < 1 %", "p95 < 2 s", "total_time < 5 s", "failed_requests = 0", "throughput >= 0",
@@ -172,7 +234,8 @@ def test_without_a_request_nothing_is_known(results: Results) -> None:
     [
         ("chat.few[nowhere] p95 < 2 s", "0 endpoints are named nowhere"),
         ("redis.nowhere p95 < 2 s", "redis has no phase nowhere"),
-        ("redis time_to_first_token.p95 < 2 s", "time_to_first_token was not measured"),
+        ("chat time_to_first_token.p95 < 2 s", "time_to_first_token was not measured"),
+        ("redis time_to_first_token.p95 < 2 s", "redis has no metric time_to_first_token.p95"),
         ("files p95 < 2 s", "files has no results"),
     ],
 )

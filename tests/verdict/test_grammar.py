@@ -1,13 +1,18 @@
 """The grammar of criteria, as a table: what is one, what is none, and what is one about nothing."""
 
+import re
+
 import pytest
 
 from asyncload_lib.errors import ConfigurationError
+from asyncload_lib.options import Chat, Redis
+from asyncload_lib.results.phase import ABANDONED
 from asyncload_lib.scenarios import planned
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.verdict.grammar import FREE_PHASES, KNOWN, bind, parse, problems
-from asyncload_lib.verdict.metrics import METRICS, Subject
+from asyncload_lib.verdict.metrics import METRICS, REQUEST_METRICS, Subject
+from tests.locust_run import ROOT
 
 PARSED = [
     # text                                    subject                              metric  op    value  unit
@@ -78,7 +83,10 @@ UNBOUND = [
     ("target p95 < 2 s", ["target has no metric p95", "max_stall"]),
     ("target.burst max_stall < 2 ms", ["target has neither phases nor endpoints"]),
     ("generator[x] cpu < 90 %", ["generator has neither phases nor endpoints"]),
-    ("chat time_to_first_token.p12 < 2 s", ["no metric time_to_first_token.p12"]),
+    ("chat time_to_first_token.p12 < 2 s", ["no metric time_to_first_token.p12", "mean time_to_first_token.p95"]),
+    ("chat time_to_frst_token.p99 < 2 s", ["mean time_to_first_token.p99", "service_time.p99", "error_rate"]),
+    ("redis time_to_first_token.p95 < 2 s", ["redis has no metric time_to_first_token.p95", "redis_get.p95"]),
+    ("files redis_set.p95 < 2 s", ["files has no metric redis_set.p95"]),
     ("chat p95 < 2", ["needs a unit of us, ms, s"]),
     ("chat p95 < 2 %", ["needs a unit of us, ms, s"]),
     ("chat error_rate < 0.01", ["needs a unit of %"]),
@@ -106,6 +114,17 @@ def test_bind_knows_only_what_the_caller_knows() -> None:
         bind([parse("mixed p95 < 2 s")], known)
 
 
+def test_names_of_scenarios_are_fixed() -> None:
+    for settings in (Settings(), Settings(chat=Chat(users=80, few_users=3), redis=Redis(operations=7))):
+        assert [scenario.test_name for scenario in planned(settings, Target())] == [
+            "50 Concurrent Chat Requests (HTTP)",
+            "100 Concurrent Redis Operations",
+            "Mixed File I/O + Redis Operations",
+            "Cross-VM Concurrent Requests",
+        ]
+    assert [scenario.concurrency for scenario in planned(settings, Target())][:2] == [80, 7]
+
+
 def test_phases_are_those_that_the_suite_runs() -> None:
     target = Target(host="http://127.0.0.1:1", baseline_host="http://127.0.0.1:2", redis_url="redis://127.0.0.1:3")
     for scenario in planned(Settings(), target):
@@ -119,3 +138,16 @@ def test_every_promised_metric_can_be_named() -> None:
         "beyond_slowest max_stall stalls blocked_time lag_p99"
     )
     assert [name for name in promised.split() if name not in METRICS] == []
+
+
+def test_users_of_ones_own_may_keep_metrics_of_any_name() -> None:
+    assert problems("run steps_taken.p95 < 1 s") == ()
+    assert problems("run.ramp[POST /a] steps_taken.count > 3") == ()
+    assert problems("run time_to_first_token.p95 < 1 s") == ()
+    assert "chat has no metric steps_taken.p95" in problems("chat steps_taken.p95 < 1 s")[0]
+
+
+def test_the_metrics_of_a_request_are_those_that_users_keep() -> None:
+    sources = [path.read_text("utf-8") for path in (ROOT / "asyncload_lib" / "users").glob("*.py")]
+    kept = {name for source in sources for name in re.findall(r'\.metric\("(\w+)"', source)}
+    assert set(REQUEST_METRICS) == {*kept, ABANDONED}

@@ -1,0 +1,54 @@
+"""Secrets taken out of what is shown or stored: passwords in URLs, secret parameters, values of secret options."""
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["command_line", "redact", "redacted"]
+
+# Up to the last @: a password may hold characters that end a host name, and none of them may be shown.
+_USER_INFO = re.compile(r"(?<=://)(?:([^:@/?#\s]*):)?\S*@")
+_WORDS = r"(?:pass|pwd|token|secret|key|auth|sig)"
+_SECRET_PARAMETER = re.compile(rf"([?&][^=&#\s]*{_WORDS}[^=&#\s]*=)(?!\*\*\*)[^&#\s]+", re.I)
+_SECRET_OPTION = re.compile(rf"--?\S*{_WORDS}", re.I)
+
+
+def redact(line: str) -> str:
+    """Return `line` with passwords in URLs and secret query parameters replaced by `***`."""
+    line = _USER_INFO.sub(lambda match: f"{match[1]}:***@" if match[1] is not None else "***@", line)
+    return _SECRET_PARAMETER.sub(r"\1***", line)
+
+
+def redacted(value: Any) -> Any:
+    """Return a JSON value with every text in it redacted; keys stay."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: redacted(item) for key, item in value.items()}
+    return [redacted(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def command_line(arguments: Iterable[str], flags: Mapping[str, bool]) -> str:
+    """Return a command as a shell would take it, with the values of secret options as `***`.
+
+    `flags`: the options that are known, and whether each is secret; of others the name decides.
+    """
+    shown = []
+    is_value = False
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if is_value and not argument.startswith("-"):
+            shown.append("***")
+        elif name.startswith("-") and _is_secret(name, flags):
+            shown.append(f"{name}=***" if equals and value else argument)
+        else:
+            shown.append(shlex.quote(redact(argument)))
+        is_value = name.startswith("-") and not equals and _is_secret(name, flags)
+    return " ".join(shown)
+
+
+def _is_secret(name: str, flags: Mapping[str, bool]) -> bool:
+    """Tell it of an abbreviated name too, as argparse takes it."""
+    meant = [name] if name in flags else [flag for flag in flags if name.startswith("--") and flag.startswith(name)]
+    return any(flags[flag] for flag in meant) if meant else _SECRET_OPTION.match(name) is not None

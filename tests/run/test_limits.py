@@ -1,0 +1,34 @@
+"""The limit of a stall is the run's, in the target's process too."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from asyncload_lib.demo.stack import DemoStack
+from tests.locust_run import LocustRun, target_settings
+
+
+@pytest.mark.parametrize(("limit", "limit_s", "blocked"), [("5s", 5.0, False), ("10ms", 0.01, True)])
+def test_the_target_is_watched_under_the_limit_of_the_run(
+    tmp_path: Path, limit: str, limit_s: float, blocked: bool
+) -> None:
+    with DemoStack(mode="blocking", model_time_s=0.03, network_delay_s=0.001, keep_going=True) as stack:
+        settings = {
+            **target_settings(stack),
+            "ASYNCLOAD_CHAT_SUSTAIN": "0",
+            "ASYNCLOAD_SCENARIOS": "chat",
+            "ASYNCLOAD_CHAT_USERS": "3",
+            "ASYNCLOAD_BASELINE_ENABLED": "false",
+            "ASYNCLOAD_LOOP_LIMIT": limit,
+        }
+        with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+            run.wait()
+            (metric,) = run.results["metrics"]
+
+    (target,) = (loop for loop in metric["event_loops"] if loop["name"] == "target")
+    assert (target["limit_s"], target["period_s"]) == (limit_s, 0.003)
+    assert target["blocked"] is blocked
+    assert metric["event_loop_blocked"] is blocked
+    row = next(row for row in run.results["criteria"] if re.match("chat max_stall", row["name"]))
+    assert row["verdict"] == ("fail" if blocked else "pass")

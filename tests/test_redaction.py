@@ -1,0 +1,38 @@
+import pytest
+
+from asyncload_lib.redaction import command_line, redact, redacted
+from asyncload_lib.settings import OPTIONS
+
+FLAGS = {option.flag: option.secret for option in OPTIONS.values()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--asyncload-loop-probe-token", "s3cret", "-u", "5"], "--asyncload-loop-probe-token *** -u 5"),
+        (["--asyncload-loop-probe-token=s3cret"], "--asyncload-loop-probe-token=***"),
+        (["--asyncload-loop-probe-t", "s3cret"], "--asyncload-loop-probe-t ***"),
+        (["--asyncload-loop-probe-t=s3=cret"], "--asyncload-loop-probe-t=***"),
+        (["--asyncload-redis-url", "redis://:s3cret@h:1/0"], "--asyncload-redis-url 'redis://:***@h:1/0'"),
+        (["--asyncload-redis-url=redis://u:s3cret@h"], "'--asyncload-redis-url=redis://u:***@h'"),
+        (["-H", "http://u:s3cret@h:1"], "-H 'http://u:***@h:1'"),
+        (["--asyncload-chat-path", "/a?api_key=s3cret"], "--asyncload-chat-path '/a?api_key=***'"),
+        (["--api-key", "s3cret", "--my-password=s3cret"], "--api-key *** --my-password=***"),
+        (["--authenticate", "--headless"], "--authenticate --headless"),
+        (["--asyncload-redis-key-prefix", "mine:", "a b"], "--asyncload-redis-key-prefix mine: 'a b'"),
+        (["locust", "--headless", "-t", "3s"], "locust --headless -t 3s"),
+    ],
+)
+def test_a_command_keeps_everything_but_its_secrets(arguments: list[str], shown: str) -> None:
+    assert command_line(arguments, FLAGS) == shown
+
+
+def test_every_text_of_a_document_is_redacted() -> None:
+    document = {"a": ["http://u:pw@h", 1, None, {"b": ("/x?token=pw&y=1",)}], "n": 1.5, "t": True}
+    shown = {"a": ["http://u:***@h", 1, None, {"b": ["/x?token=***&y=1"]}], "n": 1.5, "t": True}
+    assert redacted(document) == shown
+
+
+def test_what_is_no_secret_stays() -> None:
+    assert redact("chat[/a?key=***] p95 < 1 s") == "chat[/a?key=***] p95 < 1 s"
+    assert redact("GET /a?b=c sent to me@host, 3 s") == "GET /a?b=c sent to me@host, 3 s"
