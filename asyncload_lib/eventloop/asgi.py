@@ -34,8 +34,8 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 class LoopProbe:
     """ASGI middleware that watches the loop it runs on, from the lifespan's start or the first request.
 
-    `limit_s` and `period_s` are the monitor's, until a reset brings others. Raises ValueError without a token: findings
-    name source lines.
+    `limit_s` and `period_s` are the monitor's, until a reset brings others. Raises ValueError without a token, for findings
+    name source lines, and as `LoopMonitor` does.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class LoopProbe:
     ) -> None:
         if not token:
             raise ValueError("LoopProbe needs a token: its findings name source lines")
+        LoopMonitor("target", limit_s, period_s)  # raises here, where the app is built, and not at every request
         self.app = app
         self._token = token.encode()
         self._path = "/" + path.strip("/")

@@ -275,3 +275,5 @@ def test_a_deep_temporary_directory_does_not_stop_it(tmp_path: Path, monkeypatch
 def test_without_a_token_it_is_not_mounted() -> None:
     with pytest.raises(ValueError, match="token"):
         LoopProbe(None, token="")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"limit_s is 0\.001"):
+        LoopProbe(None, token="t", limit_s=0.001)  # type: ignore[arg-type]
