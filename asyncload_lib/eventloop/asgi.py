@@ -34,8 +34,8 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 class LoopProbe:
     """ASGI middleware that watches the loop it runs on, from the lifespan's start or the first request.
 
-    `limit_s` and `period_s` are the monitor's, until a reset brings others. Raises ValueError without a token, for findings
-    name source lines, and as `LoopMonitor` does.
+    `limit_s` and `period_s` are the monitor's, until a reset brings others. Raises ValueError without a token (findings
+    name source lines), and as `LoopMonitor` does.
     """
 
     def __init__(
