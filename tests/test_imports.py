@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "asyncload_lib"
 
-WORDS = {"errors", "redaction", "units", "vm_list", "options", "settings", "target"}
+WORDS = {"errors", "redaction", "units", "vm_list", "options", "settings", "addresses", "target"}
 """What every room may know of a run's configuration, once it is allowed `settings`."""
 
 ROOMS: dict[str, set[str]] = {
@@ -21,6 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "target": {"errors", "units", "vm_list"},
     "options": {"errors", "units", "vm_list"},
     "settings": {"errors", "redaction", "units", "vm_list", "options"},
+    "addresses": {"settings"},
     "results": {"errors", "redaction"},
     "verdict": {"errors", "redaction", "results"},
     "report": {"errors", "results", "verdict"},
