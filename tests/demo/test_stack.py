@@ -18,6 +18,8 @@ from asyncload_lib.errors import TargetError
 from tests.demo.processes import ROOT, still_there, wait_until
 from tests.demo.web import ask
 
+pytestmark = pytest.mark.chance
+
 ROLES = {"supervisor", "reaper", "redis", "proxy", "backend", "blocking", "vms"}
 
 

@@ -11,6 +11,8 @@ from asyncload_lib.demo.stack import DemoStack
 from tests.locust_run import LocustRun, eventually, target_settings
 from tests.run.test_suite import ledger
 
+pytestmark = pytest.mark.chance
+
 CHAT = ("--headless", "-u", "5", "-r", "5")
 
 

@@ -111,6 +111,7 @@ def test_classes_are_spawned_by_weight_and_fixed_count() -> None:
         assert swarm.runner.user_classes_count == {"Heavy": 6, "Light": 2, "Single": 1}
 
 
+@pytest.mark.chance
 @pytest.mark.parametrize(
     ("wait_time", "gap_s"),
     [
@@ -183,6 +184,7 @@ def test_a_wait_is_cut_at_once() -> None:
     assert len(stopped) == 10
 
 
+@pytest.mark.chance
 @pytest.mark.parametrize("stop_timeout", [0, 0.2])
 def test_what_is_cut_off_is_abandoned_and_on_stop_still_runs(stop_timeout: float) -> None:
     stopped: list[int] = []
@@ -460,6 +462,7 @@ def test_a_request_listener_that_fails_or_comes_too_late_stops_nobody(caplog: py
     assert "comes too late" in caplog.text
 
 
+@pytest.mark.chance
 @pytest.mark.parametrize("how", ["listener", "task"])
 def test_the_run_can_be_ended_from_a_listener_or_a_task(how: str) -> None:
     class Person(AsyncUser):
