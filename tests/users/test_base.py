@@ -142,6 +142,7 @@ def test_wait_time_functions_keep_their_rate(wait_time: Any, gap_s: float) -> No
     assert statistics.median(gaps_s) == pytest.approx(gap_s, rel=0.12)
 
 
+@pytest.mark.chance
 def test_a_task_may_finish_within_the_stop_timeout() -> None:
     done: list[str] = []
 
@@ -164,6 +165,7 @@ def test_a_task_may_finish_within_the_stop_timeout() -> None:
     assert swarm.abandoned == []
 
 
+@pytest.mark.chance
 def test_a_wait_is_cut_at_once() -> None:
     stopped: list[int] = []
 
@@ -229,6 +231,7 @@ def test_a_second_stop_at_the_same_time_loses_nothing() -> None:
         gevent.joinall([first, second])
 
 
+@pytest.mark.chance
 def test_a_user_that_clings_to_life_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     class Person(AsyncUser):
         STOP_LIMIT_S = 0.2
@@ -247,6 +250,7 @@ def test_a_user_that_clings_to_life_is_given_up(monkeypatch: pytest.MonkeyPatch)
         assert swarm.runner.user_count == 0
 
 
+@pytest.mark.chance
 def test_a_cancellation_that_got_lost_is_made_up_for() -> None:
     class Person(AsyncUser):
         STOP_LIMIT_S = 5
