@@ -63,7 +63,7 @@ ui: $(BIN)/.runtime ## Locust's web UI on http://127.0.0.1:8089 (LOCUSTFILE=locu
 	@$(BIN)/locust -f $(LOCUSTFILE) --web-host 127.0.0.1 $(SETTINGS)
 
 demo: $(BIN)/.runtime ## the embedded target alone, until Ctrl-C (DEMO_MODE=blocking: its backend blocks)
-	@$(BIN)/python -m asyncload_lib demo $(if $(DEMO_MODE),--mode $(DEMO_MODE))
+	@$(BIN)/python -m asyncload_lib demo $(if $(CONFIG),--config '$(CONFIG)') $(if $(DEMO_MODE),--mode $(DEMO_MODE))
 
 master: $(BIN)/.runtime ## direct WORKERS=n workers through the four scenarios
 	@$(SUITE) --master --expect-workers $(WORKERS) $(SETTINGS)

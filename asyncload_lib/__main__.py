@@ -110,20 +110,28 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from asyncload_lib.addresses import is_embedded, missing
     from asyncload_lib.settings import OPTIONS, from_sources
     from asyncload_lib.verdict.criteria import problems, selected
+    from asyncload_lib.verdict.defaults import not_asked
 
     settings = from_sources({}, os.environ, options.config, problems)
+    if addresses := missing(settings, settings.host, settings.scenarios):
+        raise ConfigurationError(addresses)
     effective = settings.redacted()
     width = max(map(len, OPTIONS))
     for key, option in OPTIONS.items():
         value = f"{_shown(effective[key])} {option.kind.unit}".rstrip()
         print(f"{key:{width}}  {value}  ({settings.origin(key)})")
     print()
+    target = {"embedded": is_embedded(settings, settings.host)}
+    planned = {"run": {"kind": "suite", "settings": effective, "target": target}}
     for criterion in selected(
         settings.criteria, settings.scenarios, "suite", settings.loop.limit, settings.criteria_defaults
     ):
-        print(f"{criterion.name}  ({'default' if criterion.is_default else settings.origin('criteria')})")
+        origin = "default" if criterion.is_default else settings.origin("criteria")
+        reason = not_asked(criterion, planned)
+        print(f"{criterion.name}  ({origin})" + (f"  not evaluated: {reason}" if reason else ""))
     return ExitCode.PASS
 
 

@@ -121,7 +121,7 @@ class Member:
 
 _DIRECTING = {
     *("host", "scenarios", "stop_timeout", "criteria", "criteria_defaults"),
-    *("chat.users", "chat.few_users", "chat.sustain", "chat.timeout", "chat.health_path"),
+    *("chat.users", "chat.few_users", "chat.sustain", "chat.timeout"),
     *("loop.probe_path", "loop.probe_token", "loop.witness_path", "loop.witness_rate"),
     *("baseline", "demo", "generator"),
 }

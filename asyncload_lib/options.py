@@ -88,7 +88,6 @@ class Chat:
     sustain: float = row(duration(0, 86_400), "15s", "length of the sustained phase")
     path: str = row(url_path(), "/api/chat", "where a message is posted")
     stream_path: str = row(url_path(), "/api/chat/stream", "where a message is posted that is answered as a stream")
-    health_path: str = row(url_path(), "/api/chat/health", "health of the chat service")
     message_field: str = row(choice("message", "content"), "message", "name of the field that carries the message")
     timeout: float = row(duration(0.001, 3600), "30s", "when an answer is given up")
     think_median: float = row(duration(0, 3600), "1s", "median time a user thinks between two messages")

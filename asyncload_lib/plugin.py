@@ -111,8 +111,8 @@ class Plugin:
             raise ConfigurationError(f"out is {out}, where nothing can be written: {error.strerror}") from error
 
     def _find_target(self) -> None:
+        self._source.check(self.settings.scenarios if self.is_suite else ())
         if not self._source.is_embedded:
-            self._source.check(self.settings.scenarios if self.is_suite else ())
             return
         self._source.start(self._on_demo)
         if self.is_headless:  # its start must not use up --run-time

@@ -12,17 +12,15 @@ __all__ = ["Target"]
 class Target:
     """The system under test; an address that is None was not configured and is never guessed.
 
-    `host`: chat backend; `baseline_host`: the same backend, blocking; `probe_url`, `probe_token`: its event-loop probe;
-    `simulated`: what an embedded target makes up, in seconds by name.
+    `host`: chat backend; `baseline_host`: the same backend, blocking; `probe_token`: what its event-loop
+    probe asks for; `simulated`: what an embedded target makes up, in seconds by name.
     """
 
     host: str | None = None
     baseline_host: str | None = None
     redis_url: str | None = None
     vms: tuple[Vm, ...] = ()
-    probe_url: str | None = None
     probe_token: str | None = None
-    witness_url: str | None = None
     embedded: bool = False
     mode: str | None = None
     simulated: dict[str, float] | None = field(default=None)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import gevent
 from locust.env import Environment
 
+from asyncload_lib.addresses import is_embedded, missing
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.errors import ConfigurationError
 from asyncload_lib.settings import Settings
@@ -15,9 +16,6 @@ from asyncload_lib.vm_list import Vm
 __all__ = ["TargetSource"]
 
 WEB_UI_LIMIT_S = 10.0
-
-_NEEDS = {"chat": "host", "redis": "redis.url", "mixed": "redis.url", "vm_health": "vms"}
-"""The address that each scenario cannot do without."""
 
 
 class TargetSource:
@@ -33,21 +31,17 @@ class TargetSource:
     @property
     def is_embedded(self) -> bool:
         """Whether nothing is configured, neither by settings nor by Locust's host nor by a user class."""
-        hosts = [user_class.host for user_class in self._environment.user_classes]
-        return not (self._environment.host or any(hosts) or self.configured.redis_url or self.configured.vms)
+        return is_embedded(self._settings, self._host)
+
+    @property
+    def _host(self) -> str | None:
+        classes = self._environment.user_classes
+        return self._environment.host or next((a_class.host for a_class in classes if a_class.host), None)
 
     def check(self, scenarios: Sequence[str]) -> None:
         """Refuse scenarios whose address is not configured; raises ConfigurationError with all of them."""
-        target = self.configured
-        known = {"host": self._environment.host, "redis.url": target.redis_url, "vms": target.vms}
-        missing = [
-            f"{_NEEDS[scenario]} is not set, but scenario {scenario} needs it: set it, or leave the scenario out of "
-            f"`scenarios` ({', '.join(scenarios)})"
-            for scenario in scenarios
-            if not known[_NEEDS[scenario]]
-        ]
-        if missing:
-            raise ConfigurationError(missing)
+        if problems := missing(self._settings, self._host, scenarios):
+            raise ConfigurationError(problems)
 
     def start(self, ready: Callable[[Target], None]) -> None:
         """Begin to start the demo; `ready` is called with its target once it is up."""

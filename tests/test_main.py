@@ -85,6 +85,43 @@ def test_check_lists_every_problem_in_settings_and_criteria(tmp_path: Path, caps
         assert word in err
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('host = "http://127.0.0.1:1"', ["redis.url is not set", "mixed needs it", "vms is not set"]),
+        ('[redis]\nurl = "redis://127.0.0.1:1"\n', ["host is not set", "vms is not set"]),
+        ('[baseline]\nhost = "http://127.0.0.1:1"\n', ["baseline.host is set, but host is not"]),
+    ],
+)
+def test_check_refuses_the_addresses_that_a_run_would_refuse(
+    content: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "a.toml"
+    config.write_text(content)
+    err = refused(ExitCode.BAD_CONFIGURATION, "check", config, capsys=capsys)
+    assert len(err.splitlines()) == len(words)
+    assert [word for word in words if word not in err] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", None),  # the embedded demo has a blocking twin
+        ('host = "http://127.0.0.1:1"\nscenarios = ["chat"]', "no blocking service is configured (baseline.host)"),
+        ('host = "http://127.0.0.1:1"\nscenarios = ["chat"]\nbaseline.host = "http://127.0.0.1:2"', None),
+        ("baseline.enabled = false", "the baseline is switched off (baseline.enabled)"),
+    ],
+)
+def test_check_shows_what_will_not_be_evaluated(
+    content: str, reason: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "a.toml"
+    config.write_text(content)
+    assert run("check", config) == ExitCode.PASS
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("chat speedup"))
+    assert line == "chat speedup >= 10x  (default)" + (f"  not evaluated: {reason}" if reason else "")
+
+
 # --- compare ---------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncload_lib.errors import ConfigurationError
+from asyncload_lib.members import _DIRECTING
 from asyncload_lib.settings import CONFIG, OPTIONS, Settings, Vm, add_arguments, from_sources
 
 EXAMPLE = Path(__file__).parents[1] / "asyncload.example.toml"
@@ -33,6 +35,27 @@ def problems(tmp_path: Path, toml: str = "", **sources: Any) -> tuple[str, ...]:
     with pytest.raises(ConfigurationError) as caught:
         load(tmp_path, toml, **sources)
     return caught.value.problems
+
+
+# --- no setting is dead ----------------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    package = EXAMPLE.parent / "asyncload_lib"
+    declared = {package / name for name in ("options.py", "settings.py", "members.py")}
+    source = "\n".join(path.read_text("utf-8") for path in sorted(package.rglob("*.py")) if path not in declared)
+    leaves = Counter(key.rpartition(".")[2] for key in OPTIONS)
+
+    def is_read(key: str) -> bool:
+        table, _, leaf = key.rpartition(".")
+        by_name = rf"\b(?:{table or 'settings'}\.{leaf}|{leaf}=settings\.{table})\b"
+        return re.search(by_name if leaves[leaf] > 1 else rf"\.{leaf}\b", source) is not None
+
+    assert [key for key in OPTIONS if not is_read(key)] == []
+
+
+def test_what_only_the_directing_process_reads_are_settings() -> None:
+    assert {*OPTIONS, *(key.partition(".")[0] for key in OPTIONS)} >= _DIRECTING
 
 
 # --- layering: command line beats environment beats file beats default -----------------------------------------------

@@ -17,7 +17,10 @@ from asyncload_lib.demo.serve import BACKLOG
 from asyncload_lib.demo.vms import HTTP_VMS, VM_ORDER
 from asyncload_lib.errors import TargetError
 
-__all__ = ["assemble"]
+__all__ = ["PORTS", "assemble"]
+
+PORTS = ("backend", "blocking", "redis", *HTTP_VMS)
+"""What listens, in the order of the ports."""
 
 START_TIMEOUT_S = 30.0
 
@@ -30,14 +33,15 @@ def assemble(children: Children, options: argparse.Namespace, pause: Pause) -> d
     `pause(seconds)` is called while waiting; it raises when a child has died. Listening sockets are made here and
     handed over: a request that comes before its server is up waits in the kernel's queue, and no port is guessed.
     """
-    hosts = {"backend": _listen(options.port), "blocking": _listen()}
-    proxy = _listen()
-    vms = {name: _listen() for name in HTTP_VMS}
+    listening = {name: _listen(options.port and options.port + number) for number, name in enumerate(PORTS)}
+    hosts = {role: listening[role] for role in ("backend", "blocking")}
+    proxy = listening["redis"]
+    vms = {name: listening[name] for name in HTTP_VMS}
     ledgers = {role: Ledger.create(children.directory / f"ledger-{role}") for role in hosts}
     host_urls = {role: _url(sock) for role, sock in hosts.items()}
     vm_urls = {name: _url(sock) + HTTP_VMS[name][0] for name, sock in vms.items()}
     redis_url = f"redis://127.0.0.1:{_port(proxy)}/0"
-    token = secrets.token_urlsafe(16)
+    token = options.probe_token or secrets.token_urlsafe(16)
 
     redis_port = _start_redis(children, pause)
     children.start_python("proxy", "proxy", [proxy], {"upstream_port": redis_port, "delay_s": options.network_delay})

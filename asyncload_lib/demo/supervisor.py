@@ -6,12 +6,14 @@ import os
 import select
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from asyncload_lib.demo.assembly import assemble
+from asyncload_lib.demo.assembly import PORTS, assemble
 from asyncload_lib.demo.children import Children
-from asyncload_lib.errors import ExitCode, TargetError
+from asyncload_lib.errors import ConfigurationError, ExitCode, TargetError
+from asyncload_lib.settings import Settings, from_sources
 
 __all__ = ["main"]
 
@@ -25,7 +27,12 @@ class _EndedError(BaseException):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the demo until a signal comes or the parent is gone (0), or until a process fails (1)."""
-    options = _parse(argv)
+    try:
+        options = _parse(argv)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            _complain(problem)
+        return ExitCode.BAD_CONFIGURATION
     for number in _SIGNALS:
         signal.signal(number, _end_on_signal)
     try:
@@ -92,15 +99,23 @@ def _end_on_signal(number: int, frame: FrameType | None) -> None:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = _Parser(prog="python -m asyncload_lib demo", description="The embedded target, on loopback.")
-    parser.add_argument("--mode", choices=("async", "blocking"), default="async", help="how the backend waits")
-    parser.add_argument("--model-time", type=_seconds, default=0.2, help="seconds per answer (simulated)")
-    parser.add_argument("--network-delay", type=_seconds, default=0.005, help="seconds each way to Redis (simulated)")
-    parser.add_argument("--vm-delay", type=_seconds, default=0.02, help="seconds of a VM's health check (simulated)")
-    parser.add_argument("--port", type=int, default=0, help="port of the backend; 0: any free one")
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; the environment and flags beat it")
+    parser.add_argument("--mode", choices=("async", "blocking"), help="demo.mode: how the backend waits")
+    parser.add_argument("--model-time", type=_seconds, help="demo.model_time: seconds per answer (simulated)")
+    parser.add_argument("--network-delay", type=_seconds, help="demo.network_delay: seconds each way to Redis")
+    parser.add_argument("--vm-delay", type=_seconds, help="demo.vm_delay: seconds of a VM's health check")
+    parser.add_argument("--port", type=int, default=0, help=f"the first of {len(PORTS)} ports ({', '.join(PORTS)})")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input or the parent process ends")
     parser.add_argument("--faults", action="store_true", help="let requests ask for faults: ?fault=status:503 ...")
     parser.add_argument("--keep-going", action="store_true", help="report a process that dies, and keep the others")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    # With a lifeline everything comes by flags from a caller that has read the settings itself.
+    settings = Settings() if options.lifeline else from_sources({}, os.environ, options.config)
+    for name in ("mode", "model_time", "network_delay", "vm_delay"):
+        if getattr(options, name) is None:
+            setattr(options, name, getattr(settings.demo, name))
+    options.probe_token = settings.loop.probe_token
+    return options
 
 
 class _Parser(argparse.ArgumentParser):

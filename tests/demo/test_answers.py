@@ -4,6 +4,8 @@ import json
 import time
 from urllib.parse import urlsplit
 
+import pytest
+
 from asyncload_lib.demo.stack import DemoStack
 from tests.demo.web import ask, events
 
@@ -40,6 +42,7 @@ def test_sent_times_are_the_servers_and_keep_the_gap(stack: DemoStack) -> None:
     assert min(gaps) >= 0.018  # uvloop's timers count milliseconds
 
 
+@pytest.mark.chance
 def test_events_leave_the_async_backend_when_they_are_made(stack: DemoStack) -> None:
     connection = http.client.HTTPConnection(urlsplit(stack.host).netloc, timeout=30)
     headers = {"Content-Type": "application/json"}

@@ -16,6 +16,8 @@ from asyncload_lib.demo.stack import DemoStack
 from tests.demo.processes import ROOT, still_there, wait_until
 from tests.demo.web import ask
 
+pytestmark = pytest.mark.chance
+
 CALLER = """
 import json, os, signal, sys, time
 from asyncload_lib.demo.stack import DemoStack

@@ -13,6 +13,8 @@ import uvloop
 from asyncload_lib.demo import proxy
 from asyncload_lib.demo.proxy import serve_proxy
 
+pytestmark = pytest.mark.chance
+
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

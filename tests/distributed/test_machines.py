@@ -16,7 +16,7 @@ from tests.locust_run import eventually
 
 REPEATS = int(os.environ.get("REPEATS", "1"))
 reason = unavailable()
-pytestmark = [pytest.mark.skipif(reason is not None, reason=reason or ""), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.chance, pytest.mark.skipif(reason is not None, reason=reason or ""), pytest.mark.timeout(180)]
 
 
 @pytest.fixture(name="landscape", scope="module")

@@ -15,7 +15,7 @@ from tests.distributed.accounts import differences, phases, read_ledger
 from tests.distributed.cluster import QUICK, Cluster, free_port
 from tests.locust_run import eventually, target_settings
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.chance, pytest.mark.timeout(180)]
 
 
 def ask(url: str, **form: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tests.distributed.accounts import by_process, differences, phases, read_ids
 from tests.distributed.cluster import QUICK, Cluster
 from tests.locust_run import eventually, target_settings
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.chance, pytest.mark.timeout(180)]
 
 COUNTS = {"chat/burst": 50, "redis/burst": 100, "mixed/redis_alone": 25, "mixed/files_alone": 25, "mixed/mixed": 50}
 COUNTS["vm_health/checks"] = 6

@@ -19,6 +19,8 @@ import pytest
 from asyncload_lib.eventloop import siblings
 from asyncload_lib.eventloop.asgi import LoopProbe
 
+pytestmark = pytest.mark.chance
+
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "secret"
 APP = """

@@ -4,7 +4,11 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 from tests.locust_run import ROOT
+
+pytestmark = pytest.mark.chance
 
 STRESS = textwrap.dedent(
     """

@@ -15,6 +15,8 @@ from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.watchdog import Watchdog
 from tests.eventloop.loops import Run, both_loops, cpu, line_of
 
+pytestmark = pytest.mark.chance
+
 LONG_JSON = "[" + ",".join(["[1, 2.5]"] * 400_000) + "]"
 
 

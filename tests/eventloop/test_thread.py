@@ -18,6 +18,8 @@ import pytest
 from asyncload_lib.eventloop.native import native
 from asyncload_lib.eventloop.thread import LoopThread
 
+pytestmark = pytest.mark.chance
+
 sleep_for_real = native("time", "sleep")
 thread_id = native("threading", "get_ident")
 

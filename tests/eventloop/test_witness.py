@@ -10,6 +10,8 @@ import pytest
 from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.witness import OutsideWitness, disagreement
 
+pytestmark = pytest.mark.chance
+
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 CLOSING = b"HTTP/1.0 200 OK\r\n\r\nok"

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.chance
+
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {
     "chat": "50 Concurrent Chat Requests (HTTP)",

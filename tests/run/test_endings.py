@@ -11,6 +11,8 @@ from asyncload_lib.demo.stack import DemoStack
 from tests.locust_run import LocustRun, eventually, target_settings
 from tests.run.test_suite import ledger
 
+pytestmark = pytest.mark.chance
+
 CHAT = ("--headless", "-u", "5", "-r", "5")
 
 
@@ -102,6 +104,16 @@ def test_scenarios_without_an_address_are_refused_together(tmp_path: Path, stack
         assert word in run.output
     assert "scenario chat " not in run.output
     assert ledger(stack)["chat"]["received"] == 0
+
+
+@pytest.mark.parametrize("locustfile", ["suite.py", "chat.py"])
+def test_a_baseline_without_a_host_is_refused(locustfile: str, tmp_path: Path) -> None:
+    settings = {"ASYNCLOAD_BASELINE_HOST": "http://127.0.0.1:9"}
+    with LocustRun(locustfile, "--headless", "-t", "3s", out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() == 64, run.output
+
+    assert "baseline.host is set, but host is not" in run.output
+    assert "nothing was sent" in run.output
 
 
 def test_a_target_that_is_not_there_fails_by_kind(tmp_path: Path) -> None:

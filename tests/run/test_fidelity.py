@@ -11,6 +11,8 @@ import pytest
 
 from tests.locust_run import LocustRun
 
+pytestmark = pytest.mark.chance
+
 MODES_MS = (5, 50, 500)
 
 SERVER = textwrap.dedent(

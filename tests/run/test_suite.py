@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pytest
 
 from asyncload_lib.demo.stack import DemoStack
 from tests.locust_run import ROOT, LocustRun, eventually, target_settings
+
+pytestmark = pytest.mark.chance
 
 SCHEMA = json.loads((ROOT / "asyncload_lib" / "results" / "schema.json").read_text())
 QUICK = {"ASYNCLOAD_CHAT_SUSTAIN": "2s", "ASYNCLOAD_GENERATOR_MAX_LOOP_LAG": "10s"}

@@ -7,7 +7,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.locust_run import LocustRun, eventually
+
+pytestmark = pytest.mark.chance
 
 
 def free_port() -> int:

@@ -111,6 +111,7 @@ def test_classes_are_spawned_by_weight_and_fixed_count() -> None:
         assert swarm.runner.user_classes_count == {"Heavy": 6, "Light": 2, "Single": 1}
 
 
+@pytest.mark.chance
 @pytest.mark.parametrize(
     ("wait_time", "gap_s"),
     [
@@ -141,6 +142,7 @@ def test_wait_time_functions_keep_their_rate(wait_time: Any, gap_s: float) -> No
     assert statistics.median(gaps_s) == pytest.approx(gap_s, rel=0.12)
 
 
+@pytest.mark.chance
 def test_a_task_may_finish_within_the_stop_timeout() -> None:
     done: list[str] = []
 
@@ -163,6 +165,7 @@ def test_a_task_may_finish_within_the_stop_timeout() -> None:
     assert swarm.abandoned == []
 
 
+@pytest.mark.chance
 def test_a_wait_is_cut_at_once() -> None:
     stopped: list[int] = []
 
@@ -183,6 +186,7 @@ def test_a_wait_is_cut_at_once() -> None:
     assert len(stopped) == 10
 
 
+@pytest.mark.chance
 @pytest.mark.parametrize("stop_timeout", [0, 0.2])
 def test_what_is_cut_off_is_abandoned_and_on_stop_still_runs(stop_timeout: float) -> None:
     stopped: list[int] = []
@@ -227,6 +231,7 @@ def test_a_second_stop_at_the_same_time_loses_nothing() -> None:
         gevent.joinall([first, second])
 
 
+@pytest.mark.chance
 def test_a_user_that_clings_to_life_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     class Person(AsyncUser):
         STOP_LIMIT_S = 0.2
@@ -245,6 +250,7 @@ def test_a_user_that_clings_to_life_is_given_up(monkeypatch: pytest.MonkeyPatch)
         assert swarm.runner.user_count == 0
 
 
+@pytest.mark.chance
 def test_a_cancellation_that_got_lost_is_made_up_for() -> None:
     class Person(AsyncUser):
         STOP_LIMIT_S = 5
@@ -460,6 +466,7 @@ def test_a_request_listener_that_fails_or_comes_too_late_stops_nobody(caplog: py
     assert "comes too late" in caplog.text
 
 
+@pytest.mark.chance
 @pytest.mark.parametrize("how", ["listener", "task"])
 def test_the_run_can_be_ended_from_a_listener_or_a_task(how: str) -> None:
     class Person(AsyncUser):

@@ -87,6 +87,7 @@ def test_machines_are_asked_in_turn_and_their_states_are_told_apart(
     assert kinds == ["NoneType"] * 6 + ["HTTPError", "ReadTimeout", "ConnectionError"]
 
 
+@pytest.mark.chance
 def test_a_redis_that_is_gone_fails_every_operation_with_one_try(
     settled: DemoStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

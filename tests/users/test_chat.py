@@ -161,6 +161,7 @@ def test_a_stream_is_judged_by_its_status_first(target: str) -> None:
         assert swarm.failures == [failure]
 
 
+@pytest.mark.chance
 def test_tokens_are_dated_by_when_they_came(target: str) -> None:
     """The target waits 60 ms before the first token and 40 ms before each of the four others."""
     with Swarm(once(ChatStreamUser, target, with_chat(stream_path="/stream/paced"), turns=5)) as swarm:

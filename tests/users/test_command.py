@@ -14,6 +14,8 @@ import pytest
 
 from tests.locust_run import LocustRun, eventually
 
+pytestmark = pytest.mark.chance
+
 QUIET = {"ASYNCLOAD_GENERATOR_MAX_LOOP_LAG": "10s", "ASYNCLOAD_GENERATOR_MAX_HUB_LAG": "10s"}
 """A busy test machine is no reason to call these runs invalid."""
 

@@ -106,6 +106,7 @@ def test_what_is_not_read_back_is_a_failure(tmp_path: Path, damage: str, monkeyp
     assert list(next(tmp_path.iterdir()).iterdir()) == []
 
 
+@pytest.mark.chance
 def test_the_cap_holds_for_all_files_together_even_those_of_stopped_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +202,7 @@ gevent.sleep(100)
 """
 
 
+@pytest.mark.chance
 def test_nothing_is_left_of_a_killed_process(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     with subprocess.Popen(

@@ -7,6 +7,8 @@ import pytest
 
 from asyncload_lib.users.gate import Gate, Start
 
+pytestmark = pytest.mark.chance
+
 
 async def arrive(gate: Gate, count: int) -> list[asyncio.Task[Start]]:
     tasks = [asyncio.create_task(gate.enter()) for _ in range(count)]

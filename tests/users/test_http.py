@@ -421,6 +421,7 @@ def test_the_reason_is_named_without_what_differs_each_time(url: str, target: st
     assert f"{type(event['exception']).__name__}: {event['exception']}".startswith(REASONS[url])
 
 
+@pytest.mark.chance
 def test_the_timeout_covers_redirects(target: str) -> None:
     class Person(Once):
         host = target

@@ -29,6 +29,7 @@ class Once(AsyncUser):
         raise NotImplementedError
 
 
+@pytest.mark.chance
 def test_a_block_is_one_request_with_all_that_locust_knows_of_one() -> None:
     class Person(Once):
         def context(self) -> dict[str, Any]:
@@ -157,6 +158,7 @@ def test_a_context_that_fails_counts_nothing() -> None:
     assert swarm.started == 0
 
 
+@pytest.mark.chance
 def test_latency_counts_from_the_intended_start() -> None:
     class Person(Once):
         async def act(self) -> None:

@@ -58,6 +58,7 @@ def play(user_class: type[User], count: int, *, finish: bool = False) -> Swarm:
     return swarm
 
 
+@pytest.mark.chance
 @pytest.mark.parametrize(
     ("base", "name", "count"),
     [

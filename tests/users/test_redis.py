@@ -127,6 +127,7 @@ def test_a_value_that_is_not_the_one_written_is_a_failure(server: Server) -> Non
     assert swarm.failures == ["the value read is not the value written"]
 
 
+@pytest.mark.chance
 def test_a_killed_server_fails_every_operation_by_name_and_at_once(server: Server) -> None:
     class Person(RedisUser):
         target = Target(redis_url=server.url)
@@ -180,6 +181,7 @@ def test_a_command_without_an_answer_is_sent_once() -> None:
     assert received.count(b"SET") == 3
 
 
+@pytest.mark.chance
 def test_a_server_that_hangs_costs_the_timeout_and_no_more(server: Server) -> None:
     with Swarm(person(server.url, timeout=0.2)) as swarm:
         os.kill(server.process.pid, signal.SIGSTOP)

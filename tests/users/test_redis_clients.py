@@ -132,6 +132,7 @@ def test_users_share_pipelines_when_the_mode_says_so(server: pooled.Server) -> N
     assert commands["set"] >= len(swarm.requests)
 
 
+@pytest.mark.chance
 def test_a_server_that_hangs_or_dies_fails_what_is_under_way(server: pooled.Server) -> None:
     with Swarm(person(server, timeout=0.3)) as swarm:
         swarm.start(20)

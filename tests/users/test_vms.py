@@ -42,6 +42,7 @@ def person(*vms: Vm, timeout: float = 5.0) -> type[VmHealthUser]:
     return Person
 
 
+@pytest.mark.chance
 def test_six_machines_are_asked_at_once(demo: DemoStack) -> None:
     with Swarm(person(*(Vm(**vm) for vm in demo.vms))) as swarm:
         begun = time.perf_counter()
@@ -57,6 +58,7 @@ def test_six_machines_are_asked_at_once(demo: DemoStack) -> None:
     assert took_s < 2
 
 
+@pytest.mark.chance
 def test_every_state_has_its_name_and_none_holds_up_another(target: str, demo: DemoStack, silent: int) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,0 +1,210 @@
+"""Every make target, run as its user runs it, in an environment that needs no installation."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from tests.demo.processes import still_there, wait_until
+from tests.locust_run import ROOT, eventually
+from tests.results.sample import sample_results
+
+pytestmark = pytest.mark.chance
+
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.M))
+IN_CI = {"lint"}
+"""What no test runs, for .ci/run does, with these words."""
+
+
+class make:  # noqa: N801 - reads as the command does
+    """One `make` process in the environment of this one; ended at the latest when its block is left."""
+
+    def __init__(self, target: str, *variables: str, log: Path, env: Mapping[str, str] | None = None) -> None:
+        ready = [f"{sys.prefix}/bin/.runtime", f"{sys.prefix}/bin/.development"]
+        command = ["make", f"VENV={sys.prefix}", *(word for path in ready for word in ("-o", path)), target, *variables]
+        own = {
+            name: value for name, value in os.environ.items() if not name.startswith(("ASYNCLOAD_", "LOCUST_", "MAKE"))
+        }
+        self._log = log.open("w+")
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**own, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._log.close()
+
+    @property
+    def output(self) -> str:
+        return Path(self._log.name).read_text(errors="replace")
+
+    def wait(self, timeout_s: float = 60.0) -> int:
+        """Wait for the end; return the exit code of the command, as make's last line tells it."""
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {timeout_s:g} s:\n{self.output}") from None
+        told = re.search(r"^make: \*\*\* .*Error (\d+)$", self.output, re.M)
+        return int(told[1]) if told else code
+
+    def interrupt(self) -> None:
+        """Do what Ctrl-C in a terminal does."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def master_port() -> dict[str, str]:
+    """Return Locust's variables for a master's port that nobody else uses."""
+    (port,) = free_ports(1)
+    return {"LOCUST_MASTER_BIND_PORT": str(port), "LOCUST_MASTER_NODE_PORT": str(port)}
+
+
+def quick(out: Path, scenario: str) -> Sequence[str]:
+    return (f"SCENARIOS={scenario}", f"OUT={out}")
+
+
+def reported(out: Path) -> dict[str, Any]:
+    (path,) = out.glob("async_load_test_results_*.json")
+    results: dict[str, Any] = json.loads(path.read_text())
+    return results
+
+
+def test_every_target_is_run_here_or_by_ci() -> None:
+    here = set(re.findall(r'(?:\bmake\(|"make", )"([a-z]+)"', Path(__file__).read_text()))
+    by_ci = {target for target in IN_CI if re.search(rf"^make {target}$", (ROOT / ".ci" / "run").read_text(), re.M)}
+
+    assert here | by_ci == TARGETS
+    assert by_ci == IN_CI
+
+
+def test_help(tmp_path: Path) -> None:
+    with make("help", log=tmp_path / "log") as made:
+        assert made.wait() == 0
+    assert set(re.findall(r"^    ([a-z]+) +\S", made.output, re.M)) == TARGETS
+
+
+def test_test(tmp_path: Path) -> None:
+    env = {"PYTEST_ADDOPTS": "tests/results/test_text.py -p no:cacheprovider"}
+    with make("test", log=tmp_path / "log", env=env) as made:
+        assert made.wait() == 0, made.output
+    assert re.search(r"^=+ \d+ passed in ", made.output, re.M)
+
+
+def test_loadtest_in_two_processes(tmp_path: Path) -> None:
+    out = tmp_path / "reports"
+    with make("loadtest", "PROCESSES=2", *quick(out, "vm_health"), log=tmp_path / "log", env=master_port()) as made:
+        assert made.wait() in (0, 3, 6), made.output
+    assert len(reported(out)["workers"]) == 2
+    assert reported(out)["metrics"][0]["total_requests"] == 6
+
+
+def test_master_and_worker(tmp_path: Path) -> None:
+    out, env = tmp_path / "reports", master_port()
+    scenario, _ = quick(out, "redis")
+    with (
+        make("master", "WORKERS=1", *quick(out, "redis"), log=tmp_path / "master", env=env) as master,
+        make("worker", "MASTER=127.0.0.1", scenario, log=tmp_path / "worker", env=env) as worker,
+    ):
+        assert master.wait() in (0, 3, 6), master.output
+        assert worker.wait() == 0, worker.output
+    assert [row["state"] for row in reported(out)["workers"]] == ["complete"]
+    assert reported(out)["metrics"][0]["total_requests"] == 100
+
+
+def test_ui(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    env = {"LOCUST_WEB_PORT": str(port)}
+    with make("ui", f"OUT={tmp_path / 'reports'}", log=tmp_path / "log", env=env) as made:
+
+        def page() -> str:
+            assert made.process.poll() is None, made.output
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+                    text: str = answer.read().decode()
+            except OSError:
+                return ""
+            return text
+
+        assert "<title>Locust" in eventually(page, 60)
+        made.interrupt()
+        made.wait()
+
+
+def test_demo(tmp_path: Path) -> None:
+    config = tmp_path / "demo.toml"
+    config.write_text('[demo]\nmodel_time = "10ms"\n')
+    with make("demo", f"CONFIG={config}", "DEMO_MODE=blocking", log=tmp_path / "log") as made:
+        line = eventually(lambda: re.search(r"^\{.*\}$", made.output, re.M), 60)
+        ready = json.loads(line[0])
+        with urllib.request.urlopen(f"{ready['host']}/api/health", timeout=10) as answer:
+            assert json.load(answer)["mode"] == "blocking"
+        made.interrupt()
+        made.wait()
+    assert ready["simulated"]["model_time"] == 0.01
+    assert wait_until(lambda: still_there(ready["pids"].values()) == [])
+
+
+def test_report_and_compare(tmp_path: Path) -> None:
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    results = sample_results()
+    before.write_text(json.dumps(results))
+    after.write_text(json.dumps(results | {"run": results["run"] | {"seed": 2}}))
+    out = tmp_path / "reports"
+    with make("report", f"RESULTS={before}", f"OUT={out}", log=tmp_path / "log") as made:
+        assert made.wait() == 0, made.output
+    assert {path.suffix for path in out.iterdir()} == {".html", ".md", ".xml"}
+    for variables, code in ([], 64), ([f"B={before}"], 0), ([f"B={after}"], 64), ([f"B={after}", "FORCE=1"], 0):
+        with make("compare", f"A={before}", *variables, log=tmp_path / "log") as made:
+            assert made.wait() == code, made.output
+
+
+def test_bench(tmp_path: Path) -> None:
+    """Too long to be run: that it would be, and that the command knows its options."""
+    with make("bench", "QUICK=1", "-n", log=tmp_path / "log") as made:
+        assert made.wait() == 0, made.output
+    program, *arguments = made.output.split()
+    assert (program, arguments) == (f"{sys.prefix}/bin/python", ["-m", "bench", "--quick"])
+    subprocess.run([sys.executable, *arguments, "--help"], cwd=ROOT, capture_output=True, timeout=60, check=True)
+
+
+def test_clean(tmp_path: Path) -> None:
+    """In a folder of its own, where nothing is lost."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    made = {".venv/bin/python", "reports/performance/latest.json", "bench/results/x.json", "room/__pycache__/x.pyc"}
+    kept = {"Makefile", "room/x.py", "reports/example/report.md"}
+    for name in made | kept - {"Makefile"}:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    # Without the class above, which names the real environment.
+    subprocess.run(["make", "clean"], cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == kept
