@@ -138,9 +138,8 @@ class Driver:
             say(session.summary)
 
     def _scenario(self, scenario: Scenario) -> None:
-        assert self._plugin.observer is not None
         self._coordinator.watch()
-        self._plugin.observer.reset()
+        self._plugin.watch_anew()
         loops: list[dict[str, Any]] = []
         self._session.measured.append(lambda: self._metric(scenario, loops or self._plugin.event_loops()))
         for phase in scenario.phases:

@@ -27,8 +27,8 @@ IN_CHILD = PIPES in os.environ
 TEST_TIMEOUT_S = 60
 
 _NEEDS_LOCUST = re.compile(
-    r"^(?:from|import) (?:locust|gevent|asyncload_lib\.(?:users|plugin|suite|participant|coordinator|health|observer"
-    r"|eventloop\.thread))\b",
+    r"^(?:from|import) (?:locust|gevent|asyncload_lib\.(?:users|plugin|suite|participant|coordinator|health|source"
+    r"|observer|eventloop\.thread))\b",
     re.MULTILINE,
 )
 
