@@ -50,7 +50,7 @@ class FreeRun:
         # Locust says so again whenever it has spawned users anew in place of a lost worker's.
         if self._plugin.observer is not None and not self._is_ramped_up:
             self._is_ramped_up = True
-            self._plugin.observer.reset()
+            self._plugin.watch_anew()
 
     def _metric(self) -> dict[str, Any]:
         assert self._plugin.coordinator is not None

@@ -5,11 +5,12 @@ A load generator that was itself the bottleneck measures itself. These figures d
 
 import os
 import platform
+import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import gevent
-import psutil
 
 from asyncload_lib.eventloop.lag import HubMonitor, LoopMonitor
 from asyncload_lib.eventloop.thread import LoopThread
@@ -18,7 +19,11 @@ from asyncload_lib.settings import Settings
 __all__ = ["ProcessHealth"]
 
 CPU_WINDOW_S = 3
-"""A shorter peak delays nobody for long; imports and the forming of a burst are such peaks."""
+"""A shorter peak delays nobody for long; what is watched for a shorter time is judged by its average."""
+
+CPU_WINDOW_LEAST_S = 1
+"""The least that the average is taken over: to form a burst takes all CPU for some 100 ms. What that does to the load
+shows in the lags and in the send delay."""
 
 
 class ProcessHealth:
@@ -30,7 +35,8 @@ class ProcessHealth:
         limit_s, period_s = settings.loop.limit, settings.loop.period
         self._loop_monitor = LoopMonitor("generator", limit_s, period_s)
         self._hub_monitor = HubMonitor(gevent.spawn, gevent.sleep, "generator hub", limit_s, period_s)
-        self._cpu: deque[float] = deque(maxlen=CPU_WINDOW_S)
+        self._cpu_marks: deque[tuple[float, float]] = deque(maxlen=CPU_WINDOW_S + 1)
+        """Time and the CPU time that this process had used by then, once a second."""
         self._cpu_max: float | None = None
         self._running = False
 
@@ -45,6 +51,7 @@ class ProcessHealth:
         self._running = True
         self._thread.call(self._start_loop_monitor())
         self._hub_monitor.start()
+        self._forget_cpu()
         gevent.spawn(self._watch_cpu)
 
     async def _start_loop_monitor(self) -> None:
@@ -58,7 +65,7 @@ class ProcessHealth:
         if self._running:
             self._loop_monitor.reset()
             self._hub_monitor.reset()
-        self._cpu_max = None
+        self._forget_cpu()
 
     def stop(self) -> None:
         """Stop watching; the report stays."""
@@ -67,29 +74,51 @@ class ProcessHealth:
             self._thread.call(self._stop_loop_monitor())
             self._hub_monitor.stop()
 
-    def report(self, send_delays_us: list[float]) -> dict[str, Any]:
-        """Return this process's figures (CPU in percent of one core, times in seconds) and its two loops."""
+    def report(self, send_delays_us: Sequence[Sequence[float]] = ()) -> dict[str, Any]:
+        """Return this process's figures (CPU in percent of one core, times in seconds) and its two loops.
+
+        `send_delays_us`: of each phase in which users were released; the worst phase counts.
+        """
         loops = [{**monitor.report(), "process": self.process} for monitor in (self._loop_monitor, self._hub_monitor)]
         # Whoever kept the GIL from this loop was Locust's hub or asyncload itself: the generator's lag tells of that.
         loops[0]["blocked"] = loops[0]["by_cause"]["loop"]["stalls"] > 0
         return {
             "process": self.process,
-            "cpu_percent_max": self._cpu_max,
+            "cpu_percent_max": self._cpu_percent_max(),
             "loop_lag_p99": loops[0]["lag"]["p99"],
             "hub_lag_p99": loops[1]["lag"]["p99"],
-            "send_delay_p99": _p99(send_delays_us) / 1e6 if send_delays_us else None,
+            "send_delay_p99": max((_p99(delays_us) / 1e6 for delays_us in send_delays_us if delays_us), default=None),
             "event_loops": loops,
         }
 
     def _watch_cpu(self) -> None:
-        process = psutil.Process()
-        process.cpu_percent()
         while self._running:
             gevent.sleep(1)
-            self._cpu.append(process.cpu_percent())
-            if len(self._cpu) == CPU_WINDOW_S:
-                self._cpu_max = max(self._cpu_max or 0.0, sum(self._cpu) / CPU_WINDOW_S)
+            self._note_cpu()
+
+    def _note_cpu(self) -> None:
+        self._cpu_marks.append(_cpu_mark())
+        if len(self._cpu_marks) > CPU_WINDOW_S:
+            self._cpu_max = max(self._cpu_max or 0.0, _cpu_percent(self._cpu_marks[0], self._cpu_marks[-1]))
+
+    def _forget_cpu(self) -> None:
+        self._cpu_marks.clear()
+        self._cpu_marks.append(_cpu_mark())
+        self._cpu_max = None
+
+    def _cpu_percent_max(self) -> float | None:
+        if self._cpu_max is not None or not self._cpu_marks:
+            return self._cpu_max
+        return _cpu_percent(self._cpu_marks[0], _cpu_mark())
 
 
-def _p99(values: list[float]) -> float:
+def _cpu_mark() -> tuple[float, float]:
+    return time.monotonic(), time.process_time()
+
+
+def _cpu_percent(earlier: tuple[float, float], later: tuple[float, float]) -> float:
+    return 100 * (later[1] - earlier[1]) / max(later[0] - earlier[0], CPU_WINDOW_LEAST_S)
+
+
+def _p99(values: Sequence[float]) -> float:
     return sorted(values)[int(0.99 * (len(values) - 1))]

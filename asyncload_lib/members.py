@@ -135,6 +135,12 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
         for key, words in (("version", "asyncload"), ("locust", "Locust"))
         if theirs.get(key) != ours[key]
     ]
+    if _minor(theirs.get("python")) != _minor(ours["python"]):
+        found.append(f"its Python is {theirs.get('python')}, the master's is {ours['python']}")
+    if theirs.get("version") == ours["version"] and theirs.get("code") != ours["code"]:
+        found.append(f"its code of asyncload {ours['version']} is not the master's")
+    if theirs.get("locustfiles") != ours["locustfiles"]:
+        found.append("its locustfile is not the master's")
     our_settings, their_settings = ours["settings"], theirs.get("settings") or {}
     found += [
         f"its {key} is {their_settings.get(key)}, the master's is {value}"
@@ -144,3 +150,8 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     if not found and our_settings == their_settings and ours["fingerprint"] != theirs.get("fingerprint"):
         found.append("one of its secrets is not the master's")
     return found
+
+
+def _minor(version: str | None) -> list[str]:
+    """Return the part of Python's version that tells its features and speed apart, as 3 and 12."""
+    return (version or "").split(".")[:2]

@@ -178,7 +178,7 @@ class Options:
     """All options; a field that is itself a dataclass is a TOML table."""
 
     out: Path = row(PATH, "reports/performance", "where results and reports are written", local=True)  # noqa: RUF009
-    seed: int = row(whole(0, 2**63 - 1), 1, "seed of messages, think times and keys")
+    seed: int = row(whole(0, 2**63 - 1), 1, "seed of messages, think times and what is written")
     host: str | None = row(HTTP, None, "the service under test, as Locust's -H; without it, the demo")
     scenarios: tuple[str, ...] = row(choices(*SCENARIOS), [*SCENARIOS], "scenarios of the suite, in this order")
     stop_timeout: float = row(duration(0, 3600), "10s", "how long running operations may end after a phase")

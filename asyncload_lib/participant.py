@@ -25,6 +25,7 @@ from asyncload_lib.members import REPORT_INTERVAL_S, Silence
 from asyncload_lib.messages import PLAN, ToCoordinator, ToParticipant, fitted, size_of
 from asyncload_lib.results.recorder import Recorder
 from asyncload_lib.settings import Settings
+from asyncload_lib.source import locustfiles_digest, package_digest
 from asyncload_lib.target import Target
 from asyncload_lib.users import events
 from asyncload_lib.users.base import AsyncUser, loop_thread
@@ -62,6 +63,9 @@ class Participant:
         self._told = (0, 0)
         self._released_ns = 0
         self._starts_us: list[float] = []
+        """How late the users of the phase at hand began after their release."""
+        self._watched_starts_us: list[list[float]] = []
+        """The same of every phase since the monitors began anew, this one the last."""
         self._recording = False
         self._master_silence = Silence()
         self._listen()
@@ -113,7 +117,7 @@ class Participant:
 
     def hello(self) -> None:
         """Introduce this process."""
-        self.send(ToCoordinator.HELLO, introduction(self.settings))
+        self.send(ToCoordinator.HELLO, introduction(self.settings, self.environment))
 
     # -- a test begins -------------------------------------------------------------------------------------------
 
@@ -137,8 +141,10 @@ class Participant:
         self._released_ns, self._starts_us = 0, []
         self._seen_started = tally.started
         self.health.start()
+        self._watched_starts_us.append(self._starts_us)
         self._recording = True
-        if not plan["gated"]:
+        if not plan["gated"]:  # the phases of a scenario are watched as one, from its WATCH on
+            self._watch_anew()
             self._begin(plan["phase"], time.perf_counter_ns())
 
     def _on_test_stopping(self, **_: Any) -> None:
@@ -171,7 +177,7 @@ class Participant:
             self.thread.flush()
             self.recorder.end()
             self._plan = {**self._plan, "phase": "run"}
-            self.health.reset()
+            self._watch_anew()
         self._begin("run", time.perf_counter_ns())
 
     # -- what users do -------------------------------------------------------------------------------------------
@@ -205,12 +211,15 @@ class Participant:
             self.recorder.add_abandoned(name, age_us)
 
     def _after_batch(self) -> None:
+        self._count_started()
+        if self._state != self._told:
+            self._tell_state()
+
+    def _count_started(self) -> None:
         started = tally.started
         if started != self._seen_started and self._recording:
             self.recorder.add_started(started - self._seen_started)
         self._seen_started = started
-        if self._state != self._told:
-            self._tell_state()
 
     def _tell_state(self) -> None:
         runner = self.environment.runner
@@ -242,7 +251,11 @@ class Participant:
             self.thread.post(gate.finish)
 
     def _on_watch(self, **_: Any) -> None:
+        self._watch_anew()
+
+    def _watch_anew(self) -> None:
         self.health.reset()
+        self._watched_starts_us.clear()
 
     def _on_finalise(self, msg: Any, **_: Any) -> None:
         runner = self.environment.runner
@@ -270,12 +283,13 @@ class Participant:
         )
 
     def _send_parts(self, *, changes_only: bool = False) -> None:
+        self._count_started()  # where no user is async there are no batches
         for part in self.recorder.snapshot_parts(changes_only=changes_only):
             self.send(ToCoordinator.PART, part)
 
     def _health(self) -> dict[str, Any] | None:
         try:
-            return fitted(self.health.report(self._starts_us))
+            return fitted(self.health.report(self._watched_starts_us))
         except Exception:  # the figures of the monitors are worth less than the acknowledgement they would hold up
             logger.exception("this process cannot say how it is doing")
             return None
@@ -324,12 +338,14 @@ class Participant:
         self.thread.close()
 
 
-def introduction(settings: Settings) -> dict[str, Any]:
+def introduction(settings: Settings, environment: Environment) -> dict[str, Any]:
     """Return what must agree over all processes of a run, and what only names this one; no secrets."""
     return {
         "version": __version__,
         "locust": locust_version,
         "python": platform.python_version(),
+        "code": package_digest(),
+        "locustfiles": locustfiles_digest(environment.parsed_locustfiles),
         "fingerprint": settings.fingerprint(),
         "settings": settings.redacted(),
         "host": platform.node(),

@@ -22,6 +22,7 @@ from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 from asyncload_lib.coordinator import Coordinator
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
 from asyncload_lib.free_run import FreeRun
+from asyncload_lib.health import ProcessHealth
 from asyncload_lib.members import differences
 from asyncload_lib.messages import PLAN
 from asyncload_lib.observer import TargetObserver
@@ -56,12 +57,15 @@ class Plugin:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.settings = _settings(environment)
+        self._introduction = introduction(self.settings, environment)
         self._source = TargetSource(environment, self.settings)
         self.target = self._source.configured
         self.session: Session | None = None
         self.coordinator: Coordinator | None = None
         self.participant: Participant | None = None
         self.observer: TargetObserver | None = None
+        self._own_health: ProcessHealth | None = None
+        """Of a master, which is no participant but releases the users and watches the target from outside."""
         self._closing = gevent.lock.RLock()
         self._closed = False
         self.is_broken_off = False
@@ -90,6 +94,8 @@ class Plugin:
             self.environment.events.test_stopping.add_listener(self._on_test_stopping)
             self._check_out()
             self._find_target()
+        if isinstance(runner, MasterRunner):
+            self._own_health = ProcessHealth(loop_thread(), self.settings)
         if isinstance(runner, (LocalRunner, WorkerRunner)):
             self.participant = Participant(self.environment, self.settings, self.target)
             self.environment.events.spawning_complete.add_listener(lambda **_: self.participant.ramped_up())
@@ -139,8 +145,17 @@ class Plugin:
         if self.observer is None:
             self.observer = TargetObserver(loop_thread(), self.target, self.settings)
             self.observer.start()
-        self.observer.reset()
+        if self._own_health is not None:
+            self._own_health.start()
+        self.watch_anew()
         return self.session
+
+    def watch_anew(self) -> None:
+        """Have this node forget what it has seen so far of the target, and of itself if it is a master."""
+        assert self.observer is not None
+        self.observer.reset()
+        if self._own_health is not None:
+            self._own_health.reset()
 
     def _compare_members(self, session: Session) -> None:
         """Name every worker that cannot do what the master would, before anything is sent.
@@ -148,7 +163,7 @@ class Plugin:
         Raises ConfigurationError for an embedded target that a worker cannot reach.
         """
         assert self.coordinator is not None
-        ours = introduction(self.settings)
+        ours = self._introduction
         members = list(self.coordinator.members.values())
         far = [member.id for member in members if member.hello and member.hello.get("network") != ours["network"]]
         if self.target.embedded and far:
@@ -219,14 +234,22 @@ class Plugin:
             say(session.summary)
 
     def health(self) -> list[dict[str, Any]]:
-        """Return what the members last said of themselves."""
+        """Return how the processes of this run do: what the members last said of themselves, and a master's own."""
+        own = [] if self._own_health is None else [self._own_health.report()]
+        return [*self._members_health(), *({**row, "process": f"{row['process']} (master)"} for row in own)]
+
+    def _members_health(self) -> list[dict[str, Any]]:
         assert self.coordinator is not None
-        return [member.final["health"] for member in self.coordinator.members.values() if member.final.get("health")]
+        members = [member for member in self.coordinator.members.values() if member.final]
+        return [
+            member.final.get("health") or {"process": f"worker {member.id}", "event_loops": []} for member in members
+        ]
 
     def event_loops(self) -> list[dict[str, Any]]:
-        """Return every loop that was watched since the last reset: the target's, then the generators'."""
+        """Return every loop that was watched since the last reset: the target's, then those that ran users."""
         assert self.observer is not None
-        return [*self.observer.report(), *(loop for health in self.health() for loop in health["event_loops"])]
+        loops = (loop for health in self._members_health() for loop in health["event_loops"])
+        return [*self.observer.report(), *loops]
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -257,6 +280,8 @@ class Plugin:
                 self.coordinator.tell("quit", None, *self.coordinator.reachable)
             if self.observer is not None:
                 self.observer.stop()
+            if self._own_health is not None:
+                self._own_health.stop()
             if self.participant is not None:
                 self.participant.close()
             loop_thread().close()

@@ -18,16 +18,24 @@ Json = dict[str, Any]
 FREE_PHASES = ("run", "ramp")
 """Phases of a run without scenarios: users are still being spawned, then all are there."""
 
+QUEUE_FACTOR = 10
+"""A server that blocks makes the last of its queue wait for all the others."""
+
+FILE_LIMIT_S = 2.0
+"""What a file round trip may take, on average: it has no timeout of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
     """One load: `users` by name of the user class, released together.
 
-    `sustain_s`: how long they go on; 0 means that each does its part once. `baseline`: against the blocking service.
+    `limit_s`: when those who have not finished are cut off, counted from the release or the end of `sustain_s`, which
+    is how long they go on (0: each does its part once). `baseline`: against the blocking service.
     """
 
     name: str
     users: Mapping[str, int]
+    limit_s: float
     sustain_s: float = 0.0
     baseline: bool = False
 
@@ -69,10 +77,11 @@ def planned(settings: Settings, target: Target) -> list[Scenario]:
 
 def _chat(settings: Settings, target: Target) -> Scenario:
     chat = settings.chat
-    few = Phase("few", {"ChatSustained": min(chat.few_users, chat.users)}, sustain_s=chat.sustain / 2)
-    sustained = Phase("sustained", {"ChatSustained": chat.users}, sustain_s=chat.sustain)
-    burst = Phase("burst", {"ChatBurst": chat.users})
-    baseline = Phase("baseline", {"ChatBurst": chat.users}, baseline=True)
+    few_users = {"ChatSustained": min(chat.few_users, chat.users)}
+    few = Phase("few", few_users, chat.timeout, sustain_s=chat.sustain / 2)
+    sustained = Phase("sustained", {"ChatSustained": chat.users}, chat.timeout, sustain_s=chat.sustain)
+    burst = Phase("burst", {"ChatBurst": chat.users}, chat.timeout)
+    baseline = Phase("baseline", {"ChatBurst": chat.users}, chat.timeout * QUEUE_FACTOR, baseline=True)
     phases = (
         *((few,) if chat.sustain else ()),
         burst,
@@ -84,10 +93,10 @@ def _chat(settings: Settings, target: Target) -> Scenario:
 
 
 def _redis(settings: Settings, target: Target) -> Scenario:
-    count = settings.redis.operations
+    count, each_s = settings.redis.operations, _redis_limit_s(settings)
     phases = (
-        Phase("burst", {"RedisOperation": count}),
-        *((Phase("baseline", {"RedisBaseline": 1}, baseline=True),) if settings.baseline.enabled else ()),
+        Phase("burst", {"RedisOperation": count}, each_s),
+        *_serial(settings, "RedisBaseline", count * each_s),
     )
     kind = "one blocking client, one operation after another"
     return Scenario("redis", "100 Concurrent Redis Operations", phases, "burst", kind, count)
@@ -95,24 +104,34 @@ def _redis(settings: Settings, target: Target) -> Scenario:
 
 def _mixed(settings: Settings, target: Target) -> Scenario:
     files, commands = settings.files.operations, settings.mixed.redis_operations
+    each_s, files_s = _redis_limit_s(settings), files * FILE_LIMIT_S  # a disk may do one after another
     phases = (
-        Phase("redis_alone", {"RedisOperation": commands}),
-        Phase("files_alone", {"FileOperation": files}),
-        Phase("mixed", {"FileOperation": files, "RedisOperation": commands}),
-        *((Phase("baseline", {"MixedBaseline": 1}, baseline=True),) if settings.baseline.enabled else ()),
+        Phase("redis_alone", {"RedisOperation": commands}, each_s),
+        Phase("files_alone", {"FileOperation": files}, files_s),
+        Phase("mixed", {"FileOperation": files, "RedisOperation": commands}, files_s + each_s),
+        *_serial(settings, "MixedBaseline", files_s + commands * each_s),
     )
     kind = "plain file calls and one blocking client, one operation after another"
     return Scenario("mixed", "Mixed File I/O + Redis Operations", phases, "mixed", kind, files + commands)
 
 
 def _vm_health(settings: Settings, target: Target) -> Scenario:
-    count = len(target.vms)
+    count, each_s = len(target.vms), 2 * settings.vm_health.timeout  # to connect, and to answer
     phases = (
-        Phase("checks", {"VmCheck": count}),
-        *((Phase("baseline", {"VmBaseline": 1}, baseline=True),) if settings.baseline.enabled else ()),
+        Phase("checks", {"VmCheck": count}, each_s),
+        *_serial(settings, "VmBaseline", count * each_s),
     )
     kind = "one machine after another"
     return Scenario("vm_health", "Cross-VM Concurrent Requests", phases, "checks", kind, count)
+
+
+def _serial(settings: Settings, user_class: str, limit_s: float) -> tuple[Phase, ...]:
+    return (Phase("baseline", {user_class: 1}, limit_s, baseline=True),) if settings.baseline.enabled else ()
+
+
+def _redis_limit_s(settings: Settings) -> float:
+    """Return what a SET and a GET may take: each waits for a connection, for it to be made, and for the answer."""
+    return 6 * settings.redis.timeout
 
 
 def suite_metric(
@@ -198,8 +217,9 @@ def _p95_us(phase: PhaseResult | None, kind: str | None = None) -> float | None:
 
 def _reachability(checks: PhaseResult, target: Target) -> Json:
     up = sum(1 for endpoint in checks.endpoints.values() if endpoint.ok.count)
-    slowest_us = max((h.max_us for h in (checks.ok, checks.failed) if h.count), default=None)
-    wall_s, slowest_s = checks.total_time_s, seconds(slowest_us)
+    # Not the latency: it counts from the common release, so that of checks in turn the last would seem as long as all.
+    own_time = checks.metric("service_time")
+    wall_s, slowest_s = checks.total_time_s, seconds(own_time.max_us) if own_time.count else None
     return {
         "reachable": ratio(up, len(target.vms)),
         "slowest_check": slowest_s,

@@ -142,7 +142,7 @@ class Session:
         lost = [member for member in self._coordinator.members.values() if member.lost_at is not None]
         if self.interrupted_by is not None:
             lost = [member for member in lost if not member.left]
-        ours = introduction(self._settings)
+        ours = introduction(self._settings, self._coordinator.environment)
         late = [member for member in self._coordinator.members.values() if member.is_late]
         others = [(member, differences(ours, member.hello)) for member in late if member.hello]
         return [

@@ -35,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
 LIBRARY = WORDS | {"results", "verdict", "report", "eventloop", "demo"}
 WIRING = {
     *("health", "members", "messages", "signals", "participant", "coordinator"),
-    *("observer", "scenarios", "session", "target_source", "free_run", "plugin", "suite"),
+    *("observer", "scenarios", "session", "source", "target_source", "free_run", "plugin", "suite"),
 }
 ROOMS |= {module: LIBRARY | WIRING | {"users", ""} for module in WIRING}
 ROOMS |= {"": LIBRARY | {"users"}, "__main__": LIBRARY}
@@ -52,7 +52,6 @@ DOORS: dict[str, set[str]] = {
     "msgpack": {"messages"},
     "matplotlib": {"report.charts"},
     "numpy": {"results"},
-    "psutil": {"health"},
     "redis": {"users", "demo"},
     "pyreqwest": {"users", "observer"},
     "uvloop": {"eventloop.pool", "demo"},

@@ -4,7 +4,6 @@
 Locust users; each does one pass, as one client, and reports its operations like any other request.
 """
 
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +19,21 @@ from redis.retry import Retry
 
 from asyncload_lib.users import events
 from asyncload_lib.users.base import AsyncUser, loop_thread
+from asyncload_lib.users.entries import Entries
 from asyncload_lib.users.files import FileSpace, file_space
 from asyncload_lib.users.measure import tally
+from asyncload_lib.users.ordinals import next_ordinal, worker_index
 from asyncload_lib.users.phases import gate
+from asyncload_lib.users.response import HttpStatusError
+from asyncload_lib.users.transport import (
+    AnswerTimeoutError,
+    BadAnswerError,
+    BodyTimeoutError,
+    ConnectionBrokenError,
+    ConnectionFailedError,
+    ConnectTimeoutError,
+    TransportError,
+)
 from asyncload_lib.vm_list import Vm
 
 __all__ = ["MixedBaselineUser", "RedisBaselineUser", "VmBaselineUser"]
@@ -93,21 +104,23 @@ class _BaselineUser(User):
             socket_connect_timeout=options.timeout,
         )
 
-        def operation() -> None:
-            key = f"{options.key_prefix}baseline:{secrets.token_hex(8)}"
-            value = secrets.token_hex(max(options.value_bytes // 2, 1)).encode()
+        prefix = f"{options.key_prefix}baseline:{AsyncUser.run_id}:{next_ordinal(self.environment)}:"
+
+        def operation(number: int) -> None:
+            # What the user in this place writes when all write at once.
+            key, value = Entries(f"{prefix}{number}:", options.value_bytes, self.settings.seed, number).next()
             with self.measured("REDIS", "set+get"):
                 client.set(key, value, px=max(int(options.ttl * 1000), 1))
                 if client.get(key) != value:
                     raise ValueError("the value read is not the value written")
 
-        for _ in range(count):
-            yield operation
+        for number in range(count):
+            yield partial(operation, number)
         client.close()
 
     def file_operations(self, count: int) -> Iterator[Callable[[], None]]:
         """Yield `count` file round trips, called directly."""
-        space: FileSpace = file_space(self.loop_thread, self.settings)
+        space: FileSpace = file_space(self.loop_thread, self.settings, worker_index(self.environment))
 
         def operation() -> None:
             payload = space.payload()
@@ -159,4 +172,33 @@ class VmBaselineUser(_BaselineUser):
                 with redis.Redis.from_url(vm.url, retry=Retry(NoBackoff(), 0), socket_timeout=timeout_s) as client:
                     client.ping()
             else:
-                session.get(vm.url, timeout=timeout_s, verify=False).raise_for_status()
+                _get(session, vm.url, timeout_s)
+
+
+def _get(session: requests.Session, url: str, timeout_s: float) -> None:
+    """Ask as the async check does: no redirect is followed, and 400 or above is a failure."""
+    try:
+        answer = session.get(url, timeout=timeout_s, verify=False, allow_redirects=False)
+    except requests.RequestException as error:
+        raise _failure(error) from None
+    if answer.status_code >= 400:
+        raise HttpStatusError(f"HTTP {answer.status_code}")
+
+
+def _failure(error: requests.RequestException) -> TransportError:
+    """Return the same failure in the words of the async check; those of `requests` hold the URL, secrets and all."""
+    cause: BaseException = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else type(cause).__name__
+    if isinstance(error, requests.ConnectTimeout):
+        return ConnectTimeoutError("no connection in time")
+    if isinstance(error, requests.Timeout):
+        return AnswerTimeoutError("no answer in time")
+    if isinstance(cause, TimeoutError):
+        return BodyTimeoutError("the answer did not end in time")
+    if isinstance(error, requests.exceptions.ChunkedEncodingError) or isinstance(cause, ConnectionResetError):
+        return ConnectionBrokenError(text)
+    if isinstance(error, requests.ConnectionError):
+        return ConnectionFailedError(text)
+    return BadAnswerError(text)

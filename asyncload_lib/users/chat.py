@@ -9,15 +9,12 @@ from typing import Any, ClassVar
 from locust import task
 
 from asyncload_lib.users.http import AsyncHttpUser
+from asyncload_lib.users.ordinals import next_ordinal
 from asyncload_lib.users.response import Response
 from asyncload_lib.users.sse import EventTooLargeError, SseParser
 from asyncload_lib.users.traffic import ChatTraffic
 
 __all__ = ["ChatStreamUser", "ChatUser"]
-
-USERS_PER_WORKER = 1_000_000
-
-_ordinals = itertools.count()
 
 
 class ChatUser(AsyncHttpUser):
@@ -36,8 +33,7 @@ class ChatUser(AsyncHttpUser):
         # Neither process ids nor addresses are unique: containers share the ones, memory is used again.
         self._name = f"{self.run_id}-{secrets.token_hex(6)}"
         self._request_numbers = itertools.count(1)
-        worker = getattr(environment.runner, "worker_index", 0)
-        self.take_place(max(worker, 0) * USERS_PER_WORKER + next(_ordinals))
+        self.take_place(next_ordinal(environment))
 
     def take_place(self, ordinal: int) -> None:
         """Become the `ordinal`-th user of the run, which settles what this user says and when."""

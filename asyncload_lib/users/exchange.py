@@ -105,7 +105,7 @@ class Exchange:
         if self._stream:
             raise TypeError("a streamed request needs `async with`, which says where the stream ends")
         await self._send()
-        self._finish(time.perf_counter_ns())
+        self._finish(self._response.ended_ns)
         return self._response
 
     async def __aenter__(self) -> Response:
@@ -119,9 +119,10 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self._response.open = False
-        ended_ns = time.perf_counter_ns()
+        # What the block does with an answer is not part of it; a block that is cancelled may have been reading one.
+        is_cancelled = isinstance(error, asyncio.CancelledError)
         try:
-            return self._judge(ended_ns, error)
+            return self._judge(time.perf_counter_ns() if is_cancelled else self._response.ended_ns, error)
         finally:
             await self._close_stream()
 
@@ -139,6 +140,7 @@ class Exchange:
                 response.content = content = raw.content if isinstance(raw, Answer) else await _body(raw)
                 measurement.response_length = len(content)
         except (TransportError, PyreqwestError, OSError, ValueError, TooManyRedirectsError) as error:
+            response.ended_ns = time.perf_counter_ns()
             await self._close_stream()
             response.error = transport_error(error) if isinstance(error, PyreqwestError) else error
             measurement.exception = response.error
@@ -150,6 +152,7 @@ class Exchange:
                 measurement.abandon()
             await self._close_stream()
             raise
+        response.ended_ns = time.perf_counter_ns()
         response.raw = raw
         response.status_code = raw.status
 

@@ -1,9 +1,10 @@
 """Users that write, sync, read back and delete files in real threads."""
 
 import asyncio
+import hashlib
 import itertools
 import os
-import secrets
+import random
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ from locust import task
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.settings import Settings
 from asyncload_lib.users.base import AsyncUser
+from asyncload_lib.users.ordinals import worker_index
 
 __all__ = ["FileSpace", "FileUser", "file_space"]
 
@@ -22,7 +24,8 @@ __all__ = ["FileSpace", "FileUser", "file_space"]
 class FileSpace:
     """A private directory (mode 0700) for file operations, bounded in bytes and gone with the process.
 
-    `limit_bytes`: the most it may hold at any moment; `size_bytes`: what is written at a time. A tiny shell waits on a
+    `limit_bytes`: the most it may hold at any moment; `size_bytes`: what is written at a time; equal `seed` gives equal
+    contents in the same order. A tiny shell waits on a
     pipe and removes the directory when the pipe closes, which happens even if this process is killed. Raises OSError
     where the directory cannot be made.
     """
@@ -30,14 +33,15 @@ class FileSpace:
     FREE_SPACE_FLOOR_BYTES = 256 << 20
     PREFIX_BYTES = 16
 
-    def __init__(self, parent: Path | None, limit_bytes: int, size_bytes: int) -> None:
+    def __init__(self, parent: Path | None, limit_bytes: int, size_bytes: int, seed: str = "") -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="asyncload-files-", dir=parent))
         self._limit_bytes = limit_bytes
         self._size_bytes = size_bytes
         self._used_bytes = 0
         self._numbers = itertools.count(1)
-        # Random bytes cost 7 ms a mebibyte, which a loop must not be held up for: most of them serve every operation.
-        self._rest = secrets.token_bytes(max(size_bytes - self.PREFIX_BYTES, 0))
+        self._random = random.Random(seed)
+        # Random bytes cost ms a mebibyte, which a loop must not be held up for: most of them serve every operation.
+        self._rest = hashlib.shake_128(seed.encode()).digest(max(size_bytes - self.PREFIX_BYTES, 0))
         reading, self._lifeline = os.pipe()
         self._remover = subprocess.Popen(
             ["/bin/sh", "-c", 'cat >/dev/null; rm -rf -- "$1"', "asyncload-remover", str(self.directory)],
@@ -48,7 +52,7 @@ class FileSpace:
 
     def payload(self) -> bytes:
         """Return the bytes of one operation; no two are equal."""
-        return (secrets.token_bytes(self.PREFIX_BYTES) + self._rest)[: self._size_bytes]
+        return (self._random.randbytes(self.PREFIX_BYTES) + self._rest)[: self._size_bytes]
 
     def reserve(self, size_bytes: int) -> None:
         """Set `size_bytes` aside; raises OSError beyond the cap or where the disk is nearly full."""
@@ -82,13 +86,16 @@ class FileSpace:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def file_space(thread: LoopThread, settings: Settings) -> FileSpace:
-    """Return the process's directory for file operations, made on first use and removed with the loop."""
+def file_space(thread: LoopThread, settings: Settings, worker: int = 0) -> FileSpace:
+    """Return the process's directory for file operations, made on first use and removed with the loop.
+
+    `worker`: which worker this process is; no two write the same.
+    """
     resources = thread.resources
     space: FileSpace | None = resources.get(FileSpace)
     if space is None:
         files = settings.files
-        space = FileSpace(files.directory, files.max_bytes, files.bytes)
+        space = FileSpace(files.directory, files.max_bytes, files.bytes, f"{settings.seed}/{worker}")
         resources[FileSpace] = space
     return space
 
@@ -101,7 +108,7 @@ class FileUser(AsyncUser):
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
-        self._space = file_space(self.loop_thread, self.settings)
+        self._space = file_space(self.loop_thread, self.settings, worker_index(environment))
 
     @task
     async def write_and_read(self) -> None:

@@ -72,6 +72,7 @@ class RedisOperationUser(_PhaseUser, RedisUser):
         await self._let_go()  # whoever is stopped at the gate must not take a connection along
 
     async def perform(self, ordinal: int, at_ns: int) -> None:
+        self.take_place(ordinal)
         await self._let_go()
         await self.operation(intended_ns=at_ns)
 

@@ -1,7 +1,6 @@
 """Users of a pooled `redis.asyncio` manager."""
 
 import asyncio
-import secrets
 import time
 from typing import Any
 
@@ -10,6 +9,8 @@ from locust.exception import StopTest
 from redis.exceptions import RedisError
 
 from asyncload_lib.users.base import AsyncUser
+from asyncload_lib.users.entries import Entries
+from asyncload_lib.users.ordinals import next_ordinal
 from asyncload_lib.users.redis_clients import redis_manager
 
 __all__ = ["RedisUser", "redis_manager"]
@@ -39,6 +40,14 @@ class RedisUser(AsyncUser):
             multiplexed=options.mode == "multiplexed",
         )
         self.pool: Any = self._redis.connection_pool
+        self._ordinal = next_ordinal(environment)
+        self.take_place(self._ordinal)
+
+    def take_place(self, ordinal: int) -> None:
+        """Become the `ordinal`-th user of the run, which settles the values that this user writes."""
+        options = self.settings.redis
+        prefix = f"{options.key_prefix}{self.run_id}:{self._ordinal}:"
+        self._entries = Entries(prefix, options.value_bytes, self.settings.seed, ordinal)
 
     async def hold_connection(self) -> Any:
         """Open a connection and keep it for now; None when the pool has no more, or Redis does not answer.
@@ -58,8 +67,7 @@ class RedisUser(AsyncUser):
     async def operation(self, intended_ns: int | None = None) -> None:
         """SET a value of its own under a key of its own with expiry, GET it, and compare."""
         options = self.settings.redis
-        key = f"{options.key_prefix}{secrets.token_hex(8)}"
-        value = secrets.token_hex(max(options.value_bytes // 2, 1)).encode()
+        key, value = self._entries.next()
         async with self.measure("REDIS", "set+get", intended_ns=intended_ns) as operation:
             begun_ns = time.perf_counter_ns()
             await self._redis.set(key, value, px=max(int(options.ttl * 1000), 1))

@@ -1,6 +1,8 @@
 """What a user sees of an answer, with Locust's own words for it."""
 
+import asyncio
 import json as json_module
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -10,7 +12,7 @@ from pyreqwest.response import Response as RawResponse
 
 from asyncload_lib.users.answer import Answer
 from asyncload_lib.users.measure import Measurement
-from asyncload_lib.users.transport import Cancellations, transport_error
+from asyncload_lib.users.transport import Cancellations, TransportError, transport_error
 
 __all__ = ["HttpStatusError", "Response"]
 
@@ -26,7 +28,7 @@ class Response:
     as in Locust. `ok` is true below 400. `url` is the one that answered, after redirects.
     """
 
-    __slots__ = ("_measurement", "content", "error", "open", "raw", "status_code", "url", "verdict")
+    __slots__ = ("_measurement", "content", "ended_ns", "error", "open", "raw", "status_code", "url", "verdict")
 
     def __init__(self, measurement: Measurement, url: str) -> None:
         self._measurement = measurement
@@ -39,6 +41,8 @@ class Response:
         self.content = b""
         self.status_code = 0
         self.error: BaseException | None = None
+        self.ended_ns = 0
+        """When the last of the answer came, or it was clear that none would (perf_counter_ns)."""
 
     @property
     def ok(self) -> bool:
@@ -98,8 +102,13 @@ class Response:
         cancellations = Cancellations()
         try:
             while (chunk := await reader.read_chunk()) is not None:
+                self.ended_ns = time.perf_counter_ns()
                 cancellations.check()
                 self._measurement.response_length += len(chunk)
                 yield bytes(chunk)
         except PyreqwestError as error:
+            self.ended_ns = time.perf_counter_ns()
             raise transport_error(error) from error
+        except (TransportError, asyncio.CancelledError):
+            self.ended_ns = time.perf_counter_ns()
+            raise

@@ -100,7 +100,8 @@ class Cluster:
     """A run of `locustfile` by one master and `workers` workers, started at once and ended with the block.
 
     `places`: the command prefixes of the master and of each worker; `address`: where the workers find the master.
-    `worker_settings`: what the workers have instead of `settings`.
+    `worker_settings`: what the workers have instead of `settings`; `worker_locustfiles`: what each has instead of
+    `locustfile` ("-": what the master sends it).
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Cluster:
         workers: int = 3,
         settings: Mapping[str, str] = QUICK,
         worker_settings: Mapping[str, str] | None = None,
+        worker_locustfiles: Sequence[str | Path] = (),
         address: str = "127.0.0.1",
         places: Sequence[Sequence[str]] = (),
     ) -> None:
@@ -119,11 +121,13 @@ class Cluster:
         self._folder = folder
         self._places = [*places, *[()] * (1 + workers - len(places))]
         path = ROOT / "locustfiles" / locustfile if isinstance(locustfile, str) else locustfile
-        self._locust = [sys.executable, "-m", "locust", "-f", str(path), "--loglevel", "INFO"]
+        self._locust = [sys.executable, "-m", "locust", "--loglevel", "INFO", "-f"]
+        self._locustfiles = [*map(str, worker_locustfiles), *[str(path)] * (workers - len(worker_locustfiles))]
+        self._locustfile = str(path)
         self._address, self._port = address, free_port()
         self._worker_settings = settings if worker_settings is None else worker_settings
         bind = ["--master-bind-host", address, "--master-bind-port", str(self._port), "--expect-workers", str(workers)]
-        command = [*self._locust, "--only-summary", "--master", *bind, *arguments]
+        command = [*self._locust, self._locustfile, "--only-summary", "--master", *bind, *arguments]
         command += [] if "--web-port" in arguments else ["--headless"]
         settings = {**settings, "ASYNCLOAD_OUT": str(self.out)}
         self.workers: list[Node] = []
@@ -134,7 +138,16 @@ class Cluster:
     def add_worker(self) -> Node:
         """Start one more worker."""
         number = len(self.workers)
-        command = [*self._locust, "--worker", "--master-host", self._address, "--master-port", str(self._port)]
+        locustfile = self._locustfiles[number] if number < len(self._locustfiles) else self._locustfile
+        command = [
+            *self._locust,
+            locustfile,
+            "--worker",
+            "--master-host",
+            self._address,
+            "--master-port",
+            str(self._port),
+        ]
         settings = {**self._worker_settings, "ASYNCLOAD_OUT": str(self._folder / f"worker{number}")}
         place = self._places[1 + number] if number + 1 < len(self._places) else ()
         node = Node(command, self._folder / f"worker{number}.log", settings, place)

@@ -54,6 +54,9 @@ def introduced(**cli: str) -> dict[str, Any]:
     return {
         "version": "0.1.0",
         "locust": "2.47.0",
+        "python": "3.11.7",
+        "code": "5f2c",
+        "locustfiles": "9a10",
         "settings": settings.redacted(),
         "fingerprint": settings.fingerprint(),
     }
@@ -69,6 +72,17 @@ def test_what_changes_a_workers_part_is_named_and_nothing_else() -> None:
     assert found == "one of its secrets is not the master's"
     same = introduced(redis_url="redis://:right@10.0.0.1/0")
     assert len(differences(ours, {**same, "version": "0.0.9", "locust": "2.40.0"})) == 2
+
+
+def test_a_worker_with_other_code_is_named() -> None:
+    ours = introduced()
+    assert differences(ours, {**ours, "python": "3.11.9"}) == []
+    assert differences(ours, {**ours, "python": "3.12.1"}) == ["its Python is 3.12.1, the master's is 3.11.7"]
+    assert differences(ours, {**ours, "code": "0000"}) == ["its code of asyncload 0.1.0 is not the master's"]
+    assert differences(ours, {**ours, "code": "0000", "version": "0.0.9"}) == [
+        "its asyncload is 0.0.9, the master's is 0.1.0"  # which says it all
+    ]
+    assert differences(ours, {**ours, "locustfiles": None}) == ["its locustfile is not the master's"]
 
 
 def test_twenty_endpoints_are_reported_in_one_message() -> None:

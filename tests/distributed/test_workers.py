@@ -9,7 +9,7 @@ import pytest
 from asyncload_lib.demo.stack import DemoStack
 from tests.distributed.accounts import by_process, differences, phases, read_ids, read_ledger, row
 from tests.distributed.cluster import QUICK, Cluster
-from tests.locust_run import eventually, target_settings
+from tests.locust_run import ROOT, eventually, target_settings
 
 pytestmark = [pytest.mark.chance, pytest.mark.timeout(180)]
 
@@ -96,6 +96,70 @@ def test_a_worker_with_other_settings_is_named_before_the_run_and_no_secret_trav
         assert secret.encode() not in wire
         assert secret not in cluster.logs
         assert not [path for path in cluster.out.iterdir() if secret.encode() in path.read_bytes()]
+
+
+def test_a_worker_is_told_by_what_its_locustfile_says_not_by_where_it_lies(tmp_path: Path, stack: DemoStack) -> None:
+    content = (ROOT / "locustfiles" / "chat.py").read_text()
+    copy, changed = tmp_path / "same_chat.py", tmp_path / "other_chat.py"
+    copy.write_text(content)
+    changed.write_text(content + "\n# one line more\n")
+    settings = {**QUICK, **target_settings(stack)}
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    with Cluster(
+        tmp_path,
+        "chat.py",
+        *("-u", "6", "-r", "6", "-t", "2s"),
+        settings=settings,
+        worker_settings={**settings, "TMPDIR": str(folder)},
+        worker_locustfiles=("-", copy, changed),
+    ) as cluster:
+        assert cluster.wait() == 4, cluster.logs
+        results = cluster.results
+
+    assert [row(results, node.pid)["note"] for node in cluster.workers] == [
+        None,
+        None,
+        "its locustfile is not the master's",
+    ]
+    assert all(row(results, node.pid)["operations"] for node in cluster.workers)
+    assert len(results["run"]["status_reasons"]) == 1
+
+
+MASTER_AT_ITS_LIMIT = """
+import gevent
+from locust import events
+from locust.runners import MasterRunner
+from asyncload_lib import ChatUser
+from asyncload_lib.eventloop.native import native
+
+class Chat(ChatUser):
+    pass
+
+def hold_the_hub():
+    while True:
+        native("time", "sleep")(0.2)
+        gevent.sleep(0.001)
+
+@events.test_start.add_listener
+def _(environment, **_):
+    if isinstance(environment.runner, MasterRunner):
+        gevent.spawn(hold_the_hub)
+"""
+
+
+def test_a_master_that_cannot_keep_up_makes_the_run_invalid(tmp_path: Path, stack: DemoStack) -> None:
+    locustfile = tmp_path / "slow_master.py"
+    locustfile.write_text(MASTER_AT_ITS_LIMIT)
+    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_GENERATOR_MAX_HUB_LAG": "150ms"}
+    with Cluster(tmp_path, locustfile, "-u", "4", "-r", "4", "-t", "3s", workers=1, settings=settings) as cluster:
+        assert cluster.wait() == 6, cluster.logs
+        results = cluster.results
+
+    process = f"{results['run']['host']['name']}:{cluster.master.pid} (master)"
+    assert {row["process"] for row in results["generator"]["processes"]} > {process}
+    assert any(reason.startswith(f"{process}: hub lag p99 was ") for reason in results["generator"]["reasons"])
+    assert results["run"]["status"] == "invalid"
 
 
 def test_a_worker_that_joins_late_takes_its_share_and_is_counted(tmp_path: Path, stack: DemoStack) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import gevent
 import pytest
-from locust import User
+from locust import User, task
+from locust.exception import StopUser
 
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.settings import Settings
@@ -14,6 +15,7 @@ from asyncload_lib.target import Target
 from asyncload_lib.users import baseline
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.phases import gate
+from asyncload_lib.users.vms import VmHealthUser
 from asyncload_lib.vm_list import Vm
 from tests.users.swarm import Swarm, eventually
 
@@ -84,7 +86,45 @@ def test_machines_are_asked_in_turn_and_their_states_are_told_apart(
     swarm = play(baseline.VmBaselineUser)
     assert [event["name"] for event in swarm.requests] == [vm.name for vm in vms]
     kinds = [type(event["exception"]).__name__ for event in swarm.requests]
-    assert kinds == ["NoneType"] * 6 + ["HTTPError", "ReadTimeout", "ConnectionError"]
+    assert kinds == ["NoneType"] * 6 + ["HttpStatusError", "AnswerTimeoutError", "ConnectionError"]
+
+
+def test_a_machine_is_judged_as_by_the_async_check_and_no_word_of_its_url_is_told(
+    settled: DemoStack, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "canary-7f3a"
+    paths = ("/redirect/302/1", "/redirect/302/40", "/status/404", "/close", "/hang", "/half", "/half_hang")
+    urls = [
+        *(f"{target}{path}?token={secret}" for path in paths),
+        f"http://127.0.0.1:1/?token={secret}",
+        f"http://user:{secret}@127.0.0.1:1/",
+    ]
+    vms = tuple(Vm(f"vm{number}", "http", url) for number, url in enumerate(urls))
+    monkeypatch.setattr(AsyncUser, "target", Target(vms=vms))
+    blocking = play(baseline.VmBaselineUser)
+
+    class Check(VmHealthUser):
+        abstract = True
+
+        @task
+        async def once(self) -> None:
+            for vm in self.vms:
+                await self.check(vm)
+            raise StopUser
+
+    Check.tasks = [Check.once]
+    with Swarm(type(Check)("Person", (Check,), {})) as swarm:
+        swarm.run()
+
+    def told(swarm: Swarm) -> list[str]:
+        errors = [event["exception"] for event in swarm.requests]
+        return [type(TimeoutError() if isinstance(e, TimeoutError) else e).__name__ for e in errors]
+
+    expected = ["NoneType", "NoneType", "HttpStatusError", "ConnectionBrokenError", "TimeoutError"]
+    expected += ["ConnectionBrokenError", "TimeoutError", "ConnectionFailedError", "ConnectionFailedError"]
+    assert told(blocking) == told(swarm) == expected
+    assert blocking.failures[-2].startswith("Connection refused")
+    assert [text for text in blocking.failures if secret in text or "127.0.0.1" in text] == []
 
 
 @pytest.mark.chance

@@ -88,6 +88,18 @@ def test_payloads_have_their_size(tmp_path: Path, size_bytes: int) -> None:
     loop_thread().call(space.close())
 
 
+def test_the_seed_settles_what_is_written(tmp_path: Path) -> None:
+    def written(seed: str) -> list[bytes]:
+        space = FileSpace(tmp_path, 1000, 100, seed)
+        payloads = [space.payload() for _ in range(10)]
+        loop_thread().call(space.close())
+        return payloads
+
+    loop_thread().start()
+    assert written("1/0") == written("1/0")
+    assert len({*written("1/0"), *written("1/1"), *written("2/0")}) == 30
+
+
 @pytest.mark.parametrize("damage", ["content", "gone"])
 def test_what_is_not_read_back_is_a_failure(tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read = Path.read_bytes

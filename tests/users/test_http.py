@@ -438,6 +438,53 @@ def test_the_timeout_covers_redirects(target: str) -> None:
     assert 495 < swarm.requests[1]["response_time"] < 595
 
 
+def test_latency_ends_with_the_answer_and_not_with_the_block(target: str) -> None:
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            for path, stream in (("/echo", False), ("/close", False), ("/status/500", True)):
+                async with self.client.get(path, catch_response=True, stream=stream) as response:
+                    response.failure("decided late")
+                    await asyncio.sleep(0.8)
+            async with self.client.get("/stream/paced", stream=True, name="read") as response:
+                async for _ in response.iter_bytes():
+                    pass
+                await asyncio.sleep(0.8)
+            async with self.client.get("/stream/paced", stream=True, name="left") as response:
+                async for _ in response.iter_bytes():
+                    break
+                await asyncio.sleep(0.8)
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    took_ms = [event["response_time"] for event in swarm.requests]
+    assert all(0 < took < 800 for took in (*took_ms[:3], took_ms[4])), took_ms
+    assert 240 < took_ms[3] < 800
+
+
+def test_what_was_waited_for_in_vain_belongs_to_the_latency_of_a_stream(target: str) -> None:
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            async with self.client.get("/half_hang", stream=True, timeout=0.5) as response:
+                async for _ in response.iter_bytes():
+                    pass
+            async with self.client.get("/half_hang", stream=True, catch_response=True) as response:
+                try:
+                    async with asyncio.timeout(0.5):
+                        async for _ in response.iter_bytes():
+                            pass
+                except TimeoutError:
+                    response.failure("given up")
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert swarm.failures == ["the answer did not end in time", "given up"]
+    assert all(490 < event["response_time"] < 2000 for event in swarm.requests)
+
+
 CUTS = {
     "waiting for the answer": ("/hang", False),
     "reading the body": ("/slow/1", False),

@@ -11,8 +11,8 @@ from locust import User
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
-from asyncload_lib.users import phases
-from asyncload_lib.users.base import loop_thread
+from asyncload_lib.users import baseline, phases
+from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.phases import gate
 from asyncload_lib.vm_list import Vm
 from tests.users.swarm import Swarm, eventually
@@ -39,10 +39,9 @@ def concrete(base: type[User], demo: DemoStack, **attributes: Any) -> type[User]
     return type(base)("Person", (base,), {"host": demo.host, "target": target, **attributes})
 
 
-def play(user_class: type[User], count: int, *, finish: bool = False) -> Swarm:
-    """Gather `count` users, release them, and wait until all are counted out."""
+def play(user_class: type[User], count: int, *, base: int = 100, finish: bool = False) -> Swarm:
+    """Gather `count` users, release them, and wait until all are counted out; `base`: of another worker's users."""
     counts = Counts()
-    base = 0 if issubclass(user_class, phases.VmCheckUser) else 100  # of another worker's users
     with Swarm(user_class) as swarm:
         swarm.start(count)
         eventually(lambda: counts.waiting == count)
@@ -78,7 +77,7 @@ def test_each_does_its_part_once_and_latency_counts_from_the_release(
 
 
 def test_each_machine_is_checked_by_one_user(demo: DemoStack) -> None:
-    swarm = play(concrete(phases.VmCheckUser, demo), 6)
+    swarm = play(concrete(phases.VmCheckUser, demo), 6, base=0)
     assert sorted(event["name"] for event in swarm.requests) == sorted(vm["name"] for vm in demo.vms)
 
 
@@ -112,6 +111,32 @@ def test_the_place_settles_what_is_said(demo: DemoStack) -> None:
         said.append(one)
     assert said[0] == said[1]
     assert sorted(said[0]) == list(range(100, 110))
+
+
+def test_the_place_settles_the_values_and_the_baseline_writes_the_same(
+    demo: DemoStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = redis.Redis.from_url(demo.redis_direct_url)
+    settings = replace(DEFAULT, redis=replace(DEFAULT.redis, operations=10, key_prefix="mine:"))
+    monkeypatch.setattr(AsyncUser, "settings", settings)
+    monkeypatch.setattr(AsyncUser, "target", Target(redis_url=demo.redis_url))
+
+    def written() -> dict[bytes, bytes]:
+        keys = list(client.scan_iter("mine:*"))
+        values = {key: client.get(key) for key in keys}
+        client.delete(*keys)
+        return values
+
+    found = []
+    for base in (phases.RedisOperationUser, phases.RedisOperationUser, baseline.RedisBaselineUser):
+        count = 1 if base is baseline.RedisBaselineUser else 10
+        play(concrete(base, demo), count, base=0)
+        found.append(written())
+    client.close()
+    assert [len(values) for values in found] == [10, 10, 10]
+    assert len({key for values in found for key in values}) == 30
+    assert sorted(found[0].values()) == sorted(found[1].values()) == sorted(found[2].values())
+    assert len(set(found[0].values())) == 10
 
 
 def test_whoever_is_stopped_at_the_gate_gives_its_connection_back(demo: DemoStack) -> None:

@@ -1,0 +1,98 @@
+"""What a process of a run reports: every start, the lateness of every phase, and nothing from before its test."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import pytest
+from locust import User
+from locust.env import Environment
+
+from asyncload_lib.messages import PLAN, ToCoordinator
+from asyncload_lib.participant import Participant
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
+from asyncload_lib.users import events
+
+
+class Sent(Participant):
+    """A participant whose messages are kept instead of sent."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.sent: list[tuple[str, Any]] = []
+        super().__init__(environment, Settings(), Target())
+
+    def send(self, message: str, data: Any) -> bool:
+        self.sent.append((message, data))
+        return True
+
+    def last(self, message: str) -> Any:
+        """Return the newest message of this kind."""
+        return [data for kind, data in self.sent if kind == message][-1]
+
+    def announce(self, phase: str, *, gated: bool) -> None:
+        """Tell of the next test as Locust does."""
+        plan = {"run_id": "run", "phase": phase, "gated": gated, "timeout_s": 1.0, "target": None}
+        options = type("Options", (), {PLAN: plan})()
+        self.environment.parsed_options = options
+        self.on_test_start(self.environment)
+
+    def start_late(self, *delays_us: float) -> None:
+        """Have users released now, and begin so much later."""
+        self._on_released(1)
+        for delay_us in delays_us:
+            events.request_metric.fire(
+                environment=self.environment, metric="send_delay", request="x", values_us=[delay_us]
+            )
+
+
+@pytest.fixture
+def participant() -> Iterator[Sent]:
+    class Nobody(User):
+        pass
+
+    environment = Environment(user_classes=[Nobody])
+    environment.create_local_runner()
+    made = Sent(environment)
+    yield made
+    made.close()
+
+
+def final(participant: Sent) -> Any:
+    participant.finalise(1)
+    return participant.last(ToCoordinator.FINAL)
+
+
+def test_the_send_delay_of_every_phase_of_a_scenario_is_judged(participant: Sent) -> None:
+    participant._on_watch()
+    participant.announce("chat/burst", gated=True)
+    participant.start_late(*[300_000.0] * 50)
+    assert final(participant)["last_start_us"] == 300_000
+    participant.announce("chat/sustained", gated=True)
+    found = final(participant)
+    assert found["health"]["send_delay_p99"] == pytest.approx(0.3)
+    assert found["last_start_us"] == 0  # the skew is that of the phase alone
+
+    participant._on_watch()
+    participant.announce("redis/burst", gated=True)
+    participant.start_late(1_000.0)
+    assert final(participant)["health"]["send_delay_p99"] == pytest.approx(0.001)
+
+
+def test_a_second_run_without_scenarios_knows_nothing_of_the_first(participant: Sent) -> None:
+    participant.announce("run", gated=False)
+    participant.health._cpu_max = 99.0
+    gevent.sleep(0.05)
+    watched_s = [loop["watched_s"] for loop in final(participant)["health"]["event_loops"]]
+    participant.announce("run", gated=False)
+    found = final(participant)["health"]
+    assert found["cpu_percent_max"] < 99.0
+    assert all(loop["watched_s"] < before_s for loop, before_s in zip(found["event_loops"], watched_s, strict=True))
+
+
+def test_what_was_started_is_reported_where_no_user_is_async(participant: Sent) -> None:
+    participant.announce("run", gated=False)
+    for _ in range(3):
+        participant._on_request("GET", "/", 5.0, 2)  # as an HttpUser's requests come
+    participant._send_parts()
+    assert participant.last(ToCoordinator.PART)["phases"]["run"]["started"] == 3

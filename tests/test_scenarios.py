@@ -1,0 +1,77 @@
+"""What is planned for a scenario, and what its own figures are made of."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from asyncload_lib.results.recorder import Recorder
+from asyncload_lib.scenarios import planned, suite_metric
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
+from asyncload_lib.verdict.criteria import evaluate, selected
+from asyncload_lib.vm_list import Vm
+
+MS = 1_000_000
+DEFAULT = Settings()
+TARGET = Target(
+    host="http://127.0.0.1:1",
+    baseline_host="http://127.0.0.1:2",
+    vms=tuple(Vm(f"vm{number}", "http", f"http://127.0.0.1:1/{number}") for number in range(6)),
+)
+
+
+def checked(starts_ms: Sequence[int], took_ms: int = 40) -> dict[str, Any]:
+    """Return the metric of six checks that began so long after their common release."""
+    (scenario,) = planned(replace(DEFAULT, scenarios=("vm_health",)), TARGET)
+    recorder = Recorder("run", clock_ns=lambda: 0)
+    recorder.begin("vm_health/checks", users=6, t0_ns=0)
+    for vm, start_ms in zip(TARGET.vms, starts_ms, strict=True):
+        recorder.tick((start_ms + took_ms) * MS)
+        recorder.add("VM", vm.name, float(start_ms + took_ms), None)
+        recorder.add_metric("service_time", took_ms * 1e3, vm.name)
+        recorder.add_metric("send_delay", start_ms * 1e3, vm.name)
+    return suite_metric(scenario, recorder.results(), TARGET, event_loops=(), start_skew_s={})
+
+
+@pytest.mark.parametrize(
+    ("starts_ms", "beyond_s", "verdict"), [([0] * 6, 0.0, "pass"), (range(0, 240, 40), 0.2, "fail")]
+)
+def test_checks_that_wait_for_each_other_are_not_at_the_same_time(
+    starts_ms: Sequence[int], beyond_s: float, verdict: str
+) -> None:
+    metric = checked(starts_ms)
+    assert metric["extra"]["slowest_check"] == pytest.approx(0.04, rel=0.001)
+    assert metric["extra"]["beyond_slowest"] == pytest.approx(beyond_s, abs=0.001)
+    rows = evaluate(selected([], ["vm_health"]), {"metrics": [metric]})
+    assert {row["name"]: row["verdict"] for row in rows}["vm_health beyond_slowest <= 50 ms"] == verdict
+
+
+def test_checks_that_were_never_made_have_no_wall_time_to_compare() -> None:
+    (scenario,) = planned(replace(DEFAULT, scenarios=("vm_health",)), TARGET)
+    metric = suite_metric(scenario, {}, TARGET, event_loops=(), start_skew_s={})
+    assert metric["extra"]["beyond_slowest"] is None
+
+
+def limits_s(settings: Settings) -> dict[str, float]:
+    return {s.phase_key(phase): phase.limit_s for s in planned(settings, TARGET) for phase in s.phases}
+
+
+def test_a_phase_may_take_what_the_timeouts_of_its_own_operations_allow() -> None:
+    settings = replace(
+        DEFAULT,
+        chat=replace(DEFAULT.chat, timeout=1.0),
+        redis=replace(DEFAULT.redis, timeout=3.0, operations=20_000),
+        vm_health=replace(DEFAULT.vm_health, timeout=7.0),
+    )
+    found = limits_s(settings)
+    assert found["chat/burst"] == found["chat/sustained"] == 1.0
+    assert found["redis/burst"] >= 2 * 3.0
+    assert found["redis/baseline"] >= 20_000 * 2 * 3.0
+    assert found["mixed/baseline"] >= 25 * 2 * 3.0
+    assert found["vm_health/checks"] >= 7.0
+    assert found["vm_health/baseline"] >= 6 * 7.0
+
+    longer_chat = limits_s(replace(settings, chat=replace(settings.chat, timeout=100.0)))
+    assert [key for key in found if longer_chat[key] != found[key]] == [key for key in found if key.startswith("chat/")]
