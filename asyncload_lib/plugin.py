@@ -130,6 +130,8 @@ class Plugin:
         """Begin a run: who takes part, against what, and under which name."""
         assert self.coordinator is not None
         self._source.wait()
+        if self.session is not None:  # one that broke off between two phases has nobody to close it
+            self._close(self.session, BROKEN_OFF)
         self.is_broken_off = False
         self.environment.host = base_address(self.environment.host)
         self.target, unwatched = self._source.aimed_at()

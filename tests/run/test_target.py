@@ -155,6 +155,31 @@ def test_each_suite_of_the_web_ui_is_whole_and_against_the_same_host(tmp_path: P
     assert [metric["total_requests"] for metric in documents[-1]["metrics"]] == [50]
 
 
+def test_a_suite_that_broke_off_between_phases_is_reported_before_the_next(tmp_path: Path, stack: DemoStack) -> None:
+    port, out, locustfile = free_port(), tmp_path / "reports", tmp_path / "breaking.py"
+    locustfile.write_text(
+        "from asyncload_lib.suite import *\n"
+        "from asyncload_lib.coordinator import Coordinator\n"
+        "def broken(self):\n"
+        "    raise ZeroDivisionError('between two phases')\n"
+        "Coordinator.wait_ready = broken\n"
+    )
+    base = f"http://127.0.0.1:{port}"
+    settings = {**target_settings(stack), **QUICK, "ASYNCLOAD_SCENARIOS": "chat"}
+    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    with LocustRun(locustfile, *arguments, out=out, settings=settings) as run:
+        swarm(base)
+        run.expect("the suite broke off")
+        swarm(base)
+        (document,) = reported(out, 1)
+        run.process.terminate()
+        run.wait(30)
+
+    assert document["run"]["status"] == "incomplete"
+    assert "between two phases" in " ".join(document["run"]["status_reasons"])
+    assert document["metrics"][0]["phases"][0]["total_requests"] > 0
+
+
 def test_a_host_given_in_the_web_ui_is_the_one_that_is_watched(tmp_path: Path, stack: DemoStack) -> None:
     port, out = free_port(), tmp_path / "reports"
     base = f"http://127.0.0.1:{port}"
