@@ -13,9 +13,9 @@ from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.probe_answer import Confirmation, answer_of, confirmed, inside_rows
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.eventloop.witness import OutsideWitness, disagreement
+from asyncload_lib.redaction import redact
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
-from asyncload_lib.units import redact
 from asyncload_lib.users.http import shared_client
 
 __all__ = ["TargetObserver"]

@@ -17,7 +17,6 @@ from asyncload_lib.results.model import heading
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.scenarios import Phase, Scenario, planned, suite_metric
 from asyncload_lib.session import Session
-from asyncload_lib.units import redact
 from asyncload_lib.users import baseline, phases
 
 __all__ = [

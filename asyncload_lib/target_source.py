@@ -10,9 +10,9 @@ from locust.env import Environment
 from asyncload_lib.addresses import is_embedded, missing
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.errors import ConfigurationError
+from asyncload_lib.redaction import redact
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target, base_address
-from asyncload_lib.units import redact
 from asyncload_lib.vm_list import Vm
 
 __all__ = ["TargetSource"]
