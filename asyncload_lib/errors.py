@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
     PASS = 0
     """All criteria pass."""
     LOCUST_FAILURES = 1
-    """Locust's own: requests failed and no criterion was evaluated, or start-up failed."""
+    """Locust's own: requests failed and no criterion was evaluated, or start-up failed, that of the demo too."""
     LOCUST_USAGE = 2
     """Locust's own: unknown option, or an exception in an event handler."""
     CRITERIA_FAILED = 3
@@ -33,9 +33,9 @@ class ExitCode(IntEnum):
     BAD_CONFIGURATION = 64
     """Bad configuration; nothing was sent."""
     INTERRUPTED = 130
-    """Ctrl-C; a report was written and says so."""
+    """Ctrl-C; a report was written and says so, unless a master was still waiting for its workers."""
     TERMINATED = 143
-    """SIGTERM; a report was written and says so."""
+    """SIGTERM; a report was written and says so, unless a master was still waiting for its workers."""
 
 
 class AsyncloadError(Exception):

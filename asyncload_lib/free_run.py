@@ -3,11 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 import gevent
-from locust.runners import MasterRunner
 
 from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.scenarios import FREE_PHASES, free_metric
-from asyncload_lib.session import Session
+from asyncload_lib.verdict.defaults import SCENARIOS
 
 if TYPE_CHECKING:
     from asyncload_lib.plugin import Plugin
@@ -36,8 +35,6 @@ class FreeRun:
         session.measured = [self._metric]
         self._is_ramped_up = False
         plugin.announce(self._first_phase(), gated=False, timeout_s=plugin.settings.chat.timeout)
-        if isinstance(plugin.environment.runner, MasterRunner):  # where no user waits while it is written
-            gevent.spawn(self._checkpoint_forever, session)
 
     def _first_phase(self) -> str:
         """Keep the ramp out of the result, unless all users come at once."""
@@ -56,14 +53,13 @@ class FreeRun:
         assert self._plugin.coordinator is not None
         event_loops = self._plugin.event_loops()
         measured = self._plugin.coordinator.store.merged()  # after what may wait: the rest is of the same moment
-        scenarios = {getattr(user_class, "scenario", "run") for user_class in self._plugin.environment.user_classes}
+        scenarios = {_scenario(user_class) for user_class in self._plugin.environment.user_classes}
         scenario = scenarios.pop() if len(scenarios) == 1 else "run"
         phases = {name: phase for name, phase in measured.items() if name in FREE_PHASES}
         return free_metric(scenario, phases, event_loops=event_loops)
 
-    def _checkpoint_forever(self, session: Session) -> None:
-        while True:
-            gevent.sleep(session.checkpoint_interval_s)
-            if session is not self._plugin.session or session.exit_code is not None:
-                return
-            session.checkpoint()
+
+def _scenario(user_class: type) -> str:
+    """Return which scenario a user class belongs to; what its author calls `scenario` may be something else."""
+    named = getattr(user_class, "scenario", "run")
+    return named if isinstance(named, str) and named in SCENARIOS else "run"

@@ -3,6 +3,7 @@
 A load generator that was itself the bottleneck measures itself. These figures decide whether a run is valid.
 """
 
+import logging
 import os
 import platform
 import time
@@ -17,6 +18,11 @@ from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.settings import Settings
 
 __all__ = ["ProcessHealth"]
+
+logger = logging.getLogger(__name__)
+
+LOOP_TIMEOUT_S = 5.0
+"""When the loop is taken to be blocked for good."""
 
 CPU_WINDOW_S = 3
 """A shorter peak delays nobody for long; what is watched for a shorter time is judged by its average."""
@@ -49,7 +55,7 @@ class ProcessHealth:
         if self._running:
             return
         self._running = True
-        self._thread.call(self._start_loop_monitor())
+        self._thread.call(self._start_loop_monitor(), LOOP_TIMEOUT_S)
         self._hub_monitor.start()
         self._forget_cpu()
         gevent.spawn(self._watch_cpu)
@@ -71,7 +77,10 @@ class ProcessHealth:
         """Stop watching; the report stays."""
         if self._running:
             self._running = False
-            self._thread.call(self._stop_loop_monitor())
+            try:
+                self._thread.call(self._stop_loop_monitor(), LOOP_TIMEOUT_S)
+            except TimeoutError:
+                logger.error("the monitor of the event loop could not be stopped: the loop is blocked")
             self._hub_monitor.stop()
 
     def report(self, send_delays_us: Sequence[Sequence[float]] = ()) -> dict[str, Any]:

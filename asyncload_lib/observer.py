@@ -1,15 +1,19 @@
 """The target's event loop during a scenario, by two witnesses: the probe inside it, and requests from outside."""
 
-import json
+import asyncio
 import logging
+import time
 from typing import Any
 
 from pyreqwest.exceptions import PyreqwestError
 
+from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.eventloop.asgi import TOKEN_HEADER
 from asyncload_lib.eventloop.lag import LoopMonitor
+from asyncload_lib.eventloop.probe_answer import Confirmation, answer_of, confirmed, inside_rows
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.eventloop.witness import OutsideWitness, disagreement
+from asyncload_lib.redaction import redact
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users.http import shared_client
@@ -19,6 +23,8 @@ __all__ = ["TargetObserver"]
 logger = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = 10.0
+LOOP_TIMEOUT_S = 5.0
+"""When the own loop, on which both witnesses work, is taken to be blocked for good."""
 
 Json = dict[str, Any]
 
@@ -26,32 +32,44 @@ Json = dict[str, Any]
 class TargetObserver:
     """Watches one target from `start()` to `stop()`; on the node that directs the run. For the hub's thread.
 
-    A target without a host is not watched; one without a probe, or with a token that is not known, only from outside.
+    A target without a host is not watched, unless `unwatched` says why it should be; one without a probe, or with a
+    token that is not known, only from outside.
     """
 
-    def __init__(self, thread: LoopThread, target: Target, settings: Settings) -> None:
+    def __init__(self, thread: LoopThread, target: Target, settings: Settings, unwatched: str = "") -> None:
         self._thread = thread
-        self._host = target.host
+        self._host = redact(target.host or "")
         self._token = target.probe_token
         self._probe_url = f"{target.host}{settings.loop.probe_path}"
         self._limit_s, self._period_s = settings.loop.limit, settings.loop.period
         self._monitor = LoopMonitor("observer", settings.loop.limit, settings.loop.period)
         self._witness: OutsideWitness | None = None
+        self._unwatched = unwatched
         if target.host:
-            self._witness = OutsideWitness(
-                f"{target.host}{settings.loop.witness_path}",
-                rate=settings.loop.witness_rate,
-                limit_s=settings.loop.limit,
-                monitor=self._monitor,
-            )
+            try:
+                self._witness = OutsideWitness(
+                    f"{target.host}{settings.loop.witness_path}",
+                    rate=settings.loop.witness_rate,
+                    limit_s=settings.loop.limit,
+                    monitor=self._monitor,
+                )
+            except ValueError:
+                self._unwatched = f"{self._host} is no http:// or https:// address"
         self._running = False
         self._problem = ""
+        self._is_probe: bool | None = None
+        """Whether there is a probe behind the path; None as long as nothing has answered for it."""
+        self._confirmation: Confirmation | None = None
 
     def start(self) -> None:
-        """Begin to watch from outside."""
-        if self._witness is not None and not self._running:
-            self._running = True
-            self._thread.call(self._start())
+        """Begin to watch from outside; raises AsyncloadError when the own loop does not react."""
+        if self._witness is None or self._running:
+            return
+        try:
+            self._thread.call(self._start(), LOOP_TIMEOUT_S)
+        except TimeoutError:
+            raise AsyncloadError("the event loop that runs the users is blocked: end this process") from None
+        self._running = True
 
     async def _start(self) -> None:
         assert self._witness is not None
@@ -60,8 +78,13 @@ class TargetObserver:
 
     def reset(self) -> None:
         """Have both witnesses begin anew."""
-        if self._running:
-            self._thread.call(self._reset())
+        if not self._running:
+            return
+        self._confirmation = None
+        try:
+            self._thread.call(self._reset(), PROBE_TIMEOUT_S + LOOP_TIMEOUT_S)
+        except TimeoutError:
+            logger.error("the target's witnesses could not be reset: the event loop that runs the users is blocked")
 
     async def _reset(self) -> None:
         assert self._witness is not None
@@ -69,47 +92,75 @@ class TargetObserver:
         self._witness.reset()
         if self._token:
             limits = f"limit_s={self._limit_s}&period_s={self._period_s}"
-            await self._ask("POST", f"{self._probe_url}/reset?{limits}")
+            sent_s = time.perf_counter()
+            answer = await self._ask("POST", f"{self._probe_url}/reset?{limits}")
+            pids, problem = (frozenset(), self._problem) if answer is None else (confirmed(answer), "")
+            self._confirmation = Confirmation(sent_s, time.perf_counter(), pids, problem)
 
     def report(self) -> list[Json]:
         """Return what was seen since the last reset: one row per worker of the target, then the one from outside."""
         if not self._running:
-            return []
-        rows: list[Json] = self._thread.call(self._report())
+            return [self._unjudged(self._unwatched)] if self._unwatched else []
+        try:
+            self._thread.call(asyncio.sleep(0), LOOP_TIMEOUT_S)  # one that is blocked is found at once
+            rows: list[Json] = self._thread.call(self._report(), PROBE_TIMEOUT_S + LOOP_TIMEOUT_S)
+        except TimeoutError:
+            return [self._unjudged("the event loop that runs the users, and from which the target is watched, hangs")]
         return rows
+
+    def _unjudged(self, why: str) -> Json:
+        nothing = dict.fromkeys(("watched_s", "limit_s", "max_stall", "stalls", "blocked_s", "blocked"))
+        row = {**nothing, "name": "target", "witness": "outside", "limit_s": self._limit_s}
+        return {**row, "process": self._host, "note": f"Not watched: {why}."}
 
     async def _report(self) -> list[Json]:
         assert self._witness is not None
-        outside = {**self._witness.report(), "process": self._host}
+        confirmation, asked_s = self._confirmation, time.perf_counter()
         answer = await self._ask("GET", self._probe_url) if self._token else None
+        outside = {**self._witness.report(), "process": self._host}
         if answer is None:
             why = self._problem or "no probe token is known (loop.probe_token)"
             outside["note"] = f"{outside['note']} The loop was not watched from inside: {why}."
+            if self._token and self._is_probe is not False:
+                # Seen from outside it may pass for idle; the one that knows did not answer.
+                outside["blocked"] = outside["blocked"] or None
             return [outside]
-        inside = [_held_to(self._limit_s, _inside(worker, answer)) for worker in answer["workers"]]
-        sentences = filter(None, (disagreement(row, outside) for row in inside))
+        rows = inside_rows(answer, confirmation, asked_s, time.perf_counter())
+        inside = [_held_to(self._limit_s, row) for row in rows]
+        sentences = filter(None, (disagreement(row, outside) for row in inside if row["blocked"] is not None))
         outside["note"] = " ".join([outside["note"], *sentences])
         return [*inside, outside]
 
     async def _ask(self, method: str, url: str) -> Json | None:
-        client = shared_client(self._thread, PROBE_TIMEOUT_S, PROBE_TIMEOUT_S, insecure=True)
+        """Return the probe's answer; without one, `_problem` says why, and `_is_probe` may have turned out false."""
+        shown = redact(url)
         try:
+            client = shared_client(self._thread, PROBE_TIMEOUT_S, PROBE_TIMEOUT_S, insecure=True)
             answer = await client.request(method, url).header(TOKEN_HEADER, self._token or "").build().send()
             body = bytes(await answer.bytes())
-            if answer.status != 200:
-                self._problem = f"{url} answered {answer.status}"
-                return None
-            found = json.loads(body)
         except (PyreqwestError, ValueError, OSError) as error:
-            self._problem = f"{url}: {type(error).__name__}"
+            self._problem = f"{shown}: {type(error).__name__}"
             return None
-        return found if isinstance(found, dict) else None
+        if answer.status != 200:
+            self._problem = f"{shown} answered {answer.status}"
+            found = None
+        elif (found := answer_of(body, reset=method == "POST")) is None:
+            self._problem = f"{shown} gave an answer that is not a probe's"
+        if found is not None:
+            self._is_probe = True
+        elif self._is_probe is None and answer.status < 500:
+            self._is_probe = False
+        return found
 
     def stop(self) -> None:
-        """Stop watching."""
-        if self._running:
-            self._running = False
-            self._thread.call(self._stop())
+        """Stop watching; a loop that hangs is left to itself."""
+        if not self._running:
+            return
+        self._running = False
+        try:
+            self._thread.call(self._stop(), LOOP_TIMEOUT_S)
+        except TimeoutError:
+            logger.error("the observer could not be stopped: the event loop that runs the users is blocked")
 
     async def _stop(self) -> None:
         assert self._witness is not None
@@ -117,19 +168,10 @@ class TargetObserver:
         self._monitor.stop()
 
 
-def _inside(worker: Json, answer: Json) -> Json:
-    row = {key: value for key, value in worker.items() if key not in ("pid", "worker")}
-    several = len(answer["workers"]) > 1
-    row["process"] = f"worker {worker['worker']}, pid {worker['pid']}" if several else f"pid {worker['pid']}"
-    if answer.get("problem"):
-        row["note"] = f"{row.get('note') or ''} {answer['problem']}".strip()
-    return row
-
-
 def _held_to(limit_s: float, row: Json) -> Json:
     """Judge a worker that watched under a limit of its own, such as one that came up after the reset, by the run's."""
     own_s = row["limit_s"]
-    if own_s == limit_s:
+    if own_s in (limit_s, None):
         return row
     blocked = row["blocked"]
     if blocked and own_s < limit_s:

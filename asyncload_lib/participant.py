@@ -43,6 +43,9 @@ WHOLE_EVERY = 10
 ENDING_LIMIT_S = 1.0
 """How long users that are done may take to end."""
 
+LOOP_TIMEOUT_S = 5.0
+"""When the loop is taken to be blocked for good."""
+
 ORPHAN_GRACE_S = 2.0
 """How long operations in flight may still take when the master is gone."""
 
@@ -133,7 +136,7 @@ class Participant:
         AsyncUser.settings = self.settings
         ChatUser.timeout_s = plan["timeout_s"]
         AsyncUser.target = Target.from_wire(plan["target"]) if plan["target"] else self._target
-        self.thread.call(self._reset_gate())
+        self.thread.call(self._reset_gate(), LOOP_TIMEOUT_S)
         # A full collection takes 100 ms in a process with Locust in it; what exists now need not be looked at again.
         gc.collect()
         gc.freeze()

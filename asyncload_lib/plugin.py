@@ -3,12 +3,12 @@
 Importing this module registers its listeners on Locust's own events; `asyncload_lib` imports it with its user classes.
 """
 
+import contextlib
 import logging
 import os
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -30,7 +30,7 @@ from asyncload_lib.participant import Participant, introduction
 from asyncload_lib.session import Session
 from asyncload_lib.settings import CONFIG, OPTIONS, Settings, add_arguments, from_sources
 from asyncload_lib.signals import Signals
-from asyncload_lib.target import Target
+from asyncload_lib.target import Target, base_address
 from asyncload_lib.target_source import TargetSource
 from asyncload_lib.users.base import loop_thread
 from asyncload_lib.verdict.criteria import problems as criterion_problems
@@ -136,19 +136,25 @@ class Plugin:
         """Begin a run: who takes part, against what, and under which name."""
         assert self.coordinator is not None
         self._source.wait()
-        if self.environment.host and self.environment.host != self.target.host:
-            self.target = replace(self.target, host=self.environment.host, embedded=False, simulated=None)
+        if self.session is not None:  # one that broke off between two phases has nobody to close it
+            self._close(self.session, BROKEN_OFF)
+        self.is_broken_off = False
+        self.environment.host = base_address(self.environment.host)
+        self.target, unwatched = self._source.aimed_at()
         session = Session(self.settings, self.target, self.coordinator, kind)
         self.coordinator.begin(session.id)
         self._compare_members(session)
+        if self.observer is not None:
+            self.observer.stop()
+        self.observer = TargetObserver(loop_thread(), self.target, self.settings, unwatched)
+        self.observer.start()
         self.session = session
-        if self.observer is None:
-            self.observer = TargetObserver(loop_thread(), self.target, self.settings)
-            self.observer.start()
         if self._own_health is not None:
             self._own_health.start()
         self.watch_anew()
-        return self.session
+        if isinstance(self.environment.runner, MasterRunner):  # where no user waits while it is written
+            gevent.spawn(session.checkpoint_forever)
+        return session
 
     def watch_anew(self) -> None:
         """Have this node forget what it has seen so far of the target, and of itself if it is a master."""
@@ -230,8 +236,14 @@ class Plugin:
             session.problems += [problem] if problem else []
             session.health += self.health()
             session.close()
+            self.end_watch()
         if self.environment.web_ui is not None:
             say(session.summary)
+
+    def end_watch(self) -> None:
+        """Ask nothing more of the target: the session is closed."""
+        if self.observer is not None:
+            self.observer.stop()
 
     def health(self) -> list[dict[str, Any]]:
         """Return how the processes of this run do: what the members last said of themselves, and a master's own."""
@@ -271,21 +283,21 @@ class Plugin:
             if self._closed:
                 return
             self._closed = True
-            runner = self.environment.runner
-            if isinstance(runner, LocalRunner):
-                runner.stop()
-            self._settle_exit_code()
-            if isinstance(runner, MasterRunner) and self.coordinator is not None:
-                # Locust tells only those that it knows at this moment.
-                self.coordinator.tell("quit", None, *self.coordinator.reachable)
-            if self.observer is not None:
-                self.observer.stop()
-            if self._own_health is not None:
-                self._own_health.stop()
-            if self.participant is not None:
-                self.participant.close()
-            loop_thread().close()
-            self._source.stop()
+            with contextlib.ExitStack() as last:  # in reverse order, and whatever is raised: all of them
+                last.callback(self._source.stop)
+                last.callback(loop_thread().close if self.participant is None else self.participant.close)
+                if self._own_health is not None:
+                    last.callback(self._own_health.stop)
+                last.callback(self.end_watch)
+                last.callback(self._dismiss_workers)
+                last.callback(self._settle_exit_code)
+                if isinstance(self.environment.runner, LocalRunner):
+                    self.environment.runner.stop()
+
+    def _dismiss_workers(self) -> None:
+        if isinstance(self.environment.runner, MasterRunner) and self.coordinator is not None:
+            # Locust tells only those that it knows at this moment.
+            self.coordinator.tell("quit", None, *self.coordinator.reachable)
 
     def _settle_exit_code(self) -> None:
         session = self.session

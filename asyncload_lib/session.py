@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import gevent
 import gevent.lock
 
 from asyncload_lib import __version__
@@ -161,8 +162,11 @@ class Session:
 
         Results first, exit code second, pictures last: a broken template loses neither data nor verdict.
         """
-        if self.exit_code is not None:
-            return
+        with self.closing:
+            if self.exit_code is None:
+                self._close()
+
+    def _close(self) -> None:
         self._coordinator.end()
         results = self.results(self._all_metrics())
         metrics, status = results["metrics"], results["run"]["status"]
@@ -221,10 +225,19 @@ class Session:
             logger.warning("the checkpoint could not be written: %s", error)
         self._checkpoint_cost_s = time.process_time() - begun_s
 
-    @property
-    def checkpoint_interval_s(self) -> float:
-        """How long to wait before the next checkpoint: two report intervals, or longer where it costs too much."""
-        return max(2 * self._coordinator.report_interval_s, self._checkpoint_cost_s / CHECKPOINT_SHARE)
+    def checkpoint_forever(self) -> None:
+        """Write a checkpoint every report interval, so that none is older than two, until the session is closed.
+
+        Less often where it costs too much.
+        """
+        while self.exit_code is None:
+            gevent.sleep(max(self._coordinator.report_interval_s, self._checkpoint_cost_s / CHECKPOINT_SHARE))
+            with self.closing:  # one that is finished later than the report would stay beside it
+                if self.exit_code is None and self.measured:
+                    try:
+                        self.checkpoint()
+                    except Exception:  # whatever it was, the next one may succeed
+                        logger.exception("the checkpoint could not be made")
 
 
 def _loss(member: Member, totals: Json, interval_s: float) -> str:

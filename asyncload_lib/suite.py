@@ -116,7 +116,6 @@ class Driver:
         self._runner = runner
         self._coordinator = plugin.coordinator
         self._coordinator.keeps_missing = True
-        self._checkpointed_s = time.monotonic()
         self._skews_s: dict[str, float | None] = {}
 
     def run(self) -> None:
@@ -127,13 +126,18 @@ class Driver:
         scenarios = planned(self._plugin.settings, self._plugin.target)
         host = redact(self._plugin.target.host or "the configured addresses")
         say(f"Run {session.id}: {len(scenarios)} scenarios against {host}")
-        for number, scenario in enumerate(scenarios, 1):
-            say(f"[{number}/{len(scenarios)}] {heading(scenario.test_name, scenario.concurrency)}")
-            self._scenario(scenario)
-            if not self._coordinator.live:
-                session.problems.append("no worker is left: what was still to be done was not done")
-                break
+        given = self._plugin.environment.host
+        try:
+            for number, scenario in enumerate(scenarios, 1):
+                say(f"[{number}/{len(scenarios)}] {heading(scenario.test_name, scenario.concurrency)}")
+                self._scenario(scenario)
+                if not self._coordinator.live:
+                    session.problems.append("no worker is left: what was still to be done was not done")
+                    break
+        finally:
+            self._plugin.environment.host = given  # the last phase is the baseline's, against another host
         session.close()
+        self._plugin.end_watch()
         if self._plugin.environment.web_ui is not None:
             say(session.summary)
 
@@ -186,7 +190,8 @@ class Driver:
 
     def _aim(self, phase: Phase) -> None:
         target = self._plugin.target
-        self._plugin.environment.host = target.baseline_host if phase.baseline else target.host
+        # Without a host no phase needs one, and Locust would keep the baseline's on the user classes.
+        self._plugin.environment.host = target.baseline_host if phase.baseline and target.host else target.host
 
     def _sustain(self, key: str, phase: Phase) -> None:
         deadline = time.monotonic() + phase.sustain_s
@@ -212,10 +217,6 @@ class Driver:
     def _progress(self, key: str, phase: Phase) -> None:
         if sys.stdout.isatty():
             self._tell(key, phase, final=False)
-        is_due = time.monotonic() - self._checkpointed_s > self._session.checkpoint_interval_s
-        if is_due and isinstance(self._runner, MasterRunner):  # where no user waits while it is written
-            self._session.checkpoint()
-            self._checkpointed_s = time.monotonic()
 
     def _tell(self, key: str, phase: Phase, *, final: bool) -> None:
         measured = self._coordinator.store.merged().get(key) or PhaseResult(key)

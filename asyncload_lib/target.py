@@ -5,7 +5,12 @@ from typing import Any
 
 from asyncload_lib.vm_list import Vm
 
-__all__ = ["Target"]
+__all__ = ["Target", "base_address"]
+
+
+def base_address(text: str | None) -> str | None:
+    """Return a host as paths are put behind it and as it is compared: without slashes at its end; None if empty."""
+    return (text or "").strip().rstrip("/") or None
 
 
 @dataclass(frozen=True, slots=True)

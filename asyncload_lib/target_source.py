@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import gevent
 from locust.env import Environment
@@ -9,8 +10,9 @@ from locust.env import Environment
 from asyncload_lib.addresses import is_embedded, missing
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.errors import ConfigurationError
+from asyncload_lib.redaction import redact
 from asyncload_lib.settings import Settings
-from asyncload_lib.target import Target
+from asyncload_lib.target import Target, base_address
 from asyncload_lib.vm_list import Vm
 
 __all__ = ["TargetSource"]
@@ -26,6 +28,7 @@ class TargetSource:
         self._settings = settings
         self._demo: DemoStack | None = None
         self._starting: gevent.Greenlet | None = None
+        self._embedded: Target | None = None
         self.configured = _configured(settings)
 
     @property
@@ -58,7 +61,8 @@ class TargetSource:
             keep_going=True,
         )
         self._demo.start()
-        ready(_embedded(self._demo, self._settings))
+        self._embedded = _embedded(self._demo, self._settings)
+        ready(self._embedded)
 
     def _await_web_ui(self) -> None:
         """Let the web UI come up first, if there is to be one: the demo's processes would take the CPU it needs."""
@@ -73,6 +77,23 @@ class TargetSource:
         if self._starting is not None:
             self._starting.get()
 
+    def aimed_at(self) -> tuple[Target, str]:
+        """Return the target of a run that begins now, and why there is no one host of it to watch, or "".
+
+        The host is Locust's, which the web UI may have changed, or else the one that all user classes share.
+        """
+        target = self._embedded or self.configured
+        given = base_address(self._environment.host)
+        hosts = {base_address(user_class.host) for user_class in self._environment.user_classes}
+        found = [given] if given else sorted(host for host in hosts if host)
+        if len(found) > 1:
+            return replace(target, host=None), f"the users have several hosts ({', '.join(map(redact, found))})"
+        if not found or found[0] == target.host:
+            return target, ""
+        token = self._settings.loop.probe_token
+        other = replace(target, host=found[0], probe_token=token, embedded=False, mode=None, simulated=None)
+        return other, ""
+
     def stop(self) -> None:
         """End the demo."""
         if self._demo is not None:
@@ -80,10 +101,9 @@ class TargetSource:
 
 
 def _configured(settings: Settings) -> Target:
-    host = settings.host.rstrip("/") if settings.host else None
     return Target(
-        host=host,
-        baseline_host=settings.baseline.host,
+        host=base_address(settings.host),
+        baseline_host=base_address(settings.baseline.host),
         redis_url=settings.redis.url,
         vms=settings.vms,
         probe_token=settings.loop.probe_token,

@@ -41,12 +41,12 @@ ROOMS |= {module: LIBRARY | WIRING | {"users", ""} for module in WIRING}
 ROOMS |= {"": LIBRARY | {"users"}, "__main__": LIBRARY}
 """The wiring stands on top and may see everything; the command line works without users; "" is the package itself."""
 
-ON_THE_HUB = {"users", "participant", "coordinator", "free_run", "plugin", "signals", "suite", "target_source"}
+ON_THE_HUB = {"users", "participant", "coordinator", "plugin", "signals", "suite", "target_source"}
 """What Locust calls, and what calls Locust."""
 
 DOORS: dict[str, set[str]] = {
     "locust": ON_THE_HUB,
-    "gevent": {*ON_THE_HUB, "health", "session", "eventloop.thread"},
+    "gevent": {*ON_THE_HUB, "free_run", "health", "session", "eventloop.thread"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
     "msgpack": {"messages"},

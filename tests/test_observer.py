@@ -1,8 +1,209 @@
-"""A worker of the target that watched under another limit than the run's is judged by the run's."""
+"""The target seen by both witnesses: what it may pass on, and what only looks like silence."""
 
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
 import pytest
+from gevent.pywsgi import WSGIServer
 
-from asyncload_lib.observer import _held_to
+from asyncload_lib import observer as observer_module
+from asyncload_lib.errors import AsyncloadError
+from asyncload_lib.eventloop.findings import Findings
+from asyncload_lib.eventloop.native import native
+from asyncload_lib.eventloop.thread import LoopThread
+from asyncload_lib.observer import TargetObserver, _held_to
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
+from tests.users.swarm import eventually
+
+Answer = Callable[[str, str], tuple[str, bytes]]
+
+
+class Served:
+    """A target on this hub: `answer(method, path)` is asked for whatever is not the witness's path."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.paths: list[str] = []
+        self._server = WSGIServer(("127.0.0.1", 0), self._serve, log=None)
+
+    def _serve(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        self.paths.append(environ["PATH_INFO"])
+        status, body = "200 OK", b"ok"
+        if environ["PATH_INFO"] != "/api/health":
+            status, body = self.answer(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        start_response(status, [("content-length", str(len(body)))])
+        return [body]
+
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        self._server.start()
+        try:
+            yield f"127.0.0.1:{self._server.server_port}"
+        finally:
+            self._server.stop()
+
+
+class Probe:
+    """What a probe answers; `reads`, `confirms`: the process that a reading and a reset come to."""
+
+    def __init__(self, reads: int = 7, confirms: int = 7) -> None:
+        self.reads, self.confirms = reads, confirms
+        self.failing = False
+        self._begun_s = time.perf_counter()
+
+    def __call__(self, method: str, path: str) -> tuple[str, bytes]:
+        if self.failing:
+            return "503 Service Unavailable", b""
+        if method == "POST":
+            self._begun_s = time.perf_counter()
+            worker: dict[str, Any] = {"pid": self.confirms, "worker": 1, "reset": True}
+        else:
+            findings = Findings(0, 0.01, 0.003)
+            findings.lag(0, 1)
+            watched_ns = int((time.perf_counter() - self._begun_s) * 1e9)
+            worker = {"pid": self.reads, "worker": 1, **findings.report("target", watched_ns)}
+        return "200 OK", json.dumps({**worker, "workers": [worker], "problem": ""}).encode()
+
+
+@pytest.fixture(name="thread")
+def loop_thread() -> Iterator[LoopThread]:
+    thread = LoopThread()
+    thread.start()
+    yield thread
+    thread.close()
+
+
+@contextmanager
+def observed(thread: LoopThread, answer: Answer, credentials: str = "") -> Iterator[tuple[TargetObserver, Served]]:
+    """An observer that was reset, once the witness has asked some times."""
+    served = Served(answer)
+    # The target is served by this very process: how slow it is does not matter here.
+    settings = Settings()
+    with served.running() as address:
+        target = Target(host=f"http://{credentials}{address}", probe_token="secret")
+        observer = TargetObserver(thread, target, settings)
+        observer._witness._limit_s = 2.0  # type: ignore[union-attr]
+        observer.start()
+        observer.reset()
+        try:
+            seen = len(served.paths)
+            eventually(lambda: len(served.paths) > seen + 10)
+            yield observer, served
+        finally:
+            observer.stop()
+
+
+def test_both_witnesses_pass_a_target_that_is_well(thread: LoopThread) -> None:
+    with observed(thread, Probe()) as (observer, _):
+        inside, outside = observer.report()
+
+    assert (inside["name"], inside["blocked"], inside["process"]) == ("target", False, "pid 7")
+    assert (outside["name"], outside["blocked"]) == ("target (outside)", False)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda method, path: ("200 OK", b'{"detail": "ok"}'),
+        lambda method, path: ("200 OK", b'{"workers": [{"pid": 1, "worker": 1, "max_stall": NaN}]}'),
+        lambda method, path: ("404 Not Found", b""),
+    ],
+    ids=["catch-all", "NaN", "not found"],
+)
+def test_a_target_without_a_probe_is_judged_from_outside(thread: LoopThread, answer: Answer) -> None:
+    with observed(thread, answer) as (observer, _):
+        (outside,) = observer.report()
+
+    assert outside["blocked"] is False
+    assert "not watched from inside" in outside["note"]
+    assert "not a probe's" in outside["note"] or "404" in outside["note"]
+
+
+def test_a_probe_that_falls_silent_is_no_pass(thread: LoopThread) -> None:
+    probe = Probe()
+    with observed(thread, probe) as (observer, _):
+        probe.failing = True
+        (outside,) = observer.report()
+
+    assert outside["blocked"] is None
+    assert "503" in outside["note"]
+
+
+def test_another_process_than_the_one_that_began_anew_is_not_judged(thread: LoopThread) -> None:
+    with observed(thread, Probe(reads=8, confirms=7)) as (observer, _):
+        *inside, outside = observer.report()
+
+    assert [row["blocked"] for row in inside] == [None, None]
+    assert "load balancer" in inside[0]["note"]
+    assert "missing at the end" in inside[1]["note"]
+    assert outside["blocked"] is False
+
+
+def test_no_password_comes_into_the_rows(thread: LoopThread) -> None:
+    probe = Probe()
+    probe.failing = True
+    with observed(thread, probe, credentials="user:pw@") as (observer, _):
+        rows = observer.report()
+
+    assert "pw" not in json.dumps(rows)
+    assert rows[0]["process"].startswith("http://user:***@127.0.0.1")
+
+
+def test_nothing_is_asked_after_the_end(thread: LoopThread) -> None:
+    with observed(thread, Probe()) as (observer, served):
+        observer.stop()
+        asked = len(served.paths)
+        gevent.sleep(0.2)  # ten times the witness's interval
+
+        assert len(served.paths) <= asked + 4  # those that were on their way
+        assert observer.report() == []
+
+
+def test_a_loop_that_hangs_leaves_the_target_unjudged(thread: LoopThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = native("_thread", "allocate_lock")()
+    release.acquire()
+    with observed(thread, Probe()) as (observer, _):
+        monkeypatch.setattr(observer_module, "LOOP_TIMEOUT_S", 0.1)
+        monkeypatch.setattr(observer_module, "PROBE_TIMEOUT_S", 0.1)
+        thread.post(release.acquire)
+        (row,) = observer.report()
+        observer.reset()
+        observer.stop()
+        with pytest.raises(AsyncloadError, match="blocked"):
+            observer.start()
+        release.release()
+
+    assert (row["name"], row["blocked"], row["max_stall"]) == ("target", None, None)
+    assert "hangs" in row["note"]
+
+
+@pytest.mark.parametrize(
+    ("target", "unwatched", "why"),
+    [
+        (Target(), "the users have several hosts", "several hosts"),
+        (Target(host="svc:50051"), "", "svc:50051 is no http"),
+    ],
+)
+def test_what_cannot_be_watched_is_unjudged(thread: LoopThread, target: Target, unwatched: str, why: str) -> None:
+    observer = TargetObserver(thread, target, Settings(), unwatched)
+    observer.start()
+    observer.reset()
+    (row,) = observer.report()
+
+    assert (row["name"], row["blocked"]) == ("target", None)
+    assert why in row["note"]
+
+
+def test_without_a_target_there_is_nothing_to_report(thread: LoopThread) -> None:
+    observer = TargetObserver(thread, Target(), Settings())
+    observer.start()
+
+    assert observer.report() == []
 
 
 @pytest.mark.parametrize(

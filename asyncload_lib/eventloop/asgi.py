@@ -131,13 +131,11 @@ class LoopProbe:
             await _send_json(send, 400, {"error": words})
             return
         assert self._siblings is not None
-        siblings = self._siblings
-        siblings.problem = siblings.problem if not siblings.problem.startswith("worker") else ""
         own = await self._own(command)
-        everyone = sorted([own, *await siblings.ask(command)], key=lambda answer: answer["pid"])
+        everyone = sorted([own, *await self._siblings.ask(command)], key=lambda answer: answer["pid"] or 0)
         for number, answer in enumerate(everyone, 1):
             answer["worker"] = number
-        await _send_json(send, 200, {**own, "workers": everyone, "problem": siblings.problem})
+        await _send_json(send, 200, {**own, "workers": everyone, "problem": self._siblings.problem})
 
     def _limits(self, query: bytes) -> tuple[float, float]:
         given = dict(parse_qsl(query.decode("ascii")))

@@ -10,7 +10,7 @@ from typing import Any
 from .attribution import CAUSES
 from .stacks import Place, excerpt
 
-__all__ = ["Findings"]
+__all__ = ["Findings", "lag_key", "middle_us"]
 
 MAX_BUCKETS = 300
 MAX_STALL_TIMES = 200
@@ -73,7 +73,7 @@ class Findings:
     def _late(self, lag_ns: int, now_ns: int, lag_us: int) -> None:
         self._recent.append((now_ns - lag_ns, now_ns))
         for step in range(min(lag_us // self._period_us, MAX_MISSED_BEATS) + 1):
-            key = _key(lag_us - step * self._period_us)
+            key = lag_key(lag_us - step * self._period_us)
             self._lags[key] = self._lags.get(key, 0) + 1
 
     def _bucket(self, lag_ns: int, now_ns: int) -> None:
@@ -182,7 +182,7 @@ class Findings:
     def _quantile(self, q: float) -> float | None:
         step = 1 << FINE_SHIFT
         lags = [((index + 0.5) * step, count) for index, count in enumerate(self._fine) if count]
-        lags = sorted(lags + [(_middle_us(key), count) for key, count in list(self._lags.items())])
+        lags = sorted(lags + [(middle_us(key), count) for key, count in list(self._lags.items())])
         wanted = q * sum(count for _, count in lags)
         for lag_us, count in lags:
             wanted -= count
@@ -191,7 +191,7 @@ class Findings:
         return None
 
 
-def _key(lag_us: int) -> int:
+def lag_key(lag_us: int) -> int:
     """Log-linear bucket: 32 per power of two above 64 us, one per microsecond below; ordered like the values."""
     if lag_us < 64:
         return max(lag_us, 0)
@@ -199,7 +199,7 @@ def _key(lag_us: int) -> int:
     return (shift << 6) + (lag_us >> shift)
 
 
-def _middle_us(key: int) -> float:
+def middle_us(key: int) -> float:
     shift = key >> 6
     return float(key) if shift == 0 else ((key & 63) + 0.5) * (1 << shift)
 

@@ -8,6 +8,7 @@ A stall begins somewhere between two beats, so its length is known to half a per
 """
 
 import asyncio
+import copy
 import sys
 import time
 from collections.abc import Callable
@@ -80,12 +81,13 @@ class _Monitor:
         """What was found since the start or the last reset: one element of `event_loops` in the results file.
 
         May be called from any thread, during the run or after `stop()`. Waits some milliseconds at most for a stall
-        that has just ended to be settled.
+        that has just ended to be settled; one that goes on counts as far as it has come.
         """
         if self._running and native("_thread", "get_ident")() == self._meter.ident:
             self._measure()
         self._settle()
-        report = self._findings.report(self.name, self._ended_ns or time.perf_counter_ns())
+        now = self._ended_ns or time.perf_counter_ns()
+        report = self._with_unended(now).report(self.name, now)
         problem = self._problem()
         return {**report, "blocked": None, "note": f"{problem} {report['note']}".strip()} if problem else report
 
@@ -164,6 +166,24 @@ class _Monitor:
         deadline = time.perf_counter_ns() + int(SETTLE_S * 1e9)
         while self._running and self._pulse.late and time.perf_counter_ns() < deadline:
             native("time", "sleep")(0.0005)
+
+    def _with_unended(self, now_ns: int) -> Findings:
+        """Return the findings with the stall that goes on at this moment, if there is one."""
+        findings, beat_ns = self._findings, self._pulse.beat_ns
+        begun_ns = max(beat_ns, findings.started_ns)
+        if not self._running or self._watchdog is None or now_ns - begun_ns < self._limit_s * 1e9 + self._period_ns:
+            return findings
+        meter = ThreadMeter(self._meter)
+        cpu_ns, delay_ns = meter.cpu_ns() - self._pulse.cpu_ns, meter.run_delay_ns() - self._delay_ns
+        meter.close()
+        try:
+            extended = copy.deepcopy(findings)
+            stall = self._watchdog.unended(Late(begun_ns, now_ns, self._usual_gap_ns, cpu_ns, delay_ns))
+            charge(stall, self._gc.within(begun_ns, now_ns), self._meter.ident, extended)
+        except RuntimeError:  # something changed size while it was copied: the loop goes on again
+            return findings
+        extended.lag(now_ns - begun_ns - self._period_ns, now_ns)
+        return extended if self._pulse.beat_ns == beat_ns else findings
 
     def _on_stall(self, stall: Stall) -> None:
         pauses = self._gc.within(stall.late.before_ns, stall.late.now_ns)

@@ -74,9 +74,14 @@ class Siblings:
             self.problem = f"other workers cannot be read: {error}"
 
     async def ask(self, command: str) -> list[dict[str, Any]]:
-        """Answers of all other workers; a dead one is forgotten, a silent one is left out and named in `problem`."""
+        """Answers of all other workers; a dead one is forgotten, a silent one is {"pid", "silent": why}.
+
+        Where the others cannot be asked at all, one such entry without a pid stands for them.
+        """
+        if self._server is None:
+            return [{"pid": None, "silent": self.problem}] if group_pid() != os.getpid() else []
         try:
-            names = sorted(os.listdir(self._directory)) if self._server is not None else []
+            names = sorted(os.listdir(self._directory))
         except OSError:
             names = []
         others = [os.path.join(self._directory, name) for name in names if name.endswith(".sock")]
@@ -109,7 +114,8 @@ class Siblings:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         except (OSError, TimeoutError, ValueError) as error:
-            self.problem = f"worker {os.path.basename(path).removesuffix('.sock')} did not answer: {error!r}"
+            pid = os.path.basename(path).removesuffix(".sock")
+            return {"pid": int(pid), "silent": f"worker {pid} did not answer: {error!r}"}
         return None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

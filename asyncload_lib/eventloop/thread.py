@@ -108,12 +108,13 @@ class LoopThread:
     def close(self, timeout_s: float = 5.0) -> None:
         """Cancel what still runs, end the pools, the loop and its thread; idempotent.
 
-        Takes at most a little over four times `timeout_s`. A loop that a blocking call holds up is left behind: its
+        Takes at most a little over five times `timeout_s`. A loop that a blocking call holds up is left behind: its
         thread does not keep the process alive.
         """
         if not self.running:
             return
         try:
+            self.call(asyncio.sleep(0), timeout_s)  # one that is blocked is found at once
             self.call(self._shut_down(timeout_s), timeout_s=4 * timeout_s)
         except TimeoutError:
             logger.error("the event loop is blocked and is left behind")

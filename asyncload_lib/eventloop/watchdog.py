@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -183,21 +184,32 @@ class Watchdog:
             callback = frames[0] if frames else None
             self._segments.append(Segment(callback, self._task_name() if frames else None, [sample], not frames))
 
+    def unended(self, late: Late) -> Stall:
+        """Return a stall that goes on, as far as it was seen; for any thread."""
+        # The frames stay the watchdog's: only the loop's thread may let go of one last.
+        seen = [replace(segment, callback=None, samples=_since(late, segment)) for segment in list(self._segments)]
+        return self._stall(late, seen)
+
     def _settled(self, late: Late) -> Stall:
         inside = self._segments
         for segment in inside:
-            segment.samples = [s for s in segment.samples if late.before_ns <= s.at_ns]
+            segment.samples = _since(late, segment)
         self._segments = []
+        with uncollected:
+            last = self._holder(self._frames())
+        stall = self._stall(late, inside, last)
+        self._let_go(inside)
+        return stall
+
+    def _stall(self, late: Late, inside: list[Segment], last: Holder | None = None) -> Stall:
         samples = [sample for segment in inside for sample in segment.samples]
         known = [sample.state == ON_GIL for sample in samples if sample.state in (ON_GIL, ASLEEP)]
         # Somebody kept the GIL while the watchdog waited; the loop did not wait for it if it slept on something else.
         refuted = sum(sample.gil_wait_ns for sample in samples if sample.state == ASLEEP)
-        waits = [wait for wait in self._waits if late.before_ns < wait[0] <= late.now_ns]
-        with uncollected:
-            last = self._holder(self._frames())
+        waits = [wait for wait in list(self._waits) if late.before_ns < wait[0] <= late.now_ns]
         seen = [*(sample.holder for sample in samples), last]
         holders = [holder for holder in seen if holder is not None]
-        stall = Stall(
+        return Stall(
             late=late,
             segments=[segment for segment in inside if segment.samples],
             samples=len(samples),
@@ -208,8 +220,6 @@ class Watchdog:
             steal_ns=max(0, steal_ns() - self._steal_ns) if self._steal_ns else 0,
             holder=max(holders, key=lambda holder: holder.cpu_ns, default=None),
         )
-        self._let_go(inside)
-        return stall
 
     def _frames(self) -> dict[int, FrameType]:
         # Without the own frame: it refers to this very dict, and the cycle would keep all frames until a collection.
@@ -238,6 +248,10 @@ class Watchdog:
             if segment.callback is not None:
                 self._pulse.discard.append(segment.callback)
                 segment.callback = None
+
+
+def _since(late: Late, segment: Segment) -> list[Sample]:
+    return [sample for sample in list(segment.samples) if late.before_ns <= sample.at_ns]
 
 
 def _thread_name(ident: int, stack: tuple[Position, ...]) -> str:

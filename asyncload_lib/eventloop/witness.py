@@ -8,21 +8,23 @@ where even the usual answer takes longer than the limit, the witness says that i
 
 import asyncio
 import contextlib
+import heapq
 import ssl
-import statistics
 import time
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from .findings import MAX_STALL_TIMES
+from .findings import MAX_BUCKETS, MAX_STALL_TIMES, lag_key, middle_us
 from .lag import LIMIT_S, LoopMonitor
 
 __all__ = ["OutsideWitness", "disagreement"]
 
 CONNECTIONS = 4
 TIMEOUT_S = 30.0
-MAX_PROBES = 200_000
+NS = 1e9
+SLOWEST = 10_000
+"""Probes kept one by one: the slowest, so that no run is too long to see a stall; of all others only the count."""
 
 
 class OutsideWitness:
@@ -45,7 +47,7 @@ class OutsideWitness:
         if parts.scheme not in ("http", "https") or not parts.hostname or rate <= 0:
             raise ValueError(f"url must be http(s)://host/path and rate over 0, not {url!r} and {rate}")
         self._host, self._port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = _any_certificate() if parts.scheme == "https" else None
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         lines = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": "asyncload", "Accept": "*/*", **(headers or {})}
         head = "".join(f"{key}: {value}\r\n" for key, value in lines.items())
@@ -56,15 +58,21 @@ class OutsideWitness:
         self._monitor = monitor
         self._tasks: list[asyncio.Task[None]] = []
         self._due: asyncio.Queue[int] = asyncio.Queue()
-        self._in_flight: set[int] = set()
+        self._open: set[int] = set()
+        """Intended send times of the probes that are due or on their way."""
         self.reset()
 
     def reset(self) -> None:
         """Begin anew: probes sent from now on count."""
         self._started_ns = time.perf_counter_ns()
         self._ended_ns: int | None = None
-        self._probes: list[tuple[int, int, int]] = []
-        self._unanswered: list[tuple[int, int, int]] = []
+        self._answered = 0
+        self._latencies: dict[int, int] = {}
+        self._fastest_ns: int | None = None
+        self._slowest: list[tuple[int, int, int]] = []
+        self._left_out = False
+        self._series: dict[int, int] = {}
+        self._width_ns = 1_000_000_000
         self._failures = 0
         self._error = ""
 
@@ -84,11 +92,10 @@ class OutsideWitness:
         for result in results:
             if isinstance(result, Exception):
                 raise result
-        while not self._due.empty():
-            self._in_flight.add(self._due.get_nowait())
-        for sent in self._in_flight:
+        for sent in sorted(self._open):
             self._record(sent, now, answered=False)
-        self._in_flight.clear()
+        self._open.clear()
+        self._due = asyncio.Queue()
         self._ended_ns = now
 
     async def __aenter__(self) -> Self:
@@ -101,90 +108,123 @@ class OutsideWitness:
         await self.stop()
 
     def report(self) -> dict[str, Any]:
-        """What was seen since the start or the last reset, in the same form as a monitor's report; seconds."""
-        watched_s = ((self._ended_ns or time.perf_counter_ns()) - self._started_ns) / 1e9
-        latencies = sorted(max(0, answered - sent - own) / 1e9 for sent, answered, own in self._probes)
-        usual_s = statistics.median(latencies) if latencies else 0.0
-        stalls = self._stalls(usual_s)
+        """What was seen since the start or the last reset, in the same form as a monitor's report; seconds.
+
+        A probe that is still due or on its way counts with its age.
+        """
+        now = self._ended_ns or time.perf_counter_ns()
+        usual_s = self._quantile(0.5)
+        unanswered = [self._probe(sent, now) for sent in self._open if sent >= self._started_ns]
+        stalls = self._stalls(usual_s or 0.0, unanswered)
         lengths = [length for _, length in stalls]
-        can_tell = bool(latencies) and usual_s < self._limit_s
-        floor = latencies[0] if latencies else 0.0
+        can_tell = usual_s is not None and usual_s < self._limit_s
         return {
             "name": self.name,
             "witness": "outside",
-            "watched_s": watched_s,
+            "watched_s": (now - self._started_ns) / NS,
             "period_s": self._interval_s,
             "limit_s": self._limit_s,
             "max_stall": max(lengths, default=0.0),
             "stalls": len(stalls),
             "blocked_s": sum(lengths),
             "blocked": bool(stalls) if can_tell else None,
-            "lag": {
-                "p50": statistics.median(latencies) - floor if latencies else None,
-                "p99": latencies[min(len(latencies) - 1, int(len(latencies) * 0.99))] - floor if latencies else None,
-                "max": latencies[-1] - floor if latencies else None,
-            },
+            "lag": {"p50": self._lag(usual_s), "p99": self._lag(self._quantile(0.99)), "max": self._lag(self._max_s)},
             "by_cause": {},
             "culprits": [],
-            "series": self._series(floor),
+            "series": [
+                {"t": bucket * self._width_ns / NS, "max_lag": self._lag(worst / NS)}
+                for bucket, worst in sorted(self._series.items())
+            ],
             "stall_times": [{"t": t, "length": length, "cause": "loop"} for t, length in stalls[:MAX_STALL_TIMES]],
             "note": self._note(usual_s),
         }
 
-    def _note(self, usual_s: float) -> str:
+    def _note(self, usual_s: float | None) -> str:
         notes = [
             f"Seen from outside, {1 / self._interval_s:.0f} probes a second: a stall shows if a probe falls into it."
         ]
-        if not self._probes:
+        if usual_s is None:
             notes.append(f"No probe was answered{': ' + self._error if self._error else ''}.")
         elif self._failures:
             notes.append(f"{self._failures} probes failed ({self._error}).")
-        if usual_s >= self._limit_s:
+        if usual_s is not None and usual_s >= self._limit_s:
             notes.append(
                 f"The usual answer took {usual_s * 1e3:.1f} ms, over the limit:"
                 " from outside a long queue and a blocked loop look the same. Mount the probe to tell them apart."
             )
+        if self._left_out and self._slowest[0][0] / NS - (usual_s or 0.0) >= self._limit_s:
+            notes.append(f"Only the {SLOWEST} slowest probes were looked at: there were more stalls than these.")
         return " ".join(notes)
 
-    def _stalls(self, usual_s: float) -> list[tuple[float, float]]:
+    @property
+    def _max_s(self) -> float | None:
+        return max(self._series.values()) / NS if self._series else None
+
+    def _lag(self, latency_s: float | None) -> float | None:
+        if latency_s is None or self._fastest_ns is None:
+            return None
+        return max(0.0, latency_s - self._fastest_ns / NS)
+
+    def _quantile(self, q: float) -> float | None:
+        wanted = q * self._answered
+        for key in sorted(self._latencies):
+            wanted -= self._latencies[key]
+            if wanted <= 0:
+                return middle_us(key) / 1e6
+        return None
+
+    def _stalls(self, usual_s: float, unanswered: list[tuple[int, int, int]]) -> list[tuple[float, float]]:
         """(start, length) of the stalls; slow probes that overlap saw the same one, the slowest tells its length."""
         stalls: list[tuple[float, float]] = []
         end_ns = 0
-        for sent, answered, own in sorted(self._probes + self._unanswered):
-            length = (answered - sent - own) / 1e9 - usual_s
+        for latency, sent, answered in sorted([*self._slowest, *unanswered], key=lambda probe: probe[1]):
+            length = latency / NS - usual_s
             if length < self._limit_s:
                 continue
             if stalls and sent < end_ns:
                 start, longest = stalls[-1]
                 stalls[-1] = (start, max(longest, length))
             else:
-                stalls.append((max(0.0, (sent - self._started_ns) / 1e9), length))
+                stalls.append((max(0.0, (sent - self._started_ns) / NS), length))
             end_ns = max(end_ns, answered)
         return stalls
 
-    def _series(self, floor_s: float) -> list[dict[str, float]]:
-        last = max((answered for _, answered, _ in self._probes), default=self._started_ns)
-        width_s = 1
-        while (last - self._started_ns) / 1e9 / width_s > 300:
-            width_s *= 2
-        worst: dict[int, float] = {}
-        for sent, answered, own in self._probes:
-            bucket = max(0, sent - self._started_ns) // (width_s * 1_000_000_000)
-            worst[bucket] = max(worst.get(bucket, 0.0), (answered - sent - own) / 1e9 - floor_s)
-        return [{"t": float(bucket * width_s), "max_lag": max(0.0, worst[bucket])} for bucket in sorted(worst)]
+    def _probe(self, sent_ns: int, ended_ns: int) -> tuple[int, int, int]:
+        """Return the latency, less the share of the own loop, the intended send time, and the end."""
+        own = self._monitor.own_share(sent_ns, ended_ns) if self._monitor is not None else 0
+        return max(0, ended_ns - sent_ns - own), sent_ns, ended_ns
 
-    def _record(self, sent_ns: int, answered_ns: int, answered: bool = True) -> None:
-        if sent_ns < self._started_ns or len(self._probes) >= MAX_PROBES:
+    def _record(self, sent_ns: int, ended_ns: int, answered: bool = True) -> None:
+        if sent_ns < self._started_ns:
             return
-        own = self._monitor.own_share(sent_ns, answered_ns) if self._monitor is not None else 0
-        (self._probes if answered else self._unanswered).append((sent_ns, answered_ns, own))
+        probe = latency, _, _ = self._probe(sent_ns, ended_ns)
+        if len(self._slowest) < SLOWEST:
+            heapq.heappush(self._slowest, probe)
+        else:
+            self._left_out = True
+            heapq.heappushpop(self._slowest, probe)
+        if not answered:
+            return
+        self._answered += 1
+        key = lag_key(latency // 1000)
+        self._latencies[key] = self._latencies.get(key, 0) + 1
+        self._fastest_ns = latency if self._fastest_ns is None else min(self._fastest_ns, latency)
+        while (bucket := (sent_ns - self._started_ns) // self._width_ns) >= MAX_BUCKETS:
+            self._width_ns *= 2
+            halved: dict[int, int] = {}
+            for old, worst in self._series.items():
+                halved[old // 2] = max(worst, halved.get(old // 2, 0))
+            self._series = halved
+        self._series[bucket] = max(latency, self._series.get(bucket, 0))
 
     async def _pace(self) -> None:
         due = time.perf_counter()
         while True:
             due += self._interval_s
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            self._due.put_nowait(int(due * 1e9))
+            sent = int(due * 1e9)
+            self._open.add(sent)
+            self._due.put_nowait(sent)
 
     async def _connection(self) -> None:
         writer: asyncio.StreamWriter | None = None
@@ -192,7 +232,6 @@ class OutsideWitness:
         try:
             while True:
                 due = await self._due.get()
-                self._in_flight.add(due)
                 try:
                     async with asyncio.timeout(TIMEOUT_S):
                         if writer is None:
@@ -204,7 +243,9 @@ class OutsideWitness:
                     keep = False
                     self._failures += 1
                     self._error = f"{type(error).__name__}: {error}"[:200]
-                self._in_flight.discard(due)
+                    if isinstance(error, TimeoutError):  # no answer in so long is a stall, not merely a failure
+                        self._record(due, time.perf_counter_ns(), answered=False)
+                self._open.discard(due)
                 if not keep and writer is not None:
                     writer.close()
                     writer = None
@@ -241,6 +282,14 @@ def disagreement(inside: dict[str, Any], outside: dict[str, Any]) -> str | None:
             f" late by {limit_s * 1e3:.0f} ms. The outside probes were answered by another worker or a cache."
         )
     return None
+
+
+def _any_certificate() -> ssl.SSLContext:
+    """Accept any, as the users and the probe's reader do: a target that takes load must not be unseen."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 async def _read_answer(reader: asyncio.StreamReader) -> bool:

@@ -24,9 +24,8 @@ def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[flo
     was blocked (`deciding_loops`). The worst loop counts, for counts and sums too.
     """
     chosen = _chosen(loops, subject)
-    targets = [] if subject in ("generator", "target") else [loop for loop in loops if _is_target(loop)]
-    if targets and not any(map(_is_target, chosen)):
-        return None, _silence(targets)
+    if subject != "generator" and (unjudged := _unjudged(loops)):
+        return None, _silence(unjudged)
     values = [_value(loop, metric) for loop in chosen]
     if not values or any(value is None for value in values):
         return None, f"no event loop of {subject} was watched" if not chosen else f"{metric} was not measured"
@@ -49,6 +48,13 @@ def _chosen(loops: Sequence[Loop], subject: str) -> list[Loop]:
 
 def _is_target(loop: Loop) -> bool:
     return str(loop.get("name")).startswith("target")
+
+
+def _unjudged(loops: Sequence[Loop]) -> list[Loop]:
+    """Return the target's loops that were not judged: each may be the one that was blocked, no other passes for it."""
+    targets = [loop for loop in loops if _is_target(loop)]
+    inside = [loop for loop in targets if loop.get("witness") == "inside"]
+    return [loop for loop in inside or targets if not _is_watched(loop)]
 
 
 def _silence(targets: Sequence[Loop]) -> str:

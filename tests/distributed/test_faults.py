@@ -137,6 +137,8 @@ def test_a_suite_without_any_worker_left_ends_by_itself(tmp_path: Path, stack: D
 def test_the_load_stops_and_a_checkpoint_stays_when_the_master_is_killed(tmp_path: Path, stack: DemoStack) -> None:
     with start(tmp_path, stack) as cluster:
         eventually(lambda: list(cluster.out.glob("checkpoint_*.json")), 20)
+        (checkpoint,) = cluster.out.glob("checkpoint_*.json")
+        eventually(lambda: operations(json.loads(checkpoint.read_text()), "POST"), 20)
         cluster.master.send(signal.SIGKILL)
         killed_s = time.monotonic()
         before = sum(by_process(read_ids(stack), "answered").values())
@@ -144,7 +146,6 @@ def test_the_load_stops_and_a_checkpoint_stays_when_the_master_is_killed(tmp_pat
         received = read_ledger(stack)["chat"]["received"]
         time.sleep(1.5)
         assert read_ledger(stack)["chat"]["received"] == received, "the load goes on"
-        (checkpoint,) = cluster.out.glob("checkpoint_*.json")
 
     results = json.loads(checkpoint.read_text())
     assert results["run"]["status"] == "partial"
@@ -154,6 +155,31 @@ def test_the_load_stops_and_a_checkpoint_stays_when_the_master_is_killed(tmp_pat
     assert made.returncode == 0, made.stderr
     (markdown,) = (line for line in made.stdout.split() if line.endswith(".md"))
     assert "partial" in Path(markdown).read_text().lower()
+
+
+def test_a_suite_has_a_checkpoint_while_its_users_still_gather(tmp_path: Path, stack: DemoStack) -> None:
+    locustfile = tmp_path / "slow_start.py"
+    locustfile.write_text(
+        "import gevent\n"
+        "from locust import events\n"
+        "from locust.runners import WorkerRunner\n"
+        "from asyncload_lib.suite import *\n"
+        "@events.test_start.add_listener\n"
+        "def wait(environment, **_):\n"
+        "    if isinstance(environment.runner, WorkerRunner):\n"
+        "        gevent.sleep(15)\n"
+    )
+    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_SCENARIOS": "chat"}
+    with Cluster(tmp_path / "cluster", locustfile, workers=1, settings=settings) as cluster:
+        cluster.expect("[1/1]")
+        eventually(lambda: list(cluster.out.glob("checkpoint_*.json")), 30)
+        (checkpoint,) = cluster.out.glob("checkpoint_*.json")
+        first = checkpoint.stat().st_mtime_ns
+        eventually(lambda: checkpoint.stat().st_mtime_ns > first, 30)
+        assert read_ledger(stack)["chat"]["received"] == 0, cluster.logs
+        results = json.loads(checkpoint.read_text())
+
+    assert results["run"]["status"] == "partial"
 
 
 def test_a_master_that_waits_for_workers_can_be_ended(tmp_path: Path, stack: DemoStack) -> None:

@@ -232,6 +232,57 @@ def test_the_socket_of_a_dead_worker_is_forgotten(short_tmp: Path, monkeypatch: 
     assert list(short_tmp.iterdir()) == []
 
 
+def test_a_silent_worker_is_named_among_the_others(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(short_tmp))
+    monkeypatch.setattr(siblings, "TIMEOUT_S", 0.2)
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def nothing() -> Any: ...
+
+    async def main() -> None:
+        probe = LoopProbe(app, token=TOKEN)
+        await probe({"type": "http", "path": "/", "headers": []}, nothing, send)
+        headers = [(b"x-asyncload-token", TOKEN.encode())]
+        (directory,) = (short_tmp / f"asyncload-{os.getuid()}").iterdir()
+        with socket.socket(socket.AF_UNIX) as hanging:
+            hanging.bind(str(directory / "99999999.sock"))
+            hanging.listen()
+            await probe({"type": "http", "method": "GET", "path": "/asyncload/loop", "headers": headers}, nothing, send)
+        probe._stop()
+
+    asyncio.run(main())
+
+    mine, silent = json.loads(sent[1]["body"])["workers"]
+    assert (mine["pid"], mine["blocked"]) == (os.getpid(), False)
+    assert silent["pid"] == 99999999
+    assert "did not answer: TimeoutError" in silent["silent"]
+
+
+def test_workers_that_cannot_be_asked_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(siblings, "group_pid", lambda: os.getppid())
+    (tmp_path / f"asyncload-{os.getuid()}").mkdir(mode=0o777)
+    (tmp_path / f"asyncload-{os.getuid()}").chmod(0o777)
+
+    async def own(command: str) -> dict[str, Any]:
+        return {"pid": 1}
+
+    async def main() -> list[dict[str, Any]]:
+        group = siblings.Siblings("key", own)
+        monkeypatch.setattr(group, "_root", str(tmp_path / f"asyncload-{os.getuid()}"))
+        await group.open()
+        return await group.ask("report")
+
+    (entry,) = asyncio.run(main())
+    assert entry["pid"] is None
+    assert "not a private directory" in entry["silent"]
+
+
 def test_it_watches_from_the_first_request_where_no_lifespan_is_served(
     short_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,45 @@ def test_a_blocking_call_is_found_with_its_line(run: Run, where: str) -> None:
         assert 0.05 < report["max_stall"] < 1  # a loaded machine makes it longer
 
 
+def never_ends(release: threading.Event) -> None:
+    release.wait()  # hanging
+
+
+@both_loops
+def test_a_stall_that_does_not_end_is_found_with_its_line(run: Run) -> None:
+    """Asked from another thread: the loop itself does not come to it any more."""
+    release, reports = threading.Event(), []
+
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor("mine") as monitor:
+
+            def ask() -> None:
+                time.sleep(0.3)
+                reports.append(monitor.report())
+                time.sleep(0.05)
+                reports.append(monitor.report())
+                release.set()
+
+            await calm()
+            asker = threading.Thread(target=ask)
+            asker.start()
+            never_ends(release)
+            await calm()
+            asker.join()
+        return monitor.report()
+
+    after = run(main())
+
+    for report in reports:
+        assert report["blocked"] is True, report
+        assert stalls(report) == {"loop": 1}
+        assert report["max_stall"] > 0.2
+        assert report["lag"]["max"] > 0.2
+        (culprit,) = report["culprits"]
+        assert (culprit["line"], culprit["function"]) == (line_of(never_ends, "# hanging"), "never_ends")
+    assert stalls(after) == {"loop": 1}  # counted once, in the end
+
+
 @both_loops
 def test_a_callback_without_a_task_is_named_too(run: Run) -> None:
     def blocking_callback() -> None:

@@ -1,8 +1,11 @@
 import asyncio
 import contextlib
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +23,8 @@ CLOSING = b"HTTP/1.0 200 OK\r\n\r\nok"
 class Target:
     """An HTTP server on its own loop in its own thread, so that it can block without the witness's loop."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.answer, self.delay_s, self.requests = answer, 0.0, 0
         self.port = 0
         self._listening = threading.Event()
@@ -29,7 +33,7 @@ class Target:
     async def _serve(self) -> None:
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
         self._connections: set[asyncio.Task[None]] = set()
-        async with await asyncio.start_server(self._connected, "127.0.0.1", 0) as server:
+        async with await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.tls) as server:
             self.port = server.sockets[0].getsockname()[1]
             self._listening.set()
             await self._ended.wait()
@@ -71,7 +75,7 @@ class Target:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/health"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/health"
 
 
 @pytest.fixture
@@ -154,6 +158,86 @@ def test_what_was_never_answered_counts_with_its_age(target: Target) -> None:
 
     assert report["blocked"] is True
     assert report["max_stall"] == pytest.approx(0.7, abs=0.2)
+
+
+def test_a_target_that_hangs_while_it_is_reported_is_blocked(target: Target) -> None:
+    """More probes are due than there are connections: those in flight and those that wait for one both count."""
+
+    async def main() -> dict[str, Any]:
+        async with OutsideWitness(target.url, limit_s=0.1) as witness:
+            await asyncio.sleep(1.0)
+            target.block(1.2)
+            await asyncio.sleep(0.7)
+            return witness.report()
+
+    report = asyncio.run(main())
+
+    assert (report["blocked"], report["stalls"]) == (True, 1)
+    assert report["max_stall"] == pytest.approx(0.7, abs=0.2)
+
+
+def test_a_probe_that_times_out_is_a_stall(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncload_lib.eventloop.witness.TIMEOUT_S", 0.3)
+
+    report = watch(target, block_s=0.45, rate=4)
+
+    assert (report["blocked"], report["stalls"]) == (True, 1)
+    assert report["max_stall"] == pytest.approx(0.3, abs=0.1)
+    assert "TimeoutError" in report["note"]
+
+
+def test_after_any_number_of_probes_a_stall_is_still_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncload_lib.eventloop.witness.SLOWEST", 10)
+
+    async def main() -> dict[str, Any]:
+        witness = OutsideWitness("http://127.0.0.1:1/health", rate=50, limit_s=0.01)
+        witness.reset()
+        hour_s = 3600
+        for number in range(50 * hour_s):
+            due = witness._started_ns + number * 20_000_000
+            witness._record(due, due + 1_000_000)
+        for late_s in (0.3, 0.5):
+            due += 1_000_000_000
+            witness._record(due, due + int(late_s * 1e9))
+        assert len(witness._slowest) == 10
+        return witness.report()
+
+    report = asyncio.run(main())
+
+    assert (report["blocked"], report["stalls"]) == (True, 2)
+    assert report["max_stall"] == pytest.approx(0.5, rel=0.01)
+    assert report["lag"]["max"] == pytest.approx(0.499, rel=0.001)
+    assert report["stall_times"][-1]["t"] == pytest.approx(3602, abs=1)
+    assert len(report["series"]) <= 300
+    assert max(row["max_lag"] for row in report["series"]) == pytest.approx(0.499, rel=0.001)
+
+
+def test_stalls_beyond_those_kept_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncload_lib.eventloop.witness.SLOWEST", 10)
+
+    async def main() -> dict[str, Any]:
+        witness = OutsideWitness("http://127.0.0.1:1/health", limit_s=0.01)
+        for number in range(100):
+            due = witness._started_ns + number * 1_000_000_000
+            witness._record(due, due + (200_000_000 if number % 3 == 0 else 1_000_000))
+        return witness.report()
+
+    report = asyncio.run(main())
+
+    assert (report["blocked"], report["stalls"]) == (True, 10)
+    assert "there were more stalls" in report["note"]
+
+
+def test_any_certificate_is_taken(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=elsewhere".split()
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with Target(PLAIN, context) as target:
+        report = watch(target)
+
+    assert report["blocked"] is False, report["note"]
 
 
 def test_a_wrong_address_is_told_at_once() -> None:

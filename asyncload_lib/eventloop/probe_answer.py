@@ -1,0 +1,131 @@
+"""What a target's probe answers: whether it is a probe's answer at all, and whose findings it can stand for."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+__all__ = ["Confirmation", "answer_of", "confirmed", "inside_rows"]
+
+SLACK_S = 0.1
+CLOCK_SHARE = 0.001
+"""How much two machines' clocks may run apart; NTP's steering changes less."""
+
+Json = dict[str, Any]
+
+_NUMBER = (int, float)
+_SHAPE: dict[str, type | tuple[type, ...]] = {
+    "pid": int,
+    "watched_s": _NUMBER,
+    "period_s": _NUMBER,
+    "limit_s": _NUMBER,
+    "max_stall": _NUMBER,
+    "stalls": int,
+    "blocked_s": _NUMBER,
+    "blocked": (bool, type(None)),
+    "lag": dict,
+    "by_cause": dict,
+    "culprits": list,
+    "series": list,
+    "stall_times": list,
+    "note": str,
+}
+"""Keys of one worker's findings, all of which a row of `event_loops` needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What came of a reset: when it was sent and answered (perf_counter), and the workers that said they did.
+
+    `problem`: why there was no answer.
+    """
+
+    sent_s: float
+    answered_s: float
+    pids: frozenset[int]
+    problem: str = ""
+
+
+def answer_of(body: bytes, *, reset: bool) -> Json | None:
+    """Return the answer of a probe to a reset or to a reading; None if this is something else's."""
+    try:
+        found = json.loads(body, parse_constant=_refuse, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not isinstance(workers := found.get("workers"), list) or not workers:
+        return None
+    return found if all(_is_worker(worker, reset) for worker in workers) else None
+
+
+def _is_worker(worker: Any, reset: bool) -> bool:
+    if not isinstance(worker, dict) or not isinstance(worker.get("worker"), int):
+        return False
+    if isinstance(worker.get("silent"), str):
+        return isinstance(worker.get("pid"), int | None)
+    if reset:
+        return worker.get("reset") is True and isinstance(worker.get("pid"), int)
+    return (
+        all(isinstance(worker.get(key), kind) for key, kind in _SHAPE.items())
+        and all(isinstance(worker["lag"].get(key), (*_NUMBER, type(None))) for key in ("p50", "p99", "max"))
+        and all(isinstance(cause, dict) for cause in worker["by_cause"].values())
+        and all(isinstance(row, dict) for key in ("culprits", "series", "stall_times") for row in worker[key])
+    )
+
+
+def confirmed(answer: Json) -> frozenset[int]:
+    """Return the workers that have begun anew."""
+    return frozenset(worker["pid"] for worker in answer["workers"] if worker.get("reset") is True)
+
+
+def inside_rows(answer: Json, confirmation: Confirmation | None, asked_s: float, answered_s: float) -> list[Json]:
+    """Return one row of `event_loops` for each worker; one whose findings are not exactly those since the reset, or
+    that gave none, is not judged (`blocked` None) and says why.
+    """
+    workers, rows = answer["workers"], []
+    for worker in workers:
+        pid = "unknown" if worker["pid"] is None else worker["pid"]
+        process = f"worker {worker['worker']}, pid {pid}" if len(workers) > 1 else f"pid {pid}"
+        if why := _objection(worker, confirmation, asked_s, answered_s):
+            rows.append({**_silent(worker, process), "blocked": None, "note": f"Not judged: {why}."})
+            continue
+        row = {key: worker[key] for key in _SHAPE if key != "pid"}
+        note = f"{row['note']} {answer.get('problem') or ''}".strip()
+        rows.append({**row, "name": "target", "witness": "inside", "process": process, "note": note})
+    for pid in sorted((confirmation.pids if confirmation else frozenset()) - {worker["pid"] for worker in workers}):
+        row = _silent({}, f"pid {pid}")
+        rows.append({**row, "note": "Not judged: this worker was reset at the start and is missing at the end."})
+    return rows
+
+
+def _objection(worker: Json, confirmation: Confirmation | None, asked_s: float, answered_s: float) -> str:
+    """Return why a worker's findings prove nothing, or ""."""
+    if "silent" in worker:
+        return str(worker["silent"])
+    if confirmation is None or confirmation.problem:
+        why = f" ({confirmation.problem})" if confirmation else ""
+        return f"the target did not confirm that it began anew when the measurement did{why}"
+    if worker["pid"] not in confirmation.pids:
+        return "this worker did not confirm that it began anew when the measurement did (is there a load balancer?)"
+    watched_s = worker["watched_s"]
+    longest_s = (answered_s - confirmation.sent_s) * (1 + CLOCK_SHARE) + SLACK_S
+    shortest_s = (asked_s - confirmation.answered_s) * (1 - CLOCK_SHARE) - SLACK_S
+    if not shortest_s <= watched_s <= longest_s:
+        since_s = answered_s - confirmation.sent_s
+        return f"it has watched for {watched_s:.1f} s, but {since_s:.1f} s have passed since it was to begin anew"
+    return ""
+
+
+def _silent(worker: Json, process: str) -> Json:
+    nothing = dict.fromkeys(("watched_s", "limit_s", "max_stall", "stalls", "blocked_s", "blocked"))
+    known = {key: worker[key] for key in _SHAPE if key in worker and key != "pid"}
+    return {**nothing, **known, "name": "target", "witness": "inside", "process": process}
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(text)
+    return value

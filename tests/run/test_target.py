@@ -1,0 +1,211 @@
+"""Which target a run watches: the one its users are sent to, wherever its address stands; and what comes of a hang."""
+
+import json
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncload_lib.demo.stack import DemoStack
+from tests.locust_run import LocustRun, eventually, target_settings
+from tests.run.test_suite import QUICK, ledger, verdicts
+from tests.run.test_web import ask, free_port
+
+CHAT = ("--headless", "-u", "2", "-r", "2", "-t", "2s")
+
+
+def written(folder: Path, *hosts: str | None, body: str = "await self.client.get('/api/health')") -> Path:
+    """Write a locustfile with one user class for each host."""
+    lines = ["import time", "from locust import constant, task", "from asyncload_lib import AsyncHttpUser, RedisUser"]
+    for number, host in enumerate(hosts):
+        lines += [
+            f"class Mine{number}(AsyncHttpUser):",
+            f"    host = {host!r}",
+            "    wait_time = constant(0.05)",
+            "    scenario = {'name': 'Checkout Flow'}  # the author's own, not asyncload's",
+            "    @task",
+            "    async def ask(self):",
+            *(f"        {line}" for line in textwrap.dedent(body).splitlines()),
+        ]
+    path = folder / "mine.py"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def targets(results: dict[str, Any]) -> list[dict[str, Any]]:
+    loops = results["metrics"][0]["event_loops"]
+    return [loop for loop in loops if loop["name"].startswith("target")]
+
+
+@pytest.mark.parametrize("where", ["class", "option"])
+def test_the_host_of_a_class_or_an_option_is_watched_slash_or_not(tmp_path: Path, stack: DemoStack, where: str) -> None:
+    host = f"{stack.host}/"
+    locustfile = written(tmp_path, host if where == "class" else None)
+    options = ("-H", host) if where == "option" else ()
+    settings = {"ASYNCLOAD_LOOP_PROBE_TOKEN": stack.probe_token}
+    with LocustRun(locustfile, *CHAT, *options, out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() in (0, 3, 6), run.output
+        results = run.results
+
+    assert results["run"]["target"]["host"] == stack.host
+    assert [loop["witness"] for loop in targets(results)] == ["inside", "outside"]
+    assert targets(results)[0]["blocked"] is not None, targets(results)[0]["note"]
+    assert verdicts(results)["run max_stall < 10 ms"] in ("pass", "fail")
+    assert {"run p95 < 2 s", "run error_rate < 1 %"} <= set(verdicts(results))
+
+
+def test_several_hosts_cannot_be_judged_as_one(tmp_path: Path, stack: DemoStack) -> None:
+    locustfile = written(tmp_path, stack.host, stack.blocking_host)
+    with LocustRun(locustfile, *CHAT, out=tmp_path / "reports") as run:
+        assert run.wait() in (3, 6), run.output
+        results = run.results
+
+    (target,) = targets(results)
+    assert target["blocked"] is None
+    assert "several hosts" in target["note"]
+    assert verdicts(results)["run max_stall < 10 ms"] == "no data"
+
+
+def test_users_without_a_host_are_judged_by_their_own_loop(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {"ASYNCLOAD_REDIS_URL": stack.redis_url}
+    with LocustRun("redis_ops.py", *CHAT, out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() in (0, 3, 6), run.output
+        results = run.results
+
+    assert targets(results) == []
+    assert verdicts(results)["redis max_stall < 10 ms"] in ("pass", "fail")
+
+
+def test_no_password_of_the_host_is_shown(tmp_path: Path, stack: DemoStack) -> None:
+    out = tmp_path / "reports"
+    host = stack.host.replace("http://", "http://user:s3cret@")
+    with LocustRun("chat.py", *CHAT, "-H", host, out=out) as run:
+        assert run.wait() in (0, 3, 6), run.output
+        results = run.results
+        assert "s3cret" not in run.output
+
+    assert targets(results)[0]["process"].startswith("http://user:***@")
+    for path in out.iterdir():
+        if path.suffix != ".png":
+            assert "s3cret" not in path.read_text(), path
+
+
+@pytest.mark.timeout(150)
+def test_users_that_hang_the_loop_for_ever_are_named_in_a_report(tmp_path: Path, stack: DemoStack) -> None:
+    locustfile = written(tmp_path, None, body="await self.client.get('/api/health')\ntime.sleep(10**6)")
+    settings = {**target_settings(stack), "ASYNCLOAD_STOP_TIMEOUT": "1s"}
+    with LocustRun(locustfile, *CHAT, out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait(100) == 6, run.output
+        results = run.results
+
+    assert "event-loop lag" in results["run"]["status_reasons"][0]
+    generator = next(loop for loop in results["metrics"][0]["event_loops"] if loop["name"] == "generator")
+    assert generator["blocked"] is True
+    assert generator["culprits"][0]["call"].startswith("time.sleep(10**6)")
+    assert [target["blocked"] for target in targets(results)] == [None]
+    assert verdicts(results)["run max_stall < 10 ms"] == "no data"
+
+
+def swarm(base: str, **form: Any) -> None:
+    """Start a test as soon as the web UI is there and the one before has ended."""
+    eventually(lambda: ready(base))
+    answer = ask(f"{base}/swarm", {"user_count": 1, "spawn_rate": 1, **form})
+    assert answer["success"], answer
+
+
+def ready(base: str) -> bool:
+    try:
+        return ask(f"{base}/stats/requests")["state"] in ("ready", "stopped")
+    except OSError:
+        return False
+
+
+def reported(out: Path, count: int) -> list[dict[str, Any]]:
+    """Return the results of `count` tests once they are all there; the last report is written after them."""
+    eventually(lambda: len(list(out.glob("async_load_test_report_*.xml"))) == count, 60)
+    return [json.loads(path.read_text()) for path in sorted(out.glob("async_load_test_results_*.json"))]
+
+
+@pytest.mark.timeout(150)
+def test_each_suite_of_the_web_ui_is_whole_and_against_the_same_host(tmp_path: Path, stack: DemoStack) -> None:
+    port, out = free_port(), tmp_path / "reports"
+    base = f"http://127.0.0.1:{port}"
+    settings = {**target_settings(stack), **QUICK, "ASYNCLOAD_SCENARIOS": "chat"}
+    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    with LocustRun("suite.py", *arguments, out=out, settings=settings) as run:
+        swarm(base)
+        reported(out, 1)
+        stack.reset_ledger()
+        swarm(base)
+        eventually(lambda: ledger(stack)["chat"]["received"] > 60)
+        ask(f"{base}/stop", {})
+        reported(out, 2)
+        swarm(base)
+        documents = reported(out, 3)
+        run.process.terminate()
+        run.wait(30)
+
+    assert [document["run"]["target"]["host"] for document in documents] == [stack.host] * 3
+    first, stopped, last = (document["run"] for document in documents)
+    assert stopped["status"] == "incomplete"
+    for whole in (first, last):
+        assert whole["status"] in ("complete", "invalid"), whole["status_reasons"]
+    assert [metric["total_requests"] for metric in documents[-1]["metrics"]] == [50]
+
+
+def test_a_suite_that_broke_off_between_phases_is_reported_before_the_next(tmp_path: Path, stack: DemoStack) -> None:
+    port, out, locustfile = free_port(), tmp_path / "reports", tmp_path / "breaking.py"
+    locustfile.write_text(
+        "from asyncload_lib.suite import *\n"
+        "from asyncload_lib.coordinator import Coordinator\n"
+        "def broken(self):\n"
+        "    raise ZeroDivisionError('between two phases')\n"
+        "Coordinator.wait_ready = broken\n"
+    )
+    base = f"http://127.0.0.1:{port}"
+    settings = {**target_settings(stack), **QUICK, "ASYNCLOAD_SCENARIOS": "chat"}
+    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    with LocustRun(locustfile, *arguments, out=out, settings=settings) as run:
+        swarm(base)
+        run.expect("the suite broke off")
+        swarm(base)
+        (document,) = reported(out, 1)
+        run.process.terminate()
+        run.wait(30)
+
+    assert document["run"]["status"] == "incomplete"
+    assert "between two phases" in " ".join(document["run"]["status_reasons"])
+    assert document["metrics"][0]["phases"][0]["total_requests"] > 0
+
+
+def test_a_host_given_in_the_web_ui_is_the_one_that_is_watched(tmp_path: Path, stack: DemoStack) -> None:
+    port, out = free_port(), tmp_path / "reports"
+    base = f"http://127.0.0.1:{port}"
+    hosts = [stack.host, stack.blocking_host]
+    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port), "-H", stack.host)
+
+    def probes() -> int:
+        count: int = ledger(stack)["chat"]["by_path"]["/api/chat/health"]["received"]
+        return count
+
+    def is_left_alone() -> bool:
+        before = probes()
+        time.sleep(0.3)  # fifteen of the witness's intervals
+        return probes() == before
+
+    settings = {"ASYNCLOAD_LOOP_WITNESS_PATH": "/api/chat/health"}
+    with LocustRun("redis_ops.py", *arguments, out=out, settings={**settings, **target_settings(stack)}) as run:
+        for number, host in enumerate(hosts, 1):
+            swarm(base, host=f"{host}/")
+            eventually(lambda: ask(f"{base}/stats/requests")["stats"][-1]["num_requests"] > 2)
+            eventually(lambda: not is_left_alone())
+            ask(f"{base}/stop", {})
+            documents = reported(out, number)
+            eventually(is_left_alone)
+        run.process.terminate()
+        run.wait(30)
+
+    assert [document["run"]["target"]["host"] for document in documents] == hosts
+    assert [targets(document)[-1]["process"] for document in documents] == hosts
