@@ -95,7 +95,7 @@ class Participant:
         runner.register_message(ToParticipant.FINALISE, self._on_finalise, concurrent=True)
         self.environment.events.test_start.add_listener(self.on_test_start)
         self.environment.events.test_stopping.add_listener(self._on_test_stopping)
-        self.environment.events.request.add_listener(self._on_request)
+        self.environment.events.request.add_listener(self.recorder.on_request)
         events.request_metric.add_listener(self._on_metric)
         events.request_abandoned.add_listener(self._on_abandoned)
         self.thread.after_batch(self._after_batch)
@@ -131,7 +131,10 @@ class Participant:
             return
         self._plan = plan
         if plan["run_id"] != self.recorder.run_id:
+            requests = self.environment.events.request
+            requests.remove_listener(self.recorder.on_request)
             self.recorder = Recorder(plan["run_id"])
+            requests.add_listener(self.recorder.on_request)
         AsyncUser.run_id = plan["run_id"]
         AsyncUser.settings = self.settings
         ChatUser.timeout_s = plan["timeout_s"]
@@ -184,22 +187,6 @@ class Participant:
         self._begin("run", time.perf_counter_ns())
 
     # -- what users do -------------------------------------------------------------------------------------------
-
-    def _on_request(
-        self,
-        request_type: str,
-        name: str,
-        response_time: float | None,
-        response_length: object,
-        exception: object = None,
-        ended_ns: int | None = None,
-        **_: Any,
-    ) -> None:
-        if ended_ns is None:  # a user class of somebody else; its requests are known only when they end
-            ended_ns = time.perf_counter_ns()
-            tally.started += 1
-        self.recorder.tick(ended_ns)
-        self.recorder.add(request_type, name, response_time, exception, response_length)
 
     def _on_metric(self, environment: Any, metric: str, request: str, values_us: list[float], **_: Any) -> None:
         if environment is not self.environment:

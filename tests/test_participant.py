@@ -93,6 +93,6 @@ def test_a_second_run_without_scenarios_knows_nothing_of_the_first(participant: 
 def test_what_was_started_is_reported_where_no_user_is_async(participant: Sent) -> None:
     participant.announce("run", gated=False)
     for _ in range(3):
-        participant._on_request("GET", "/", 5.0, 2)  # as an HttpUser's requests come
+        participant.recorder.on_request("GET", "/", 5.0, 2)  # as an HttpUser's requests come
     participant._send_parts()
     assert participant.last(ToCoordinator.PART)["phases"]["run"]["started"] == 3

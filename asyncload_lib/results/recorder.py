@@ -47,7 +47,7 @@ class Recorder:
         self._said: set[tuple[Any, ...]] = set()  # phases and blocks of series that were reported and cannot change
         self._phase: PhaseResult | None = None
         self._ended = False
-        self._moment_ns: int | None = None
+        self._moment_ns = 0  # of the newest answer; none yet
         self._next_second_ns = 0
         self._ok: dict[Key, array[float]] = {}
         self._failed: dict[Key, array[float]] = {}
@@ -64,7 +64,7 @@ class Recorder:
         self._frozen.pop(phase, None)
         self._said.discard((phase,))
         self._ended = False
-        self._moment_ns, self._next_second_ns = None, 0
+        self._moment_ns, self._next_second_ns = 0, 0
         self._ok, self._failed, self._metrics = {}, {}, {}
 
     def end(self) -> None:
@@ -79,11 +79,48 @@ class Recorder:
             self.fold()
             start_ns = self._start_ns()
             self._next_second_ns = now_ns + _NS - (now_ns - start_ns) % _NS
-        elif self._moment_ns is not None and now_ns < self._moment_ns:
+        elif now_ns < self._moment_ns:
             return  # the phase ends with the newest answer, not with the one that is told last
         self._moment_ns = now_ns
 
     # Samples
+
+    def on_request(
+        self,
+        request_type: str,
+        name: str,
+        response_time: float | None,
+        response_length: object = 0,
+        exception: object = None,
+        context: object = None,
+        start_time: object = None,
+        url: object = None,
+        response: object = None,
+        ended_ns: int | None = None,
+        **_: object,
+    ) -> None:
+        """Take a Locust `request` event as it is: `tick` and `add` in one, for they are called for every request.
+
+        Without `ended_ns` the request is of a user class of somebody else: it ends now, and nobody told of its start.
+        """
+        if ended_ns is None:
+            ended_ns = self._clock_ns()
+            self.add_started()
+        if self._moment_ns <= ended_ns < self._next_second_ns:
+            self._moment_ns = ended_ns
+        else:
+            self.tick(ended_ns)
+        if exception is None:
+            try:
+                buffer = self._ok[request_type, name]
+                buffer.append(response_time)  # type: ignore[arg-type]  # as in `add`
+            except (KeyError, TypeError, OverflowError):
+                self.add(request_type, name, response_time, None)
+            else:
+                if len(buffer) >= _FOLD_AT:
+                    self.fold()
+        else:
+            self.add(request_type, name, response_time, exception)
 
     def add(
         self,
@@ -91,12 +128,8 @@ class Recorder:
         name: str,
         response_time_ms: float | None,
         exception: object,
-        response_length: object = 0,
     ) -> None:
-        """Count a request: ok if `exception` is None. A latency that is no number from 0 to 1 h is counted as invalid.
-
-        `response_length` is taken so that Locust's request event fits; nothing reports it.
-        """
+        """Count a request, ok if `exception` is None; a latency that is no number from 0 to 1 h counts as invalid."""
         try:
             buffer = (self._ok if exception is None else self._failed)[request_type, name]
         except (KeyError, TypeError):
@@ -147,7 +180,7 @@ class Recorder:
         phase = self._phase
         if phase is None:
             return
-        now_ns = self._clock_ns() if self._moment_ns is None else self._moment_ns
+        now_ns = self._moment_ns or self._clock_ns()
         t_s = max(0, now_ns - self._start_ns()) / _NS
         answers = 0
         for failed, buffers in ((False, self._ok), (True, self._failed)):

@@ -49,7 +49,7 @@ def main(rounds: int) -> None:
     environment = Environment(user_classes=[User])
     environment.create_local_runner()
     participant = Participant(environment, Settings(), Target())
-    hook, listener = environment.events.request, participant._on_request
+    hook, listener = environment.events.request, participant.recorder.on_request
     block = requests(BLOCK)
     block_us(environment, block)
     without, with_us = [], []

@@ -43,7 +43,7 @@ def _record(rng: np.random.Generator, *, blocking: bool) -> dict[str, PhaseResul
         recorder.add_started(users)
         for i, latency_ms in enumerate(sorted(latency(i) for i in range(users))):
             recorder.tick(START + int(latency_ms * MS))
-            recorder.add(*endpoints[i % len(endpoints)], latency_ms, None, 240)
+            recorder.add(*endpoints[i % len(endpoints)], latency_ms, None)
         recorder.end()
 
     def chat(queue: int) -> float:
@@ -74,18 +74,18 @@ def _sustain(recorder: Recorder, rng: np.random.Generator, chat: Callable[[int],
     for i, at_s in enumerate(np.sort(rng.uniform(0.2, 15.0, 600)).tolist()):
         recorder.tick(START + int(at_s * SECOND))
         if i % 120 == 7:
-            recorder.add("POST", "/api/chat", 30.0 + i / 100, ConnectionResetError(104, "Connection reset by peer"), 0)
+            recorder.add("POST", "/api/chat", 30.0 + i / 100, ConnectionResetError(104, "Connection reset by peer"))
         elif i == 60:
-            recorder.add("POST", "/api/chat", 812.5, 'HTTP 503: {"detail": "<b>model</b> is busy"}', 48)
+            recorder.add("POST", "/api/chat", 812.5, 'HTTP 503: {"detail": "<b>model</b> is busy"}')
         elif i == 61:
-            recorder.add("POST", "/api/chat", float("nan"), None, 240)
+            recorder.add("POST", "/api/chat", float("nan"), None)
         elif i % 3 == 0:
-            recorder.add("POST", "/api/chat/stream", chat(i % 4) + 90.0, None, 1800)
+            recorder.add("POST", "/api/chat/stream", chat(i % 4) + 90.0, None)
             recorder.add_metric("time_to_first_token", 1e3 * (40.0 + rng.lognormal(1.0, 0.5)), "/api/chat/stream")
             for _ in range(12):
                 recorder.add_metric("inter_token_latency", 1e3 * rng.lognormal(2.0, 0.3), "/api/chat/stream")
         else:
-            recorder.add("POST", "/api/chat", chat(i % 4), None, 240)
+            recorder.add("POST", "/api/chat", chat(i % 4), None)
     for age_ms in (40.0, 120.0, 190.0):
         recorder.add_abandoned("/api/chat", age_ms * 1e3)
     recorder.end()
@@ -97,7 +97,7 @@ def _check_vms(recorder: Recorder, rng: np.random.Generator) -> None:
     for name, *_ in VMS:
         latency_ms = 20.0 + float(rng.lognormal(1.0, 0.3))
         recorder.tick(START + int(latency_ms * MS))
-        recorder.add("HEALTH", name, latency_ms, ConnectionRefusedError(111, "refused") if name == "NPU" else None, 2)
+        recorder.add("HEALTH", name, latency_ms, ConnectionRefusedError(111, "refused") if name == "NPU" else None)
     recorder.end()
 
 

@@ -50,11 +50,46 @@ def assert_plain(value: Any) -> None:
             assert_plain(item)
 
 
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["/a", "/b", "/c", "/d", None]),
+        st.one_of(st.floats(0, 1e4), st.sampled_from([None, -1.0, math.nan, "5"])),
+        st.sampled_from([None, None, "refused", ValueError("no")]),
+        st.integers(-1_500_000_000, 2_500_000_000),
+    ),
+    max_size=60,
+)
+
+
+@given(events=EVENTS)
+def test_an_event_is_a_tick_and_an_answer(events: list[tuple[Any, ...]]) -> None:
+    (whole, _), (parts, _) = recorder_at(max_names=3, max_errors=3), recorder_at(max_names=3, max_errors=3)
+    for recorder in (whole, parts):
+        recorder.begin("run")
+    now_ns = 1_000 * SECOND
+    for name, latency_ms, exception, later_ns in events:
+        now_ns += later_ns
+        given = {"exception": exception, "response_length": 10, "context": {}, "url": None, "of_a_plugin": 1}
+        whole.on_request("GET", name, latency_ms, **given, ended_ns=now_ns)
+        parts.tick(now_ns)
+        parts.add("GET", name, latency_ms, exception)
+    assert whole.snapshot() == parts.snapshot()
+
+
+def test_a_request_without_a_clock_ends_now_and_was_started() -> None:
+    recorder, clock = recorder_at()
+    recorder.begin("run")
+    clock.ns += 3 * SECOND
+    recorder.on_request("GET", "/", 5.0, 10, None)
+    phase = only_phase(recorder)
+    assert (phase.started, phase.ok_count, phase.total_time_s) == (1, 1, 3.0)
+
+
 def test_ok_and_failed_apart() -> None:
     recorder, _ = recorder_at()
     recorder.begin("chat/burst", 50)
     for latency_ms in (10.0, 20.0, 30.0):
-        recorder.add("POST", "/api/chat", latency_ms, None, 100)
+        recorder.add("POST", "/api/chat", latency_ms, None)
     recorder.add("POST", "/api/chat", 5_000.0, TimeoutError("too late"))
     phase = only_phase(recorder)
     assert only_phase(recorder) is phase, "asking twice must not count twice"
