@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from asyncload_lib.errors import AsyncloadError
-from asyncload_lib.scenarios import FREE_PHASES, free_metric
+from asyncload_lib.run.scenarios import FREE_PHASES, free_metric
 from asyncload_lib.verdict.defaults import SCENARIOS
 
 if TYPE_CHECKING:

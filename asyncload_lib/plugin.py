@@ -19,19 +19,19 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
-from asyncload_lib.coordinator import Coordinator
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
 from asyncload_lib.free_run import FreeRun
-from asyncload_lib.health import ProcessHealth
-from asyncload_lib.members import differences
-from asyncload_lib.messages import PLAN
-from asyncload_lib.observer import TargetObserver
-from asyncload_lib.participant import Participant, introduction
-from asyncload_lib.session import Session
+from asyncload_lib.run.coordinator import Coordinator
+from asyncload_lib.run.health import ProcessHealth
+from asyncload_lib.run.members import differences
+from asyncload_lib.run.messages import PLAN
+from asyncload_lib.run.observer import TargetObserver
+from asyncload_lib.run.participant import Participant, introduction
+from asyncload_lib.run.session import Session
+from asyncload_lib.run.signals import Signals
+from asyncload_lib.run.target_source import TargetSource
 from asyncload_lib.settings import CONFIG, OPTIONS, Settings, add_arguments, from_sources
-from asyncload_lib.signals import Signals
 from asyncload_lib.target import Target, base_address
-from asyncload_lib.target_source import TargetSource
 from asyncload_lib.users.base import loop_thread
 from asyncload_lib.verdict.criteria import problems as criterion_problems
 

@@ -15,8 +15,8 @@ from asyncload_lib.plugin import Plugin, plugin_of, say
 from asyncload_lib.redaction import redact
 from asyncload_lib.results.model import heading
 from asyncload_lib.results.phase import PhaseResult
-from asyncload_lib.scenarios import Phase, Scenario, planned, suite_metric
-from asyncload_lib.session import Session
+from asyncload_lib.run.scenarios import Phase, Scenario, planned, suite_metric
+from asyncload_lib.run.session import Session
 from asyncload_lib.users import baseline, phases
 
 __all__ = [

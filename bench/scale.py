@@ -19,9 +19,9 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from asyncload_lib.members import report_interval_s
 from asyncload_lib.results.merge import Store
 from asyncload_lib.results.recorder import Recorder
+from asyncload_lib.run.members import report_interval_s
 from bench.section import write
 
 RUN_S = 600

@@ -29,8 +29,8 @@ MARKS = frozenset({"chance"})
 """What a test of the child may be marked with so that it shows here."""
 
 _NEEDS_LOCUST = re.compile(
-    r"^(?:from|import) (?:locust|gevent|asyncload_lib\.(?:users|plugin|suite|participant|coordinator|health|source"
-    r"|observer|eventloop\.thread))\b",
+    r"^(?:from|import) (?:locust|gevent|asyncload_lib\.(?:users|plugin|suite|free_run|eventloop\.thread"
+    r"|run\.(?:participant|coordinator|health|observer|session|signals|target_source)))\b",
     re.MULTILINE,
 )
 

@@ -6,8 +6,8 @@ from typing import Any
 import gevent.lock
 import pytest
 
-from asyncload_lib.members import Member
 from asyncload_lib.plugin import Plugin
+from asyncload_lib.run.members import Member
 from asyncload_lib.verdict.generator import judge_generator
 
 HEALTH = {"process": "a:1", "cpu_percent_max": 1.0, "loop_lag_p99": 0.0, "hub_lag_p99": 0.0, "event_loops": []}

@@ -11,7 +11,7 @@ import time
 from locust.env import Environment
 from locust.user import User
 
-from asyncload_lib.participant import Participant
+from asyncload_lib.run.participant import Participant
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 

@@ -44,7 +44,7 @@ def report(recorder: Recorder, directory: Path) -> None:
     store = Store("bench")
     for part in recorder.snapshot_parts():
         store.accept("worker", part)
-    from asyncload_lib.scenarios import free_metric
+    from asyncload_lib.run.scenarios import free_metric
 
     metric = free_metric("run", store.merged(), event_loops=[])
     document = build_results(_run(), [metric], [], {"valid": True, "reasons": [], "processes": []}, [], verdict="pass")
@@ -67,7 +67,7 @@ def _run() -> dict[str, Any]:
 def main(count: int, directory: Path) -> None:
     import locust  # noqa: F401  # a run has it loaded
 
-    import asyncload_lib.scenarios  # noqa: F401
+    import asyncload_lib.run.scenarios  # noqa: F401
 
     drawn = random.Random(1)
     latencies_ms = [drawn.lognormvariate(2, 1) for _ in range(99_991)]

@@ -18,7 +18,7 @@ from locust import constant, task
 from locust.env import Environment
 
 import asyncload_lib
-from asyncload_lib.participant import Participant
+from asyncload_lib.run.participant import Participant
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users.base import AsyncUser, loop_thread

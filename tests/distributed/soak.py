@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from asyncload_lib.members import REPORT_INTERVAL_S
+from asyncload_lib.run.members import REPORT_INTERVAL_S
 from bench.section import write
 from tests.distributed.accounts import by_process, differences, imbalances, phases, row
 from tests.distributed.landscape import Landscape

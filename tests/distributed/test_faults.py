@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from asyncload_lib.demo.stack import DemoStack
-from asyncload_lib.members import REPORT_INTERVAL_S, Silence
+from asyncload_lib.run.members import REPORT_INTERVAL_S, Silence
 from tests.distributed.accounts import (
     by_process,
     differences,

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from asyncload_lib.members import Member, Silence, differences
-from asyncload_lib.messages import LIMIT_BYTES, fitted, size_of
 from asyncload_lib.results.recorder import Recorder
+from asyncload_lib.run.members import Member, Silence, differences
+from asyncload_lib.run.messages import LIMIT_BYTES, fitted, size_of
 from asyncload_lib.settings import Settings, from_sources
 
 MS = 1_000_000

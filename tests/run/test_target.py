@@ -159,7 +159,7 @@ def test_a_suite_that_broke_off_between_phases_is_reported_before_the_next(tmp_p
     port, out, locustfile = free_port(), tmp_path / "reports", tmp_path / "breaking.py"
     locustfile.write_text(
         "from asyncload_lib.suite import *\n"
-        "from asyncload_lib.coordinator import Coordinator\n"
+        "from asyncload_lib.run.coordinator import Coordinator\n"
         "def broken(self):\n"
         "    raise ZeroDivisionError('between two phases')\n"
         "Coordinator.wait_ready = broken\n"

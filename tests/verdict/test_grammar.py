@@ -7,7 +7,7 @@ import pytest
 from asyncload_lib.errors import ConfigurationError
 from asyncload_lib.options import Chat, Redis
 from asyncload_lib.results.phase import ABANDONED
-from asyncload_lib.scenarios import planned
+from asyncload_lib.run.scenarios import planned
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.verdict.grammar import FREE_PHASES, KNOWN, bind, parse, problems

@@ -17,13 +17,13 @@ import gevent
 import gevent.lock
 
 from asyncload_lib import __version__
-from asyncload_lib.coordinator import Coordinator
 from asyncload_lib.errors import ExitCode, ReportError
-from asyncload_lib.members import Member, differences
-from asyncload_lib.participant import introduction
 from asyncload_lib.redaction import command_line, redact
 from asyncload_lib.report.console import console_table
 from asyncload_lib.results.model import build_results, dump
+from asyncload_lib.run.coordinator import Coordinator
+from asyncload_lib.run.members import Member, differences
+from asyncload_lib.run.participant import introduction
 from asyncload_lib.settings import OPTIONS, Settings
 from asyncload_lib.target import Target
 from asyncload_lib.verdict.criteria import evaluate, selected, verdict

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asyncload_lib.results.recorder import Recorder
-from asyncload_lib.scenarios import planned, suite_metric
+from asyncload_lib.run.scenarios import planned, suite_metric
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.verdict.criteria import evaluate, selected

@@ -10,12 +10,12 @@ import gevent
 import pytest
 from gevent.pywsgi import WSGIServer
 
-from asyncload_lib import observer as observer_module
 from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.eventloop.findings import Findings
 from asyncload_lib.eventloop.native import native
 from asyncload_lib.eventloop.thread import LoopThread
-from asyncload_lib.observer import TargetObserver, _held_to
+from asyncload_lib.run import observer as observer_module
+from asyncload_lib.run.observer import TargetObserver, _held_to
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from tests.users.swarm import eventually

@@ -20,12 +20,12 @@ from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
 from asyncload_lib import __version__
-from asyncload_lib.health import ProcessHealth
-from asyncload_lib.members import REPORT_INTERVAL_S, Silence
-from asyncload_lib.messages import PLAN, ToCoordinator, ToParticipant, fitted, size_of
 from asyncload_lib.results.recorder import Recorder
+from asyncload_lib.run.health import ProcessHealth
+from asyncload_lib.run.members import REPORT_INTERVAL_S, Silence
+from asyncload_lib.run.messages import PLAN, ToCoordinator, ToParticipant, fitted, size_of
+from asyncload_lib.run.source import locustfiles_digest, package_digest
 from asyncload_lib.settings import Settings
-from asyncload_lib.source import locustfiles_digest, package_digest
 from asyncload_lib.target import Target
 from asyncload_lib.users import events
 from asyncload_lib.users.base import AsyncUser, loop_thread

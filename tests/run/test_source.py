@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncload_lib import source
+from asyncload_lib.run import source
 
 
 @pytest.fixture(autouse=True)

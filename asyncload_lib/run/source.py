@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["locustfiles_digest", "package_digest"]
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 
 
 @functools.cache

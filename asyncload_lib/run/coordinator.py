@@ -14,9 +14,9 @@ import gevent.lock
 from locust.env import Environment
 from locust.runners import STATE_INIT, STATE_MISSING, MasterRunner
 
-from asyncload_lib.members import Member, Silence, report_interval_s
-from asyncload_lib.messages import ToCoordinator, ToParticipant
 from asyncload_lib.results.merge import Store
+from asyncload_lib.run.members import Member, Silence, report_interval_s
+from asyncload_lib.run.messages import ToCoordinator, ToParticipant
 
 __all__ = ["Coordinator"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asyncload_lib.health import CPU_WINDOW_S, ProcessHealth
+from asyncload_lib.run.health import CPU_WINDOW_S, ProcessHealth
 from asyncload_lib.settings import Settings
 from asyncload_lib.users.base import loop_thread
 from tests.users.swarm import eventually
@@ -26,7 +26,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 1000.0
         self.used_s = 50.0
-        monkeypatch.setattr("asyncload_lib.health._cpu_mark", lambda: (self.now_s, self.used_s))
+        monkeypatch.setattr("asyncload_lib.run.health._cpu_mark", lambda: (self.now_s, self.used_s))
 
     def tick(self, health: Any, seconds: int, share: float) -> None:
         """Let so many seconds pass in which this share of a core is used."""

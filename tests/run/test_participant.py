@@ -8,8 +8,8 @@ import pytest
 from locust import User
 from locust.env import Environment
 
-from asyncload_lib.messages import PLAN, ToCoordinator
-from asyncload_lib.participant import Participant
+from asyncload_lib.run.messages import PLAN, ToCoordinator
+from asyncload_lib.run.participant import Participant
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users import events
