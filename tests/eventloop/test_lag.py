@@ -161,7 +161,7 @@ def test_a_stall_under_the_limit_is_lag_and_no_stall() -> None:
     assert report["lag"]["max"] > 0.04
 
 
-@pytest.mark.parametrize(("limit_s", "period_s"), [(0.010, 0.003), (0.010, 0.010), (0.005, 0.003), (0.005, 0.005)])
+@pytest.mark.parametrize(("limit_s", "period_s"), [(0.010, 0.003), (0.010, 0.010), (0.005, 0.003)])
 def test_a_stall_of_the_limit_and_half_a_period_is_always_found(limit_s: float, period_s: float) -> None:
     async def main() -> dict[str, Any]:
         async with LoopMonitor(limit_s=limit_s, period_s=period_s) as monitor:
