@@ -17,7 +17,7 @@ from typing import Any
 
 from .native import native
 
-__all__ = ["ASLEEP", "ON_GIL", "RUNNING", "ThreadMeter", "steal_ns", "threads_cpu_ns"]
+__all__ = ["ASLEEP", "ON_GIL", "RUNNING", "StealMeter", "ThreadMeter", "threads_cpu_ns"]
 
 ON_GIL, ASLEEP, RUNNING = "on the GIL", "asleep", "running"
 
@@ -116,14 +116,30 @@ def _read(clock: int) -> int:
         return 0
 
 
-def steal_ns() -> int:
+class StealMeter:
     """Time the hypervisor gave to others while this machine's CPUs had work, in steps of one tick (10 ms)."""
-    try:
-        with open("/proc/stat", "rb", buffering=0) as file:
-            ticks = int(file.read(256).split()[8])
-        return ticks * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
-    except (OSError, IndexError, ValueError):
-        return 0
+
+    def __init__(self) -> None:
+        self._file = _open("/proc/stat")
+        self._buffer = ctypes.create_string_buffer(BUFFER_BYTES)
+        self._calls = _c_calls()
+
+    def steal_ns(self) -> int:
+        """Return it; 0 where it is not known."""
+        if self._calls is None or self._file is None:
+            return 0
+        # The GIL stays held: given up here, it comes back only after a switch interval if the loop is busy.
+        length = self._calls[0](self._file, self._buffer, BUFFER_BYTES, 0)
+        try:
+            return int(self._buffer.raw[:length].split(maxsplit=9)[8]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+        except (IndexError, ValueError):
+            return 0
+
+    def close(self) -> None:
+        """Give the open file back."""
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
 
 
 def _open(path: str) -> int | None:

@@ -37,7 +37,7 @@ PATIENCE_SHARE = 0.35
 TIMER_SLACK_NS = 1_200_000
 """uvloop's timers count whole milliseconds: a beat may come one later in health."""
 SETTLE_S = 2.0
-CHORES_NS = 100_000_000
+CHORES_NS = 250_000_000
 """How often the watchdog is called to take the baseline of all threads' CPU time."""
 DELAY_READ_NS = 8_000_000
 """How often a beat that is in time reads its run delay; it costs half as much as the whole rest of the beat."""

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from .alarm import Alarm
-from .clocks import ASLEEP, ON_GIL, ThreadMeter, steal_ns, threads_cpu_ns
+from .clocks import ASLEEP, ON_GIL, StealMeter, ThreadMeter, threads_cpu_ns
 from .native import native, start_native_thread
 from .stacks import Position, callback_frames, positions, uncollected
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
@@ -61,6 +61,7 @@ class Watchdog:
         self._segments: list[Segment] = []
         self._waits: deque[tuple[int, int, int]] = deque(maxlen=256)
         self._threads: dict[int, int] = {}
+        self._steal = StealMeter()
         self._steal_ns = 0
         self._ident = 0
         self._switch_s: float | None = None
@@ -113,6 +114,7 @@ class Watchdog:
             self._alarm.close()
             me.close()
             self._meter.close()
+            self._steal.close()
 
     def _proven_ns(self, due: int, started_late_ns: int) -> int:
         """How long the loop's thread has been inside one C call, at least.
@@ -149,7 +151,7 @@ class Watchdog:
         else:
             with uncollected:
                 self._threads = threads_cpu_ns()
-            self._steal_ns = steal_ns()
+            self._steal_ns = self._steal.steal_ns()
 
     def _hurry(self, overdue: bool) -> None:
         """Ask for the GIL sooner while a beat is overdue: with the usual 5 ms a stall of 12 ms is seen once or never.
@@ -217,7 +219,7 @@ class Watchdog:
             witness_ns=max(0, sum(wait[1] for wait in waits) - refuted),
             refuted_ns=refuted,
             witness_delay_ns=sum(wait[2] for wait in waits),
-            steal_ns=max(0, steal_ns() - self._steal_ns) if self._steal_ns else 0,
+            steal_ns=max(0, self._steal.steal_ns() - self._steal_ns) if self._steal_ns else 0,
             holder=max(holders, key=lambda holder: holder.cpu_ns, default=None),
         )
 
