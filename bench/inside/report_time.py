@@ -36,7 +36,7 @@ def recorded(recorder: Recorder, begin: int, end: int, latencies_ms: list[float]
         recorder.tick(clock_ns)
         for number in range(first, first + BATCH):
             failed = error if number % 100 == 99 else None
-            recorder.add("POST", names[number * 7 % ENDPOINTS], latencies_ms[number % period], failed, 100)
+            recorder.add("POST", names[number * 7 % ENDPOINTS], latencies_ms[number % period], failed)
 
 
 def report(recorder: Recorder, directory: Path) -> None:
