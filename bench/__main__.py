@@ -60,6 +60,7 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(ROWS), help=f"rows, of {', '.join(ROWS)}")
     parser.add_argument("--minutes", type=float, help="upper limit of the whole run (default 14, quick 2.8)")
     parser.add_argument("--no-install", action="store_true", help="do not install peers that are missing")
+    parser.add_argument("--again", metavar="RESULTS", help="measure only these rows anew, and keep the others of a run")
     parser.add_argument("--readme", nargs="?", const="", metavar="RESULTS", help="write README.md from results")
     options = parser.parse_args()
     if options.readme is not None:
@@ -70,10 +71,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
     limit_s = 60 * (options.minutes or (QUICK_MINUTES if options.quick else FULL_MINUTES))
-    return _measure(wanted, quick=options.quick, install=not options.no_install, limit_s=limit_s)
+    return _measure(wanted, options.again, quick=options.quick, install=not options.no_install, limit_s=limit_s)
 
 
-def _measure(wanted: list[str], *, quick: bool, install: bool, limit_s: float) -> int:
+def _measure(wanted: list[str], again: str | None, *, quick: bool, install: bool, limit_s: float) -> int:
     peers = gather(install=install, heavy=not quick)
     begun, stamp = time.monotonic(), time.strftime("%Y%m%d_%H%M%S", time.gmtime())
     run: dict[str, Any] = {
@@ -90,6 +91,10 @@ def _measure(wanted: list[str], *, quick: bool, install: bool, limit_s: float) -
             for name in wanted:
                 tables += _answers(bench, name, min(1.0, limit_s / planned_s))
     run["duration_s"] = round(time.monotonic() - begun, 1)
+    if again is not None:
+        run, kept = load(Path(again))
+        new = {table.key: table for table in tables}
+        tables = [new.pop(table.key, table) for table in kept] + list(new.values())
     path = save(run, tables, RESULTS, stamp)
     print(f"\n{markdown(run, tables)}\nKept in {path.relative_to(ROOT)} and {path.with_suffix('.md').name}")
     return 0
