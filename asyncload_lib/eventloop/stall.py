@@ -2,9 +2,10 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import CodeType, FrameType
 
-from .clocks import RUNNING
+from .clocks import ON_GIL, RUNNING
 from .stacks import Position
 
 __all__ = ["Holder", "Late", "Pulse", "Sample", "Segment", "Stall"]
@@ -82,13 +83,21 @@ class Segment:
 
     @property
     def seen_ns(self) -> int:
-        """How long the callback was seen to run, from the first sample to the last, without waits for a CPU."""
+        """How long the callback was seen to run, from the first sample to the last, without waits for CPU or GIL."""
         first, last = self.samples[0], self.samples[-1]
         on_cpu = last.cpu_ns - first.cpu_ns + (first.at_ns - first.since_ns)
         # A running thread may have waited for a CPU since long: the kernel counts a wait at its end. So up to where it
         # was last seen otherwise.
-        sure = next((sample for sample in reversed(self.samples) if sample.state != RUNNING), first)
-        return max(on_cpu, sure.at_ns - first.since_ns - (sure.run_delay_ns - first.run_delay_ns))
+        sure = next((index for index in range(len(self.samples), 0, -1) if self.samples[index - 1].state != RUNNING), 1)
+        off = self.samples[sure - 1].run_delay_ns - first.run_delay_ns
+        off += sum(_on_gil_ns(a, b) for a, b in pairwise(self.samples[:sure]))
+        return max(on_cpu, self.samples[sure - 1].at_ns - first.since_ns - off)
+
+
+def _on_gil_ns(earlier: Sample, later: Sample) -> int:
+    """How long a thread that was seen to wait for the GIL did so since the look before."""
+    used = later.cpu_ns - earlier.cpu_ns + later.run_delay_ns - earlier.run_delay_ns
+    return max(0, later.at_ns - earlier.at_ns - used) if later.state == ON_GIL else 0
 
 
 @dataclass(slots=True)

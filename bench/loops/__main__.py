@@ -72,7 +72,7 @@ def main() -> None:
         if "clean" in options.only:
             busy_s, saturated_s = (20, 20) if options.quick else (600, 120)
             run["clean"] = [
-                clean_run(directory / "busy", busy_s, busy_users=64, burners=0),
+                clean_run(directory / "busy", busy_s, busy_users=92, burners=0),
                 clean_run(directory / "saturated", saturated_s, busy_users=0, burners=2),
             ]
     text = markdown(run)

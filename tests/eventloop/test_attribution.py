@@ -1,6 +1,8 @@
 import pytest
 
 from asyncload_lib.eventloop.attribution import CAUSES, QUEUE, Evidence, cause_of, shares
+from asyncload_lib.eventloop.clocks import ASLEEP, ON_GIL, RUNNING
+from asyncload_lib.eventloop.stall import Sample, Segment
 
 LIMIT_S = 0.010
 
@@ -45,3 +47,25 @@ def test_the_shares_are_the_whole_stall_even_when_the_others_overlap() -> None:
     assert set(parts) == set(CAUSES)
     assert sum(parts.values()) == pytest.approx(0.050)
     assert all(seconds >= 0 for seconds in parts.values())
+
+
+def looks(*rows: tuple[int, int, str]) -> Segment:
+    """A callback seen at these moments: (ms, its thread's CPU time in ms, state)."""
+    samples = [Sample(at * 10**6, at * 10**6, 0, (), cpu * 10**6, state, 0, None) for at, cpu, state in rows]
+    return Segment(None, None, samples, idle=False)
+
+
+@pytest.mark.parametrize(
+    ("seen_ms", "segment"),
+    [
+        (10, looks((0, 0, ASLEEP), (4, 0, ASLEEP), (10, 0, ASLEEP))),
+        (10, looks((0, 0, RUNNING), (4, 4, RUNNING), (10, 10, RUNNING))),
+        # a callback of 1 ms that another thread keeps from going on is no blocking call
+        (1, looks((0, 0, ON_GIL), (4, 1, ON_GIL), (10, 1, ON_GIL))),
+        # the watchdog itself made it wait for a moment; all else it used a CPU
+        (10, looks((0, 0, ON_GIL), (4, 4, ON_GIL), (10, 10, ON_GIL))),
+        (6, looks((0, 0, ON_GIL), (4, 0, ON_GIL), (10, 0, ASLEEP))),
+    ],
+)
+def test_a_callback_is_seen_without_its_waits_for_the_gil(seen_ms: int, segment: Segment) -> None:
+    assert segment.seen_ns == seen_ms * 10**6
