@@ -170,7 +170,7 @@ def test_a_stall_of_the_limit_and_half_a_period_is_always_found(limit_s: float, 
                 beat_ns = monitor._pulse.beat_ns
                 while monitor._pulse.beat_ns == beat_ns:  # the worst moment to begin is right after a beat
                     await asyncio.sleep(0)
-                time.sleep(limit_s + period_s / 2 + 0.0005)
+                time.sleep(limit_s + period_s / 2 + 0.002)  # 2 ms: how far a busy machine stretches a period
                 await calm()
         return monitor.report()
 
