@@ -27,10 +27,10 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     return patched.PatchedFile.from_parent(parent, path=module_path)
 
 
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     if not isinstance(item, patched.PatchedItem):
         return None
-    item.run_protocol()
+    item.run_protocol(nextitem)
     return True
 
 

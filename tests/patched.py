@@ -167,12 +167,14 @@ class PatchedItem(pytest.Item):
     def runtest(self) -> None:
         raise NotImplementedError("run_protocol stands for all three phases")
 
-    def run_protocol(self) -> None:
+    def run_protocol(self, nextitem: pytest.Item | None) -> None:
         hook = self.ihook
         hook.pytest_runtest_logstart(nodeid=self.nodeid, location=self.location)
         for report in self.config.stash[CHILD].reports(self):
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=self.nodeid, location=self.location)
+        # What the test before this one left set up for it, as for any other; no hook does only that.
+        self.session._setupstate.teardown_exact(nextitem)
 
 
 CHILD = pytest.StashKey[Child]()
