@@ -7,10 +7,13 @@ from typing import Any
 
 from asyncload_lib.settings import OPTIONS
 
-__all__ = ["REPORT_INTERVAL_S", "Member", "Silence", "differences", "report_interval_s"]
+__all__ = ["REPORT_EARLY", "REPORT_INTERVAL_S", "Member", "Silence", "differences", "report_interval_s"]
 
 REPORT_INTERVAL_S = 1.0
-"""How often a process reports what it measured; a killed worker takes at most this much with it."""
+"""The most that a killed worker takes with it: what it measured in so much time."""
+
+REPORT_EARLY = 0.9
+"""After what part of the interval the next report is made: to make it and to take it in needs time as well."""
 
 REPORTS_PER_S = 300
 """Taking in a report of 20 endpoints costs about 0.2 ms (bench/scale.py): so many take less than a tenth of a core."""
@@ -21,7 +24,7 @@ _DRIFT = 1e-4
 
 
 def report_interval_s(members: int) -> float:
-    """Return how often each of so many members reports: every second, and less often beyond `REPORTS_PER_S`."""
+    """Return the interval in which each of so many members reports: a second, and longer beyond `REPORTS_PER_S`."""
     return max(REPORT_INTERVAL_S, members / REPORTS_PER_S)
 
 

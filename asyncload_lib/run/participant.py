@@ -22,7 +22,7 @@ from locust.runners import WorkerRunner
 from asyncload_lib import __version__
 from asyncload_lib.results.recorder import Recorder
 from asyncload_lib.run.health import ProcessHealth
-from asyncload_lib.run.members import REPORT_INTERVAL_S, Silence
+from asyncload_lib.run.members import REPORT_EARLY, REPORT_INTERVAL_S, Silence
 from asyncload_lib.run.messages import PLAN, ToCoordinator, ToParticipant, fitted, size_of
 from asyncload_lib.run.source import locustfiles_digest, package_digest
 from asyncload_lib.settings import Settings
@@ -294,7 +294,7 @@ class Participant:
 
     def _report_forever(self) -> None:
         for number in itertools.count():
-            gevent.sleep(self._plan.get("report_interval_s", REPORT_INTERVAL_S))
+            gevent.sleep(REPORT_EARLY * self._plan.get("report_interval_s", REPORT_INTERVAL_S))
             if self._recording:
                 try:
                     self._send_parts(changes_only=number % WHOLE_EVERY > 0)

@@ -6,7 +6,17 @@ from typing import Any
 
 from asyncload_lib.demo.stack import DemoStack
 
-__all__ = ["by_process", "differences", "imbalances", "operations", "phases", "read_ids", "read_ledger", "row"]
+__all__ = [
+    "by_process",
+    "differences",
+    "imbalances",
+    "lost_s",
+    "operations",
+    "phases",
+    "read_ids",
+    "read_ledger",
+    "row",
+]
 
 Json = dict[str, Any]
 
@@ -60,6 +70,17 @@ def by_process(ids: Mapping[str, str], state: str | None = None) -> Counter[int]
     `ids`: request id -> its last state, from the ledger. A run's id is date-time-random; the process follows it.
     """
     return Counter(int(request_id.split("-")[3]) for request_id, last in ids.items() if state in (None, last))
+
+
+def lost_s(ids: Mapping[str, str], pid: int, told: int, killed_ns: int) -> float:
+    """Return the age (s), at the moment of the kill, of the oldest answered request that the report does not have.
+
+    Its age since it was sent, so it errs upwards by a response time. 0 when nothing is missing. `told`: how many
+    operations of the process the report has.
+    """
+    answered = (request_id.split("-") for request_id, last in ids.items() if last == "answered")
+    sent_ns = sorted(int(sent) for _, _, _, process, _, sent in answered if int(process) == pid)
+    return (killed_ns - sent_ns[told]) / 1e9 if told < len(sent_ns) else 0.0
 
 
 def differences(results: Json, ledger: Mapping[str, Any]) -> list[str]:

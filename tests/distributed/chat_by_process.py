@@ -1,7 +1,8 @@
-"""A locustfile whose request ids name the process, so that the target's ledger knows who asked."""
+"""A locustfile whose request ids name process and moment: the target's ledger then knows who asked, and when."""
 
 import itertools
 import os
+import time
 
 from asyncload_lib import ChatUser
 
@@ -10,4 +11,4 @@ numbers = itertools.count(1)
 
 class Chat(ChatUser):
     def _headers(self) -> dict[str, str]:
-        return {"x-request-id": f"{self.run_id}-{os.getpid()}-{next(numbers)}"}
+        return {"x-request-id": f"{self.run_id}-{os.getpid()}-{next(numbers)}-{time.monotonic_ns()}"}
