@@ -12,10 +12,11 @@ import gevent
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from asyncload_lib.target import Target
 from asyncload_lib.users.redis import RedisUser
-from asyncload_lib.users.redis_clients import MultiplexedRedis, PatientPool
+from asyncload_lib.users.redis_clients import MultiplexedRedis, PatientPool, PooledRedis
 from tests.users import test_redis as pooled
 from tests.users.swarm import Swarm, eventually
 
@@ -62,6 +63,22 @@ def test_a_place_is_free_again_when_its_connection_could_not_be_made() -> None:
             with pytest.raises(RedisConnectionError, match="Error 111"):
                 await pool.get_connection()
         await pool.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_each_command_has_the_whole_timeout_and_not_more(server: pooled.Server) -> None:
+    async def scenario() -> None:
+        client = PooledRedis.from_pool(PatientPool.from_url(server.url, max_connections=1, timeout=1.5))
+        for _ in range(2):  # together longer than the timeout
+            assert await client.blpop(["nothing"], timeout=0.9) is None
+        with pytest.raises(RedisTimeoutError, match=r"1\.5 s"):
+            await client.blpop(["nothing"], timeout=30)
+        assert await client.ping() is True
+        await asyncio.sleep(1.6)  # the timer of the last command finds nothing to break off
+        (connection,) = client.connection_pool._available_connections
+        assert connection.is_connected
+        await client.aclose()
 
     asyncio.run(scenario())
 
