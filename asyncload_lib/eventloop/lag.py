@@ -9,6 +9,7 @@ A stall begins somewhere between two beats, so its length is known to half a per
 
 import asyncio
 import copy
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ SHORTEST_LIMIT_S = 0.005
 """Below, the watchdog would look once or never before the stall is over: it takes two looks to prove one callback."""
 PERIOD_S = 0.003
 """A beat costs 7 to 25 us (caches warm or cold), under 1 %; half a period is the error of a stall's length."""
-PATIENCE_SHARE = 0.35
+PATIENCE_SHARE = 0.25
 """Share of the limit after which a missing beat is looked at: a C call that keeps the GIL must be asked for it 5 ms
 (CPython's switch interval) before its end, to be seen."""
 TIMER_SLACK_NS = 1_200_000
@@ -40,14 +41,17 @@ TIMER_SLACK_NS = 1_200_000
 SETTLE_S = 2.0
 CHORES_NS = 250_000_000
 """How often the watchdog is called to take the baseline of all threads' CPU time."""
-SPARE_LOAD = 0.5
-"""A loop that uses less of a CPU beats half again as often: that costs no throughput, and stalls are known better."""
+PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, math.inf, 1.0))
+"""From which load to which (share of a CPU) a loop beats after what part of the period: where there is CPU to spare a
+faster beat costs no throughput, and the beginnings of stalls are known better."""
 DELAY_READ_NS = 8_000_000
 """How often a beat that is in time reads its run delay; it costs half as much as the whole rest of the beat."""
 
 
 class _Monitor:
     """The heartbeat's arithmetic, its watchdog and its findings; a subclass brings the timer. Not for use by itself."""
+
+    _paces: tuple[tuple[float, float, float], ...] = PACES
 
     def __init__(self, name: str, limit_s: float = LIMIT_S, period_s: float = PERIOD_S) -> None:
         if limit_s < SHORTEST_LIMIT_S:
@@ -58,8 +62,6 @@ class _Monitor:
         self._limit_s = limit_s
         self._period_s = period_s
         self._period_ns = int(period_s * 1e9)
-        self._patience_ns = max(int(limit_s * PATIENCE_SHARE * 1e9), self._period_ns + TIMER_SLACK_NS)
-        self._late_ns = min(self._period_ns + self._patience_ns, int((limit_s + period_s / 2) * 1e9))
         self._gc = GcPauses()
         self._running = False
         self._ended_ns: int | None = None
@@ -67,8 +69,10 @@ class _Monitor:
         self._pulse = Pulse(now, 0)
         self._findings = Findings(now, limit_s, period_s)
         self._pace_ns = self._usual_gap_ns = self._period_ns
+        self._late_ns = self._late_at(self._pace_ns)
         self._load = 1.0
-        """Share of a CPU that the loop used lately."""
+        """Share of a CPU that the loop used lately; from `_load_from` to `_load_to` the pace stays as it is."""
+        self._load_from, self._load_to, _ = self._paces[-1]
         self._watchdog: Watchdog | None = None
         self._failure = ""
 
@@ -80,7 +84,7 @@ class _Monitor:
     def reset(self) -> None:
         """Begin anew, as if just started; a stall that has not ended yet counts from now on."""
         self._settle()
-        self._findings = Findings(time.perf_counter_ns(), self._limit_s, self._period_s)
+        self._findings = self._findings.anew(time.perf_counter_ns())
 
     def report(self) -> dict[str, Any]:
         """What was found since the start or the last reset: one element of `event_loops` in the results file.
@@ -121,7 +125,8 @@ class _Monitor:
         self._findings = Findings(now, self._limit_s, self._period_s)
         self._ended_ns = None
         self._delay_ns, self._delay_at_ns, self._chores_ns = self._meter.run_delay_ns(), now, now
-        self._watchdog = Watchdog(self._meter, self._pulse, self._patience_ns, self._task_name, self._on_stall, home)
+        patience_ns = self._patience_at(self._pace_ns)
+        self._watchdog = Watchdog(self._meter, self._pulse, patience_ns, self._task_name, self._on_stall, home)
         self._gc.start()
         self._watchdog.start()
         self._running = True
@@ -166,10 +171,24 @@ class _Monitor:
             self._watchdog.beaten(now, look)
         self._findings.lag(max(0, gap - self._pace_ns), now)
         self._load += (used / max(gap, 1) - self._load) / 16
-        pace_ns = self._period_ns if self._load > SPARE_LOAD else self._period_ns * 2 // 3
-        if pace_ns != self._pace_ns:
-            self._usual_gap_ns += pace_ns - self._pace_ns
-            self._pace_ns = pace_ns
+        if not self._load_from <= self._load < self._load_to:
+            self._change_pace()
+
+    def _change_pace(self) -> None:
+        self._load_from, self._load_to, share = next(row for row in self._paces if row[0] <= self._load < row[1])
+        pace_ns = int(share * self._period_ns)
+        self._usual_gap_ns += pace_ns - self._pace_ns
+        self._pace_ns, self._late_ns = pace_ns, self._late_at(pace_ns)
+        if self._watchdog is not None:
+            self._watchdog.patience_ns = self._patience_at(pace_ns)
+
+    def _patience_at(self, pace_ns: int) -> int:
+        """How long a beat may stay away before the loop is looked at."""
+        return max(int(self._limit_s * PATIENCE_SHARE * 1e9), pace_ns + TIMER_SLACK_NS)
+
+    def _late_at(self, pace_ns: int) -> int:
+        """From which gap between two beats on it is looked at whether there was a stall."""
+        return min(pace_ns + self._patience_at(pace_ns), int(self._limit_s * 1e9) + pace_ns // 2)
 
     def _settle(self) -> None:
         """Wait until the watchdog has judged the late beats; in native sleep, for this may be any thread."""
@@ -269,8 +288,10 @@ class HubMonitor(_Monitor):
     """Watches a hub of greenlets (gevent) through two injected callables; imports nothing of it.
 
     `spawn(function)` starts a greenlet, `sleep(seconds)` lets the hub run. `start()` and `stop()` belong to the hub's
-    thread.
+    thread. It beats at one pace: a beat is a switch of greenlets, and no verdict hangs on the hub's stalls.
     """
+
+    _paces = ((0.0, math.inf, 1.0),)
 
     def __init__(
         self,

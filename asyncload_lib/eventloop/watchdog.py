@@ -35,7 +35,8 @@ HURRY_S = 0.0005
 class Watchdog:
     """Watches one thread; `on_stall` is called in the watchdog's own thread, once for each late beat.
 
-    `home`: the greenlet in which the thread's loop runs, where there are greenlets.
+    `home`: the greenlet in which the thread's loop runs, where there are greenlets. `patience_ns` may change on
+    the way.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Watchdog:
         self._meter = ThreadMeter(meter)
         self._home = home
         self._pulse = pulse
-        self._patience_ns = patience_ns
+        self.patience_ns = patience_ns
         self._task_name = task_name
         self._on_stall = on_stall
         self._alarm = Alarm()
@@ -70,7 +71,7 @@ class Watchdog:
 
     def start(self) -> None:
         """Begin to watch; returns when the thread does, some 0.1 ms later."""
-        self._alarm.set(self._patience_ns, time.perf_counter_ns())
+        self._alarm.set(self.patience_ns, time.perf_counter_ns())
         start_native_thread(self._run)
         self._awake.acquire(True, START_S)
 
@@ -79,7 +80,7 @@ class Watchdog:
         if look:
             self._alarm.ring()
         else:
-            self._alarm.set(self._patience_ns, now)
+            self._alarm.set(self.patience_ns, now)
 
     def stop(self) -> None:
         """Let the thread end by itself, at once."""
@@ -129,7 +130,7 @@ class Watchdog:
 
     def _next_look_ns(self, now: int) -> int:
         # In whole steps, for the alarm keeps one timer value for each; never longer than the heartbeat itself allows.
-        overdue = now - self._pulse.beat_ns - self._patience_ns
+        overdue = now - self._pulse.beat_ns - self.patience_ns
         wait = -overdue if overdue < 0 else min(overdue // 4, LONG_WATCH_NS)
         return max(CLOSE_WATCH_NS, wait // STEP_NS * STEP_NS)
 
@@ -141,7 +142,7 @@ class Watchdog:
             self._on_stall(self._settled(pulse.late[0]))
             pulse.late.popleft()
             now, gil_wait, proven = time.perf_counter_ns(), 0, 0
-        overdue = now - pulse.beat_ns >= self._patience_ns
+        overdue = now - pulse.beat_ns >= self.patience_ns
         self._hurry(overdue)
         if overdue:
             self._sample(now, gil_wait, proven)
