@@ -64,8 +64,8 @@ class Plugin:
         self.coordinator: Coordinator | None = None
         self.participant: Participant | None = None
         self.observer: TargetObserver | None = None
-        self._own_health: ProcessHealth | None = None
-        """Of a master, which is no participant but releases the users and watches the target from outside."""
+        self._health = ProcessHealth(loop_thread(), self.settings)
+        """Also a master has one: it is no participant, but releases the users and watches the target from outside."""
         self._closing = gevent.lock.RLock()
         self._closed = False
         self.is_broken_off = False
@@ -94,10 +94,8 @@ class Plugin:
             self.environment.events.test_stopping.add_listener(self._on_test_stopping)
             self._check_out()
             self._find_target()
-        if isinstance(runner, MasterRunner):
-            self._own_health = ProcessHealth(loop_thread(), self.settings)
         if isinstance(runner, (LocalRunner, WorkerRunner)):
-            self.participant = Participant(self.environment, self.settings, self.target)
+            self.participant = Participant(self.environment, self.settings, self.target, self._health)
             self.environment.events.spawning_complete.add_listener(lambda **_: self.participant.ramped_up())
             self.participant.hello()
         if isinstance(runner, WorkerRunner):
@@ -146,11 +144,10 @@ class Plugin:
         self._compare_members(session)
         if self.observer is not None:
             self.observer.stop()
-        self.observer = TargetObserver(loop_thread(), self.target, self.settings, unwatched)
+        self._health.start()
+        self.observer = TargetObserver(self._health.loop_monitor, loop_thread(), self.target, self.settings, unwatched)
         self.observer.start()
         self.session = session
-        if self._own_health is not None:
-            self._own_health.start()
         self.watch_anew()
         if isinstance(self.environment.runner, MasterRunner):  # where no user waits while it is written
             gevent.spawn(session.checkpoint_forever)
@@ -160,8 +157,8 @@ class Plugin:
         """Have this node forget what it has seen so far of the target, and of itself if it is a master."""
         assert self.observer is not None
         self.observer.reset()
-        if self._own_health is not None:
-            self._own_health.reset()
+        if self.participant is None:
+            self._health.reset()
 
     def _compare_members(self, session: Session) -> None:
         """Name every worker that cannot do what the master would, before anything is sent.
@@ -247,7 +244,7 @@ class Plugin:
 
     def health(self) -> list[dict[str, Any]]:
         """Return how the processes of this run do: what the members last said of themselves, and a master's own."""
-        own = [] if self._own_health is None else [self._own_health.report()]
+        own = [self._health.report()] if self.participant is None else []
         return [*self._members_health(), *({**row, "process": f"{row['process']} (master)"} for row in own)]
 
     def _members_health(self) -> list[dict[str, Any]]:
@@ -286,8 +283,7 @@ class Plugin:
             with contextlib.ExitStack() as last:  # in reverse order, and whatever is raised: all of them
                 last.callback(self._source.stop)
                 last.callback(loop_thread().close if self.participant is None else self.participant.close)
-                if self._own_health is not None:
-                    last.callback(self._own_health.stop)
+                last.callback(self._health.stop)
                 last.callback(self.end_watch)
                 last.callback(self._dismiss_workers)
                 last.callback(self._settle_exit_code)

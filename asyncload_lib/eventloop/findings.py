@@ -59,6 +59,12 @@ class Findings:
         self._times: list[dict[str, Any]] = []
         self._unnamed = 0
 
+    def anew(self, started_ns: int) -> "Findings":
+        """Return empty findings from then on; late beats stay known to `own_share` across that moment."""
+        fresh = Findings(started_ns, self.limit_s, self.period_s)
+        fresh._recent = self._recent
+        return fresh
+
     def lag(self, lag_ns: int, now_ns: int) -> None:
         """One beat that came `lag_ns` late; the beats that it displaced were late as well, and count."""
         self._beats += 1

@@ -33,16 +33,17 @@ class TargetObserver:
     """Watches one target from `start()` to `stop()`; on the node that directs the run. For the hub's thread.
 
     A target without a host is not watched, unless `unwatched` says why it should be; one without a probe, or with a
-    token that is not known, only from outside.
+    token that is not known, only from outside. `monitor`: the one that watches the loop of `thread`.
     """
 
-    def __init__(self, thread: LoopThread, target: Target, settings: Settings, unwatched: str = "") -> None:
+    def __init__(
+        self, monitor: LoopMonitor, thread: LoopThread, target: Target, settings: Settings, unwatched: str = ""
+    ) -> None:
         self._thread = thread
         self._host = redact(target.host or "")
         self._token = target.probe_token
         self._probe_url = f"{target.host}{settings.loop.probe_path}"
         self._limit_s, self._period_s = settings.loop.limit, settings.loop.period
-        self._monitor = LoopMonitor("observer", settings.loop.limit, settings.loop.period)
         self._witness: OutsideWitness | None = None
         self._unwatched = unwatched
         if target.host:
@@ -51,7 +52,7 @@ class TargetObserver:
                     f"{target.host}{settings.loop.witness_path}",
                     rate=settings.loop.witness_rate,
                     limit_s=settings.loop.limit,
-                    monitor=self._monitor,
+                    monitor=monitor,
                 )
             except ValueError:
                 self._unwatched = f"{self._host} is no http:// or https:// address"
@@ -73,7 +74,6 @@ class TargetObserver:
 
     async def _start(self) -> None:
         assert self._witness is not None
-        self._monitor.start()
         self._witness.start()
 
     def reset(self) -> None:
@@ -88,7 +88,6 @@ class TargetObserver:
 
     async def _reset(self) -> None:
         assert self._witness is not None
-        self._monitor.reset()
         self._witness.reset()
         if self._token:
             limits = f"limit_s={self._limit_s}&period_s={self._period_s}"
@@ -165,7 +164,6 @@ class TargetObserver:
     async def _stop(self) -> None:
         assert self._witness is not None
         await self._witness.stop()
-        self._monitor.stop()
 
 
 def _held_to(limit_s: float, row: Json) -> Json:

@@ -53,12 +53,12 @@ ORPHAN_GRACE_S = 2.0
 class Participant:
     """Wires one environment's users to its recorder; made once, in Locust's `init` event."""
 
-    def __init__(self, environment: Environment, settings: Settings, target: Target) -> None:
+    def __init__(self, environment: Environment, settings: Settings, target: Target, health: ProcessHealth) -> None:
         self.environment = environment
         self.settings = settings
         self.thread = loop_thread()
         self.recorder = Recorder("none")
-        self.health = ProcessHealth(self.thread, settings)
+        self.health = health
         self._target = target
         self._plan: dict[str, Any] = {}
         self._seen_started = tally.started

@@ -18,6 +18,7 @@ from locust import constant, task
 from locust.env import Environment
 
 import asyncload_lib
+from asyncload_lib.run.health import ProcessHealth
 from asyncload_lib.run.participant import Participant
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
@@ -181,7 +182,7 @@ def test_an_http_request() -> None:
 def participant() -> Any:
     environment = Environment(user_classes=[Person])
     environment.create_local_runner()
-    made = Participant(environment, Settings(), Target())
+    made = Participant(environment, Settings(), Target(), ProcessHealth(loop_thread(), Settings()))
     yield made
     made.close()
 

@@ -44,6 +44,15 @@ def test_a_long_stall_counts_for_all_the_beats_that_it_displaced() -> None:
     assert found.report("x", 1)["lag"]["p50"] == pytest.approx(0.4, rel=0.1)  # not the 0 of 100 beats in 101
 
 
+def test_a_late_beat_is_known_to_whom_asks_across_a_new_beginning() -> None:
+    found = findings()
+    found.lag(20 * MS, 100 * MS)
+    fresh = found.anew(101 * MS)
+
+    assert fresh.report("x", 102 * MS)["lag"]["max"] == 0
+    assert fresh.own_share(90 * MS, 101 * MS) == 10 * MS
+
+
 def test_the_series_keeps_the_worst_of_each_second_and_widens_when_it_is_long() -> None:
     found = findings()
     found.lag(5 * MS, 500 * MS)

@@ -12,6 +12,7 @@ from gevent.pywsgi import WSGIServer
 
 from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.eventloop.findings import Findings
+from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.native import native
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.run import observer as observer_module
@@ -86,7 +87,7 @@ def observed(thread: LoopThread, answer: Answer, credentials: str = "") -> Itera
     settings = Settings()
     with served.running() as address:
         target = Target(host=f"http://{credentials}{address}", probe_token="secret")
-        observer = TargetObserver(thread, target, settings)
+        observer = TargetObserver(LoopMonitor(), thread, target, settings)
         observer._witness._limit_s = 2.0  # type: ignore[union-attr]
         observer.start()
         observer.reset()
@@ -190,7 +191,7 @@ def test_a_loop_that_hangs_leaves_the_target_unjudged(thread: LoopThread, monkey
     ],
 )
 def test_what_cannot_be_watched_is_unjudged(thread: LoopThread, target: Target, unwatched: str, why: str) -> None:
-    observer = TargetObserver(thread, target, Settings(), unwatched)
+    observer = TargetObserver(LoopMonitor(), thread, target, Settings(), unwatched)
     observer.start()
     observer.reset()
     (row,) = observer.report()
@@ -200,7 +201,7 @@ def test_what_cannot_be_watched_is_unjudged(thread: LoopThread, target: Target, 
 
 
 def test_without_a_target_there_is_nothing_to_report(thread: LoopThread) -> None:
-    observer = TargetObserver(thread, Target(), Settings())
+    observer = TargetObserver(LoopMonitor(), thread, Target(), Settings())
     observer.start()
 
     assert observer.report() == []
