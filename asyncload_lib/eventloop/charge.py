@@ -74,8 +74,9 @@ def _evidence(
 def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | None]:
     """Seconds that one callback ran inside the stall, and its samples.
 
-    A callback seen alone reaches to the stall's edges. Where others were seen too, it reaches half way to them, and
-    half way to the edges, of the time in which the thread had a CPU.
+    A callback seen alone reaches to the stall's edges, but not back beyond the last sign of life before it. Where
+    others were seen too, it reaches half way to them, and half way to the edges, of the time in which the thread had a
+    CPU.
     """
     late, best, longest = stall.late, None, 0.0
     start = late.now_ns - late.length_ns
@@ -84,10 +85,10 @@ def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | No
     for index, segment in enumerate(callbacks):
         seen = segment.seen_ns
         if seen >= PROOF_SHARE * limit_s * NS:
-            before = callbacks[index - 1].samples[-1].at_ns if index else start
+            before = max(callbacks[index - 1].samples[-1].at_ns if index else start, segment.samples[0].alive_ns)
             after = callbacks[index + 1].samples[0].since_ns if index + 1 < len(callbacks) else late.now_ns
             unseen = max(0, segment.samples[0].since_ns - before) + max(0, after - segment.samples[-1].at_ns)
-            seen = late.length_ns if len(callbacks) == 1 else seen + int(unseen * on_cpu / 2)
+            seen = late.now_ns - before if len(callbacks) == 1 else seen + int(unseen * on_cpu / 2)
         if seen > longest or best is None:
             best, longest = segment, seen
     return min(longest, late.length_ns) / NS, best

@@ -32,8 +32,10 @@ class Pulse:
     """What the heartbeat and the watchdog share; each field has one writer, and the GIL orders them."""
 
     beat_ns: int
+    """When the loop last beat; `alive_ns`: when it last beat or began another callback, as far as it said so."""
     cpu_ns: int
     """CPU time of the loop's thread at that beat."""
+    alive_ns: int = 0
     base: CodeType | None = None
     late: deque[Late] = field(default_factory=deque)
     discard: list[FrameType] = field(default_factory=list)
@@ -56,6 +58,7 @@ class Sample:
     since_ns      from when on one C call is known to have been running; `at_ns` if that is not known
     run_delay_ns  how long the loop's thread has waited for a CPU so far, in its whole life; cpu_ns: has had one
     state         of the loop's thread, as `ThreadMeter.state` tells
+    alive_ns      before this the callback had not begun
     """
 
     at_ns: int
@@ -67,6 +70,7 @@ class Sample:
     gil_wait_ns: int
     """How long the watchdog waited for the GIL before this look."""
     holder: Holder | None
+    alive_ns: int = 0
 
 
 @dataclass(slots=True)

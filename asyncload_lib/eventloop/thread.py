@@ -18,6 +18,7 @@ import gevent
 import gevent.event
 import gevent.lock
 
+from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.logs import keep_logging_on_this_thread
 from asyncload_lib.eventloop.native import native, start_native_thread
 from asyncload_lib.eventloop.pool import PoolLoop
@@ -59,6 +60,8 @@ class LoopThread:
         self._drainer: Any = None
         self._gathered = gevent.event.Event()
         self._after_batch: list[Callable[[], None]] = []
+        self.monitor: LoopMonitor | None = None
+        """Whoever watches this loop; users tell it of their steps."""
         self.resources: dict[Any, Any] = {}
         """What users share on this loop, such as connection pools; each has an async `close()` or `aclose()`."""
 
@@ -79,6 +82,7 @@ class LoopThread:
         self._urgent.clear()
         self.resources.clear()
         self._signalled = self._ending = False
+        self.monitor = None
         self._draining = gevent.lock.RLock()
         self._gathered = gevent.event.Event()
         self._wake = gevent.get_hub().loop.async_()

@@ -130,7 +130,7 @@ class Watchdog:
 
     def _next_look_ns(self, now: int) -> int:
         # In whole steps, for the alarm keeps one timer value for each; never longer than the heartbeat itself allows.
-        overdue = now - self._pulse.beat_ns - self.patience_ns
+        overdue = now - self._pulse.alive_ns - self.patience_ns
         wait = -overdue if overdue < 0 else min(overdue // 4, LONG_WATCH_NS)
         return max(CLOSE_WATCH_NS, wait // STEP_NS * STEP_NS)
 
@@ -142,13 +142,14 @@ class Watchdog:
             self._on_stall(self._settled(pulse.late[0]))
             pulse.late.popleft()
             now, gil_wait, proven = time.perf_counter_ns(), 0, 0
-        overdue = now - pulse.beat_ns >= self.patience_ns
+        overdue = now - pulse.alive_ns >= self.patience_ns
         self._hurry(overdue)
         if overdue:
             self._sample(now, gil_wait, proven)
         elif self._segments:
-            self._let_go(self._segments)
-            self._segments = []
+            if self._segments[-1].samples[-1].at_ns < pulse.beat_ns:  # else they belong to the beat that is to come
+                self._let_go(self._segments)
+                self._segments = []
         else:
             with uncollected:
                 self._threads = threads_cpu_ns()
@@ -179,7 +180,7 @@ class Watchdog:
             stack = positions(frames)
             del current
         delay, cpu = self._meter.run_delay_ns(), self._meter.cpu_ns()
-        sample = Sample(now, now - proven, delay, stack, cpu, state, gil_wait, holder)
+        sample = Sample(now, now - proven, delay, stack, cpu, state, gil_wait, holder, self._pulse.alive_ns)
         last = self._segments[-1] if self._segments else None
         if last is not None and frames and last.callback is frames[0]:
             last.samples.append(sample)

@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 LOOP_TIMEOUT_S = 5.0
 """When the loop is taken to be blocked for good."""
 
+HUB_LIMIT_S, HUB_PERIOD_S = 0.1, 0.02
+"""Reports wait for the hub for 20 ms anyway. Each of its beats takes the interpreter lock from the loop that runs the
+users: at the loop's own period that would cost a tenth of the throughput."""
+
 CPU_WINDOW_S = 3
 """A shorter peak delays nobody for long; what is watched for a shorter time is judged by its average."""
 
@@ -40,7 +44,8 @@ class ProcessHealth:
         self._thread = thread
         limit_s, period_s = settings.loop.limit, settings.loop.period
         self._loop_monitor = LoopMonitor("generator", limit_s, period_s)
-        self._hub_monitor = HubMonitor(gevent.spawn, gevent.sleep, "generator hub", limit_s, period_s)
+        hub_limit_s = max(limit_s, HUB_LIMIT_S)
+        self._hub_monitor = HubMonitor(gevent.spawn, gevent.sleep, "generator hub", hub_limit_s, HUB_PERIOD_S)
         self._cpu_marks: deque[tuple[float, float]] = deque(maxlen=CPU_WINDOW_S + 1)
         """Time and the CPU time that this process had used by then, once a second."""
         self._cpu_max: float | None = None
@@ -56,6 +61,7 @@ class ProcessHealth:
             return
         self._running = True
         self._thread.call(self._start_loop_monitor(), LOOP_TIMEOUT_S)
+        self._thread.monitor = self._loop_monitor
         self._hub_monitor.start()
         self._forget_cpu()
         gevent.spawn(self._watch_cpu)
@@ -77,6 +83,7 @@ class ProcessHealth:
         """Stop watching; the report stays."""
         if self._running:
             self._running = False
+            self._thread.monitor = None
             try:
                 self._thread.call(self._stop_loop_monitor(), LOOP_TIMEOUT_S)
             except TimeoutError:

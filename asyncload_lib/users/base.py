@@ -106,6 +106,8 @@ class AsyncUser(User):
             await asyncio.sleep(seconds)
         finally:
             self._waiting = False
+        if (monitor := self.loop_thread.monitor) is not None:
+            monitor.alive()
 
     def on_hub(self, function: Callable[..., object], *args: object) -> None:
         """Have the hub call `function(*args)` in a greenlet of its own, after all that was reported so far."""
