@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 LOOP_TIMEOUT_S = 5.0
 """When the loop is taken to be blocked for good."""
 
-HUB_LIMIT_S, HUB_PERIOD_S = 0.1, 0.02
+HUB_LIMIT_S, HUB_PERIOD_S = 0.2, 0.02
 """Reports wait for the hub for 20 ms anyway. Each of its beats takes the interpreter lock from the loop that runs the
 users: at the loop's own period that would cost a tenth of the throughput."""
 

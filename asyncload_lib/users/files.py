@@ -1,6 +1,7 @@
 """Users that write, sync, read back and delete files in real threads."""
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import os
@@ -67,23 +68,49 @@ class FileSpace:
         self._used_bytes -= size_bytes
 
     def round_trip(self, payload: bytes) -> None:
-        """Write a new file, sync it to disk, read it back, compare and delete it; raises OSError or ValueError."""
-        path = self.directory / f"{next(self._numbers)}.bin"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        """Write a new file, sync it to disk, read it back, compare and delete it; raises OSError or ValueError.
+
+        By bare system calls: a file object makes half as many again, and each gives up the interpreter lock, which
+        with many threads costs more than the call.
+        """
+        path = f"{self.directory}/{next(self._numbers)}.bin"
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
         try:
-            with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-            if path.read_bytes() != payload:
+            try:
+                _write(file, payload)
+                os.fsync(file)
+            finally:
+                os.close(file)
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                found = _read(file, len(payload) + 1)
+            finally:
+                os.close(file)
+            if found != payload:
                 raise ValueError("the bytes read are not the bytes written")
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     async def close(self) -> None:
         """Remove the directory and everything in it."""
         os.close(self._lifeline)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _write(file: int, content: bytes) -> None:
+    """Write it all; the system may take it in pieces."""
+    written = os.write(file, content)
+    while written < len(content):
+        written += os.write(file, memoryview(content)[written:])
+
+
+def _read(file: int, limit_bytes: int) -> bytes:
+    """Read to the end or to the limit; the system may give it in pieces."""
+    found = os.read(file, limit_bytes)
+    while len(found) < limit_bytes and (piece := os.read(file, limit_bytes - len(found))):
+        found += piece
+    return found
 
 
 def file_space(thread: LoopThread, settings: Settings, worker: int = 0) -> FileSpace:
@@ -120,11 +147,7 @@ class FileUser(AsyncUser):
         async with self.measure("FILE", "write+read", intended_ns=intended_ns) as operation:
             operation.response_length = len(payload)
             self._space.reserve(len(payload))
+            work = asyncio.create_task(asyncio.to_thread(self._space.round_trip, payload))
             # Shielded: a user that is stopped leaves at once, but the bytes are set aside until the thread is done.
-            await asyncio.shield(asyncio.create_task(self._round_trip(payload)))
-
-    async def _round_trip(self, payload: bytes) -> None:
-        try:
-            await asyncio.to_thread(self._space.round_trip, payload)
-        finally:
-            self._space.free(len(payload))
+            work.add_done_callback(lambda _: self._space.free(len(payload)))
+            await asyncio.shield(work)

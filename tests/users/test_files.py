@@ -17,6 +17,7 @@ from locust.exception import StopUser
 
 from asyncload_lib.eventloop.native import native
 from asyncload_lib.settings import Settings
+from asyncload_lib.users import files
 from asyncload_lib.users.base import loop_thread
 from asyncload_lib.users.files import FileSpace, FileUser, file_space
 from tests.users.swarm import Swarm, eventually
@@ -53,21 +54,22 @@ def person(given: Settings, operations: int = 1) -> type[FileUser]:
 def test_a_round_trip_writes_syncs_reads_compares_and_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     written: list[bytes] = []
-    fsync, read = os.fsync, Path.read_bytes
+    fsync, read = os.fsync, files._read
 
     def note_fsync(number: int) -> None:
         synced.append(os.fstat(number).st_size)
         fsync(number)
 
-    def note_read(path: Path) -> bytes:
-        content = read(path)
+    def note_read(file: int, limit_bytes: int) -> bytes:
+        content = read(file, limit_bytes)
         written.append(content)
+        path = Path(f"/proc/self/fd/{file}").readlink()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         return content
 
     monkeypatch.setattr(os, "fsync", note_fsync)
-    monkeypatch.setattr(Path, "read_bytes", note_read)
+    monkeypatch.setattr(files, "_read", note_read)
     with Swarm(person(with_files(tmp_path, bytes=5000), 4)) as swarm:
         swarm.run(5)
         (directory,) = tmp_path.iterdir()
@@ -78,6 +80,16 @@ def test_a_round_trip_writes_syncs_reads_compares_and_deletes(tmp_path: Path, mo
     assert len(set(written)) == 20
     loop_thread().close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_system_takes_and_gives_in_pieces_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, read = os.write, os.read
+    monkeypatch.setattr(os, "write", lambda file, content: write(file, content[:7]))
+    monkeypatch.setattr(os, "read", lambda file, size_bytes: read(file, min(size_bytes, 7)))
+    with Swarm(person(with_files(tmp_path, bytes=100))) as swarm:
+        swarm.run()
+    assert swarm.failures == []
+    assert [event["response_length"] for event in swarm.requests] == [100]
 
 
 @pytest.mark.parametrize("size_bytes", [1, 15, 16, 17, 100])
@@ -102,14 +114,16 @@ def test_the_seed_settles_what_is_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["content", "gone"])
 def test_what_is_not_read_back_is_a_failure(tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Path.read_bytes
+    read, fsync = files._read, os.fsync
 
-    def read_damaged(path: Path) -> bytes:
-        if damage == "gone":
-            path.unlink()
-        return read(path)[:-1]
+    def remove(file: int) -> None:
+        fsync(file)
+        Path(f"/proc/self/fd/{file}").readlink().unlink()
 
-    monkeypatch.setattr(Path, "read_bytes", read_damaged)
+    if damage == "gone":
+        monkeypatch.setattr(os, "fsync", remove)
+    else:
+        monkeypatch.setattr(files, "_read", lambda file, limit_bytes: read(file, limit_bytes)[:-1])
     with Swarm(person(with_files(tmp_path))) as swarm:
         swarm.run()
     assert [type(event["exception"]).__name__ for event in swarm.requests] == [
