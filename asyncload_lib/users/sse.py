@@ -29,6 +29,8 @@ class SseParser:
 
     def feed(self, chunk: bytes) -> list[str]:
         """Take the next bytes; raises EventTooLargeError, and UnicodeDecodeError for data that is not UTF-8."""
+        if chunk.endswith(b"\n\n") and (events := self._whole_events(chunk)) is not None:
+            return events
         if self._after_cr and chunk:
             chunk = chunk.removeprefix(b"\n")  # the other half of a CRLF: a CR alone ends its line at once
             self._after_cr = False
@@ -37,13 +39,24 @@ class SseParser:
         self._after_cr = chunk.endswith(b"\r")
         head, *rest = _LINE_END.split(chunk)
         self._line += head
-        events: list[str] = []
+        events = []
         for part in rest:
             self._end_line(events)
             self._line += part
         if self._size + len(self._line) > self.MAX_EVENT_BYTES:
             raise EventTooLargeError(f"an event of more than {self.MAX_EVENT_BYTES} bytes")
         return events
+
+    def _whole_events(self, chunk: bytes) -> list[str] | None:
+        """Return the events of a chunk that is nothing but whole events of one `data` line each, as most are."""
+        if self._line or self._data or self._first or self._after_cr or len(chunk) > self.MAX_EVENT_BYTES:
+            return None
+        events = chunk[:-2].split(b"\n\n")
+        if b"\r" in chunk or chunk.count(b"\n") != 2 * len(events):
+            return None
+        if not all(event.startswith(b"data: ") for event in events):
+            return None
+        return [event[6:].decode("utf-8") for event in events]
 
     def _end_line(self, events: list[str]) -> None:
         line = bytes(self._line)
