@@ -188,6 +188,7 @@ HEAVY = ["locust", "gevent", "matplotlib", "jinja2", "numpy"]
         ("import asyncload_lib.eventloop.asgi", HEAVY),
         ("import asyncload_lib.demo.app", ["locust", "gevent"]),
         ("import asyncload_lib.settings", HEAVY),
+        ("from asyncload_lib import ChatUser", ["redis", "matplotlib", "fastapi"]),
     ],
 )
 def test_what_an_import_does_not_load(statement: str, unwanted: list[str]) -> None:

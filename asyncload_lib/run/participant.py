@@ -30,8 +30,8 @@ from asyncload_lib.target import Target
 from asyncload_lib.users import events
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.chat import ChatUser
+from asyncload_lib.users.gate import gate
 from asyncload_lib.users.measure import tally
-from asyncload_lib.users.phases import gate
 
 __all__ = ["Participant", "introduction"]
 

@@ -21,9 +21,9 @@ from asyncload_lib.users import events
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.entries import Entries
 from asyncload_lib.users.files import FileSpace, file_space
+from asyncload_lib.users.gate import gate
 from asyncload_lib.users.measure import tally
 from asyncload_lib.users.ordinals import next_ordinal, worker_index
-from asyncload_lib.users.phases import gate
 from asyncload_lib.users.response import HttpStatusError
 from asyncload_lib.users.transport import (
     AnswerTimeoutError,

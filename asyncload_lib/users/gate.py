@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Gate", "Start"]
+__all__ = ["Gate", "Start", "gate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +84,7 @@ class Gate:
 
     def _tell(self) -> None:
         self.on_change(len(self._waiting), self._done)
+
+
+gate = Gate()
+"""This process's starting line."""

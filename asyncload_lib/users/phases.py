@@ -7,14 +7,11 @@ from locust.exception import StopUser
 from asyncload_lib.users.base import AsyncUser
 from asyncload_lib.users.chat import ChatUser
 from asyncload_lib.users.files import FileUser
-from asyncload_lib.users.gate import Gate
+from asyncload_lib.users.gate import gate
 from asyncload_lib.users.redis import RedisUser
 from asyncload_lib.users.vms import VmHealthUser
 
-__all__ = ["ChatBurstUser", "ChatSustainedUser", "FileOperationUser", "RedisOperationUser", "VmCheckUser", "gate"]
-
-gate = Gate()
-"""This process's starting line."""
+__all__ = ["ChatBurstUser", "ChatSustainedUser", "FileOperationUser", "RedisOperationUser", "VmCheckUser"]
 
 
 class _PhaseUser(AsyncUser):

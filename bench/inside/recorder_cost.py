@@ -11,9 +11,11 @@ import time
 from locust.env import Environment
 from locust.user import User
 
+from asyncload_lib.run.health import ProcessHealth
 from asyncload_lib.run.participant import Participant
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
+from asyncload_lib.users.base import loop_thread
 
 BLOCK = 20_000
 ERROR = ConnectionError("the server hung up")
@@ -48,7 +50,7 @@ def block_us(environment: Environment, block: list[dict[str, object]]) -> float:
 def main(rounds: int) -> None:
     environment = Environment(user_classes=[User])
     environment.create_local_runner()
-    participant = Participant(environment, Settings(), Target())
+    participant = Participant(environment, Settings(), Target(), ProcessHealth(loop_thread(), Settings()))
     hook, listener = environment.events.request, participant.recorder.on_request
     block = requests(BLOCK)
     block_us(environment, block)

@@ -13,7 +13,7 @@ from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users import baseline, phases
 from asyncload_lib.users.base import AsyncUser, loop_thread
-from asyncload_lib.users.phases import gate
+from asyncload_lib.users.gate import gate
 from asyncload_lib.vm_list import Vm
 from tests.users.swarm import Swarm, eventually
 
