@@ -18,6 +18,7 @@ from locust import constant, task
 from locust.env import Environment
 
 import asyncload_lib
+from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.run.health import ProcessHealth
 from asyncload_lib.run.participant import Participant
 from asyncload_lib.settings import Settings
@@ -73,6 +74,7 @@ class Reports:
 
     def __init__(self) -> None:
         self.taken: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+        self.monitor = LoopMonitor()
 
     def to_hub(self, function: Callable[..., object], *args: object) -> None:
         self.taken.append((function, args))
