@@ -3,17 +3,23 @@
 import asyncio
 import math
 from collections import deque
+from collections.abc import Sequence
+from types import TracebackType
 from typing import Any
 
 import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from asyncload_lib.users.base import AsyncUser
 
 __all__ = ["MultiplexedRedis", "PatientPool", "PooledRedis", "redis_manager"]
+
+Command = tuple[tuple[Any, ...], dict[str, Any]]
+"""Its words, and options for who reads the answer."""
 
 
 class PatientPool(redis_asyncio.ConnectionPool):
@@ -63,7 +69,7 @@ class PatientPool(redis_asyncio.ConnectionPool):
 
 
 class Deadline:
-    """Breaks a connection off when a command has been on it for `limit_s`; one timer serves one command after another.
+    """Breaks a connection off when a `with` block has been at it for `limit_s`; one timer serves many blocks.
 
     Where redis-py starts and ends two timeouts for each command (15 us), here only a number changes.
     """
@@ -71,29 +77,27 @@ class Deadline:
     def __init__(self, connection: Any, limit_s: float) -> None:
         self._connection = connection
         self._limit_s = limit_s
+        self._loop = asyncio.get_running_loop()
         self._due_s = math.inf
-        self._is_set = False
-        self.passed = False
+        self._is_set = self._passed = False
 
-    def begin(self) -> None:
-        """A command begins."""
-        loop = asyncio.get_running_loop()
-        self._due_s, self.passed = loop.time() + self._limit_s, False
+    def __enter__(self) -> None:
+        self._due_s, self._passed = self._loop.time() + self._limit_s, False
         if not self._is_set:
             self._is_set = True
-            loop.call_at(self._due_s, self._look)
+            self._loop.call_at(self._due_s, self._look)
 
-    def end(self) -> None:
-        """The command has ended, however it did."""
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._due_s = math.inf
+        if self._passed and isinstance(error, RedisConnectionError):
+            raise RedisTimeoutError(f"no answer within {self._limit_s:g} s") from None
 
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._is_set = loop.time() < self._due_s < math.inf
+        self._is_set = self._loop.time() < self._due_s < math.inf
         if self._is_set:
-            loop.call_at(self._due_s, self._look)
+            self._loop.call_at(self._due_s, self._look)
         elif self._due_s < math.inf and self._connection.is_connected:
-            self.passed = True
+            self._passed = True
             self._connection._writer.transport.abort()
 
 
@@ -111,23 +115,22 @@ class PooledRedis(redis_asyncio.Redis):
         """Send the command and return its answer; raises what redis-py raises."""
         pool: Any = self.connection_pool
         connection = await pool.get_connection()
-        deadline = self._deadlines.get(connection)
-        if deadline is None:
-            deadline = self._deadlines[connection] = Deadline(connection, pool.timeout)
-        deadline.begin()
         try:
-            await connection.send_command(*args)
-            return await self.parse_response(connection, args[0], **options)
-        except RedisConnectionError:
-            if deadline.passed:
-                raise RedisTimeoutError(f"no answer within {pool.timeout:g} s") from None
-            raise
+            with self._deadline(connection):
+                await connection.send_command(*args)
+                return await self.parse_response(connection, args[0], **options)
         finally:
-            deadline.end()
             await pool.release(connection)
 
+    def _deadline(self, connection: Any) -> Deadline:
+        deadline = self._deadlines.get(connection)
+        if deadline is None:
+            pool: Any = self.connection_pool
+            deadline = self._deadlines[connection] = Deadline(connection, pool.timeout)
+        return deadline
 
-class MultiplexedRedis(redis_asyncio.Redis):
+
+class MultiplexedRedis(PooledRedis):
     """A client whose commands go out together with whatever else is waiting, as one pipeline.
 
     Each of `LANES` connections carries one pipeline at a time; commands that come meanwhile wait for the next, and
@@ -141,14 +144,14 @@ class MultiplexedRedis(redis_asyncio.Redis):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._waiting: deque[tuple[tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]] = deque()
+        self._waiting: deque[tuple[Command, asyncio.Future[Any]]] = deque()
         self._lanes: set[asyncio.Task[None]] = set()
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Have the command sent with the next pipeline and return its answer; raises what redis-py raises."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((args, options, answer))
+        self._waiting.append(((args, options), answer))
         if len(self._lanes) < self.LANES:
             lane = loop.create_task(self._carry())  # it begins after the commands of this turn of the loop
             self._lanes.add(lane)
@@ -158,21 +161,35 @@ class MultiplexedRedis(redis_asyncio.Redis):
     async def _carry(self) -> None:
         while waiting := self._waiting:
             taken = [waiting.popleft() for _ in range(min(len(waiting), self.PIPELINE_MAX))]
-            pipeline = self.pipeline(transaction=False)
-            for args, options, _ in taken:
-                pipeline.execute_command(*args, **options)
             answers: list[Any]
             try:
-                answers = await pipeline.execute(raise_on_error=False)
+                answers = await self._send([command for command, _ in taken])
             except Exception as error:
                 answers = [error] * len(taken)
-            for (_, _, future), answer in zip(taken, answers, strict=True):
+            for (_, future), answer in zip(taken, answers, strict=True):
                 if future.done():  # its user was stopped
                     continue
                 if isinstance(answer, Exception):
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands as one and return their answers; a reply that is an error is one of them."""
+        pool: Any = self.connection_pool
+        connection = await pool.get_connection()
+        try:
+            with self._deadline(connection):
+                await connection.send_packed_command(connection.pack_commands([args for args, _ in commands]))
+                return [await self._answer(connection, args[0], options) for args, options in commands]
+        finally:
+            await pool.release(connection)
+
+    async def _answer(self, connection: Any, name: Any, options: dict[str, Any]) -> Any:
+        try:
+            return await self.parse_response(connection, name, **options)
+        except ResponseError as error:
+            return error
 
 
 def redis_manager(
@@ -191,7 +208,6 @@ def redis_manager(
             url,
             max_connections=min(MultiplexedRedis.LANES, max_connections) if multiplexed else max_connections,
             timeout=timeout_s,
-            socket_timeout=timeout_s if multiplexed else None,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
             driver_info=None,
