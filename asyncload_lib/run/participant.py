@@ -100,7 +100,7 @@ class Participant:
         self.environment.events.test_start.add_listener(self.on_test_start)
         self.environment.events.test_stopping.add_listener(self._on_test_stopping)
         self.environment.events.request.add_listener(self.recorder.on_request)
-        events.request_metric.add_listener(self._on_metric)
+        events.request_metrics.add_listener(self._on_metrics)
         events.request_abandoned.add_listener(self._on_abandoned)
         self.thread.after_batch(self._after_batch)
         gate.on_change = lambda waiting, done: self.thread.to_hub(self._on_gate, waiting, done)
@@ -193,13 +193,14 @@ class Participant:
 
     # -- what users do -------------------------------------------------------------------------------------------
 
-    def _on_metric(self, environment: Any, metric: str, request: str, values_us: list[float], **_: Any) -> None:
+    def _on_metrics(self, environment: Any, request: str, metrics: dict[str, list[float]], **_: Any) -> None:
         if environment is not self.environment:
             return
-        for value_us in values_us:
-            self.recorder.add_metric(metric, value_us, request)
-        if metric == "send_delay" and self._released_ns:
-            self._starts_us.extend(values_us)
+        for metric, values_us in metrics.items():
+            for value_us in values_us:
+                self.recorder.add_metric(metric, value_us, request)
+        if self._released_ns and "send_delay" in metrics:
+            self._starts_us.extend(metrics["send_delay"])
 
     def _on_abandoned(self, environment: Any, name: str, age_us: float, **_: Any) -> None:
         if environment is self.environment:
@@ -328,7 +329,7 @@ class Participant:
         """End the monitors and the loop thread."""
         self._recording = False
         self.health.stop()
-        events.request_metric.remove_listener(self._on_metric)
+        events.request_metrics.remove_listener(self._on_metrics)
         events.request_abandoned.remove_listener(self._on_abandoned)
         self.thread.close()
 

@@ -23,6 +23,7 @@ from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING
 from asyncload_lib.eventloop.thread import BATCH_S, LoopThread
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
+from asyncload_lib.users import events
 from asyncload_lib.users.definition import check_definition
 from asyncload_lib.users.measure import CONTROL_FLOW, Measurement
 
@@ -149,8 +150,10 @@ class AsyncUser(User):
         self.loop_thread.post(self._stop_gracefully)
         return False
 
-    def fire_request(self, event: dict[str, Any]) -> None:
+    def fire_request(self, event: dict[str, Any], metrics: dict[str, list[float]] | None = None) -> None:
         """Tell every listener of Locust's `request` event; one that raises StopUser or StopTest ends the user.
+
+        `metrics`: further figures (us) about it, for the listeners of `request_metrics`.
 
         Unlike `EventHook.fire`, which leaves out those behind a listener that steers: they count the request too.
         """
@@ -165,6 +168,8 @@ class AsyncUser(User):
             except Exception:
                 logger.exception("a listener of the request event failed")
                 locust_log.unhandled_greenlet_exception = True
+        if metrics:
+            events.request_metrics.fire(environment=self.environment, request=event["name"], metrics=metrics)
 
     # -- the coroutine; on the loop ------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ Requests themselves are announced by Locust's `events.request`, like those of an
 
 from locust.event import EventHook
 
-__all__ = ["request_abandoned", "request_metric"]
+__all__ = ["request_abandoned", "request_metrics"]
 
 request_abandoned = EventHook()
 """Fired when an operation was cut off in flight (its user was stopped), so that it neither succeeded nor failed.
@@ -13,8 +13,8 @@ request_abandoned = EventHook()
 Arguments: `environment`, `request_type`, `name`, `age_us` (float, from the intended start to the cut).
 """
 
-request_metric = EventHook()
-"""Fired with figures about requests that are no requests: time to first token, inter-token latency, service time.
+request_metrics = EventHook()
+"""Fired after a request's own event with further figures about it, as time to first token or service time.
 
-Arguments: `environment`, `metric` (name), `request` (name of the request), `values_us` (list of float).
+Arguments: `environment`, `request` (name of the request), `metrics` (name of the metric -> list of float, us).
 """

@@ -59,6 +59,7 @@ class Measurement:
         "context",
         "exception",
         "intended_ns",
+        "metrics",
         "name",
         "request_type",
         "response",
@@ -83,6 +84,7 @@ class Measurement:
         self.intended_ns = intended_ns
         self.response_length = 0
         self.exception: BaseException | None = None
+        self.metrics: dict[str, list[float]] | None = None
         self.response: object = None
         self.url: str | None = None
 
@@ -99,9 +101,10 @@ class Measurement:
         self.exception = CatchResponseError(exception) if isinstance(exception, str) else exception
 
     def metric(self, metric: str, values_us: list[float]) -> None:
-        """Keep figures about this operation (microseconds) in histograms of their own."""
-        user = self._user
-        user.loop_thread.to_hub(_fire_metric, user.environment, metric, self.name, values_us)
+        """Keep figures about this operation (microseconds) in histograms of their own; told when it is finished."""
+        if self.metrics is None:
+            self.metrics = {}
+        self.metrics.setdefault(metric, []).extend(values_us)
 
     def finish(self, ended_ns: int) -> None:
         """Report the outcome."""
@@ -126,6 +129,7 @@ class Measurement:
                 "response": self.response,
                 "ended_ns": ended_ns,
             },
+            self.metrics,
         )
 
     def cut_off(self, ended_ns: int) -> None:
@@ -166,10 +170,6 @@ class Measurement:
         self.exception = error
         self.finish(ended_ns)
         return True
-
-
-def _fire_metric(environment: Any, metric: str, request: str, values_us: list[float]) -> None:
-    events.request_metric.fire(environment=environment, metric=metric, request=request, values_us=values_us)
 
 
 def _fire_abandoned(environment: Any, request_type: str, name: str, age_us: float) -> None:

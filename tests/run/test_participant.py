@@ -8,11 +8,13 @@ import pytest
 from locust import User
 from locust.env import Environment
 
+from asyncload_lib.run.health import ProcessHealth
 from asyncload_lib.run.messages import PLAN, ToCoordinator
 from asyncload_lib.run.participant import Participant
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users import events
+from asyncload_lib.users.base import loop_thread
 
 
 class Sent(Participant):
@@ -20,7 +22,7 @@ class Sent(Participant):
 
     def __init__(self, environment: Environment) -> None:
         self.sent: list[tuple[str, Any]] = []
-        super().__init__(environment, Settings(), Target())
+        super().__init__(environment, Settings(), Target(), ProcessHealth(loop_thread(), Settings()))
 
     def send(self, message: str, data: Any) -> bool:
         self.sent.append((message, data))
@@ -41,9 +43,7 @@ class Sent(Participant):
         """Have users released now, and begin so much later."""
         self._on_released(1)
         for delay_us in delays_us:
-            events.request_metric.fire(
-                environment=self.environment, metric="send_delay", request="x", values_us=[delay_us]
-            )
+            events.request_metrics.fire(environment=self.environment, request="x", metrics={"send_delay": [delay_us]})
 
 
 @pytest.fixture

@@ -54,22 +54,22 @@ class Swarm:
         self.events.request.add_listener(lambda **event: self.requests.append(event))
         self.events.user_error.add_listener(lambda exception, **_: self.errors.append(exception))
         events.request_abandoned.add_listener(self._on_abandoned)
-        events.request_metric.add_listener(self._on_metric)
+        events.request_metrics.add_listener(self._on_metrics)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: TracebackType | BaseException | None) -> None:
         self.runner.quit()
         loop_thread().flush()
         events.request_abandoned.remove_listener(self._on_abandoned)
-        events.request_metric.remove_listener(self._on_metric)
+        events.request_metrics.remove_listener(self._on_metrics)
         if kind is None:
             assert self.started == len(self.requests) + len(self.abandoned)
 
     def _on_abandoned(self, **event: Any) -> None:
         self.abandoned.append(event)
 
-    def _on_metric(self, metric: str, values_us: list[float], **_: Any) -> None:
-        self.metrics.append((metric, values_us))
+    def _on_metrics(self, metrics: dict[str, list[float]], **_: Any) -> None:
+        self.metrics.extend(metrics.items())
 
     def start(self, count: int = 1) -> Self:
         """Have `count` users running."""
