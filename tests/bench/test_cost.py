@@ -201,10 +201,10 @@ def test_a_request_on_the_hub(participant: Participant) -> None:
     """From the loop's report to Locust's listeners and the recorder."""
     user, thread = Person(participant.environment), loop_thread()
     for number in range(REPEATS):
-        thread._reports.append((user.fire_request, (event(number),)))
+        thread._reports.append((user.fire_request, (event(number), None)))
     thread.flush()
     for number in range(REPEATS):
-        thread._reports.append((user.fire_request, (event(number),)))
+        thread._reports.append((user.fire_request, (event(number), None)))
     before = participant.recorder.results()["run"].ok_count
     with Meter() as meter:
         thread.flush()
@@ -226,7 +226,7 @@ def test_a_request_leaves_nothing_behind(participant: Participant) -> None:
     user, reports = made(Visitor)
 
     def drained() -> None:
-        for _, (reported,) in reports.taken:
+        for _, (reported, _) in reports.taken:
             participant.recorder.on_request(**reported)
         reports.taken.clear()
         participant.recorder.fold()
