@@ -23,7 +23,7 @@ class Ending(Plugin):
         self.environment = SimpleNamespace(runner=None)  # type: ignore[assignment]
         self._closing = gevent.lock.RLock()
         self._closed = False
-        self._own_health = SimpleNamespace(stop=step("health"))  # type: ignore[assignment]
+        self._health = SimpleNamespace(stop=step("health"))  # type: ignore[assignment]
         self._source = SimpleNamespace(stop=step("demo"))  # type: ignore[assignment]
         self.participant = SimpleNamespace(close=step("participant"))  # type: ignore[assignment]
         self.observer = SimpleNamespace(stop=step("observer"))  # type: ignore[assignment]
@@ -45,7 +45,7 @@ def test_a_worker_that_cannot_say_how_it_is_doing_is_named() -> None:
     plugin = Plugin.__new__(Plugin)
     members = {"w1": Member("w1", final={"health": HEALTH}), "w2": Member("w2", final={"health": None})}
     plugin.coordinator = SimpleNamespace(members=members)  # type: ignore[assignment]
-    plugin._own_health = None
+    plugin.participant = SimpleNamespace()  # type: ignore[assignment]
     limits = {"cpu_percent_max": 90.0, "loop_lag_p99": 0.1, "hub_lag_p99": 0.5, "send_delay_p99": 0.2}
     judged = judge_generator(plugin.health(), limits)
     assert not judged["valid"]
