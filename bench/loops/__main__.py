@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.loops.clean import clean_run
 from bench.loops.faults import FAULTS, fault_row, load, sweep_row
-from bench.loops.overhead import overhead
+from bench.loops.overhead import TARGETS, overhead
 from bench.loops.peers import Client, feed_fifo, slow_getaddrinfo, slow_servers, target
 from bench.loops.table import markdown
 from bench.machine import describe
@@ -44,9 +44,13 @@ async def against_target(options: argparse.Namespace, directory: Path) -> dict[s
                 result["faults"] = [await fault_row(client, fault, times) for fault in faults]
                 result["sweep"] = [await sweep_row(client, kind, times * 10) for kind in ("sleep", "cpu")]
                 task.cancel()
-            if "overhead" in options.only:
-                result["overhead"] = await overhead(ready["port"], 10 if options.quick else 60, 0.5)
             client.close()
+        if "overhead" in options.only:
+            result["overhead"] = []
+            for kind, connections in TARGETS:
+                with target(options.loop, slow, None, kind) as ready:
+                    modes = await overhead(ready["port"], connections, 10 if options.quick else 60, 0.5)
+                result["overhead"].append({"target": kind, "connections": connections, "modes": modes})
     return result
 
 

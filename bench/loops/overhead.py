@@ -6,18 +6,19 @@ import time
 
 from bench.loops.peers import Client
 
-__all__ = ["overhead"]
+__all__ = ["TARGETS", "overhead"]
 
-CONNECTIONS = 8
+TARGETS = (("bare", 8), ("fastapi", 8), ("fastapi", 64))
+"""What is kept busy, and by how many connections."""
 MODES = ("nothing", "monitor", "probe")
 
 
-async def overhead(port: int, rounds: int, block_s: float) -> dict[str, dict[str, float]]:
+async def overhead(port: int, connections: int, rounds: int, block_s: float) -> dict[str, dict[str, float]]:
     """Return for "monitor" and "probe" the ratios of throughput and of CPU per request to those of "nothing".
 
     The three take turns in one process, in an order that turns too; a ratio is the median of the rounds' ratios.
     """
-    clients = [Client(port) for _ in range(CONNECTIONS)]
+    clients = [Client(port) for _ in range(connections)]
     control = Client(port)
     seen: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
 

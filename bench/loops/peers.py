@@ -57,12 +57,15 @@ class Client:
 
 
 @contextlib.contextmanager
-def target(loop: str, slow: dict[str, Any], preload: Path | None) -> Iterator[dict[str, int]]:
-    """The target on its own loop ("asyncio" or "uvloop"); it ends when this block does."""
+def target(loop: str, slow: dict[str, Any], preload: Path | None, kind: str = "bare") -> Iterator[dict[str, int]]:
+    """The target on its own loop ("asyncio" or "uvloop"), a "bare" ASGI application or one of FastAPI ("fastapi").
+
+    It ends when this block does.
+    """
     environment = {**os.environ, "LOOP_FAULTS_SLOW": json.dumps(slow)}
     if preload is not None:
         environment["LD_PRELOAD"] = str(preload)
-    command = [sys.executable, str(HERE / "target.py"), loop]
+    command = [sys.executable, str(HERE / "target.py"), loop, kind]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     assert process.stdin is not None
     assert process.stdout is not None

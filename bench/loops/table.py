@@ -54,14 +54,16 @@ def _is_fault_met(row: dict[str, Any]) -> bool:
     return all(count == times for count in wanted)
 
 
-def _overhead(measured: dict[str, dict[str, float]]) -> Iterator[str]:
+def _overhead(measured: list[dict[str, Any]]) -> Iterator[str]:
     yield "| cost, against the same target without it | throughput | CPU per request | |"
     yield "|---|---|---|---|"
-    for mode, title in (("monitor", "`LoopMonitor`"), ("probe", "`LoopProbe`, monitor included")):
-        row = measured[mode]
-        throughput, cpu = row["throughput_ratio"], row["cpu_ratio"]
-        rate = f"{row['requests_per_second']:,.0f} requests/s"
-        yield f"| {title}, at {rate} | x{throughput:.4f} | x{cpu:.4f} | {_word(throughput >= OVERHEAD)} |"
+    for of in measured:
+        kind = {"bare": "bare ASGI application", "fastapi": "FastAPI route with a model"}[of["target"]]
+        for mode, title in (("monitor", "`LoopMonitor`"), ("probe", "`LoopProbe`, monitor included")):
+            row = of["modes"][mode]
+            throughput, cpu = row["throughput_ratio"], row["cpu_ratio"]
+            load = f"{kind}, {of['connections']} connections, {row['requests_per_second']:,.0f} requests/s"
+            yield f"| {title}: {load} | x{throughput:.4f} | x{cpu:.4f} | {_word(throughput >= OVERHEAD)} |"
 
 
 def _clean(runs: list[dict[str, Any]]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 `GET /fault/<name>` runs one fault and answers with what it truly took: {"wall_s", "cpu_s"}. The culprit's line carries
 the mark `# fault: <name>`. `GET /work` is the ordinary load; `POST /mode/nothing|monitor|probe` says what stands around
 it from now on, for the measurement of overhead.
+`target.py LOOP bare|fastapi`: the latter has no faults, and is for that measurement alone.
 Prints {"port", "pid"} when it listens, ends when its standard input does.
 """
 
@@ -24,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 import redis
 import uvicorn
+from fastapi import FastAPI
+from pydantic import BaseModel
 
 from asyncload_lib import LoopProbe
 
@@ -114,6 +117,27 @@ async def run_fault(name: str, seconds: float) -> dict[str, float]:
     return truth
 
 
+def ordinary() -> FastAPI:
+    """Return a backend as it is usually written: routes, a model for the body, one for the answer."""
+
+    class Numbers(BaseModel):
+        numbers: list[float]
+
+    api = FastAPI()
+
+    @api.get("/work")
+    async def work() -> Numbers:
+        await asyncio.sleep(0)
+        return Numbers(numbers=[random.random() for _ in range(20)])
+
+    @api.post("/mode/{mode}")
+    async def change(mode: str) -> dict[str, float]:
+        switch(mode)
+        return {"cpu_s": time.process_time()}
+
+    return api
+
+
 async def app(scope, receive, send) -> None:
     if scope["type"] == "lifespan":
         while (await receive())["type"] == "lifespan.startup":
@@ -136,14 +160,15 @@ async def app(scope, receive, send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-probe = LoopProbe(app, token=TOKEN)
+served = ordinary() if sys.argv[2] == "fastapi" else app
+probe = LoopProbe(served, token=TOKEN)
 outermost = probe
 
 
 def switch(mode: str) -> None:
     """Have requests from now on meet nothing, the monitor alone, or the whole probe."""
     global outermost
-    outermost = probe if mode == "probe" else app
+    outermost = probe if mode == "probe" else served
     monitor = probe._monitor
     assert monitor is not None
     if monitor.running != (mode != "nothing"):
