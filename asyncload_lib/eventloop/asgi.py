@@ -76,9 +76,10 @@ class LoopProbe:
     # A plain function that hands the application's own coroutine on: one of its own would cost every request 1 us.
     @_awaited
     def __call__(self, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
-        loop = self._loop
-        if loop is None or loop.is_closed():  # to ask which one runs takes three times as long
+        loop, monitor = self._loop, self._monitor
+        if loop is None or monitor is None or loop.is_closed():  # to ask which one runs takes three times as long
             return self._first(scope, receive, send)
+        monitor.alive()  # a server begins each request in a callback of its own
         kind = scope["type"]
         if kind == "http":
             if scope["path"] in self._paths:

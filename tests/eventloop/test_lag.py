@@ -196,6 +196,58 @@ def test_many_short_callbacks_are_load_and_no_stall() -> None:
     assert "short callbacks" in report["note"]
 
 
+def busy_turn(monitor: LoopMonitor, last_s: float) -> None:
+    """Queue 80 ms of callbacks that each say that the loop goes on, and behind them one that holds it up."""
+    loop = asyncio.get_running_loop()
+
+    def step(seconds: float) -> None:
+        monitor.alive()
+        cpu(seconds)  # a step
+
+    for _ in range(40):
+        loop.call_soon(step, 0.002)
+    loop.call_soon(step, last_s)
+
+
+def test_signs_of_life_spare_the_looks_at_a_long_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(Watchdog, "_sample", lambda self, now, *_: looks.append(now))
+
+    async def main(is_told: bool) -> int:
+        async with LoopMonitor("mine") as monitor:
+            monitor.alive = monitor.alive if is_told else lambda: None  # type: ignore[method-assign]
+            await calm()
+            looks.clear()
+            busy_turn(monitor, 0.002)
+            await asyncio.sleep(0)
+            seen = len(looks)
+            await calm()
+        return seen
+
+    # A machine that is busy itself delays steps beyond the watchdog's patience, but not most of them.
+    assert asyncio.run(main(True)) <= 4
+    assert asyncio.run(main(False)) >= 8
+
+
+@pytest.mark.parametrize(("last_s", "blocked"), [(0.005, False), (0.040, True)])
+def test_what_blocks_behind_signs_of_life_is_charged_its_own_time(last_s: float, blocked: bool) -> None:
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor("mine", 0.02) as monitor:
+            await calm()
+            busy_turn(monitor, last_s)
+            await calm()
+        return monitor.report()
+
+    report = asyncio.run(main())
+
+    assert report["blocked"] is blocked, report
+    assert report["lag"]["max"] > 0.06
+    assert ("many short callbacks" in report["note"]) is not blocked
+    assert [culprit["function"] for culprit in report["culprits"] if culprit["cause"] == "loop"] in (
+        [["cpu"], ["busy_turn.<locals>.step"]] if blocked else [[]]
+    )
+
+
 def test_a_collection_provoked_on_purpose_is_named() -> None:
     async def main() -> dict[str, Any]:
         async with LoopMonitor() as monitor:
