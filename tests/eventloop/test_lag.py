@@ -229,7 +229,7 @@ def test_signs_of_life_spare_the_looks_at_a_long_queue(monkeypatch: pytest.Monke
     assert asyncio.run(main(False)) >= 8
 
 
-@pytest.mark.parametrize(("last_s", "blocked"), [(0.005, False), (0.040, True)])
+@pytest.mark.parametrize(("last_s", "blocked"), [(0.015, False), (0.040, True)])
 def test_what_blocks_behind_signs_of_life_is_charged_its_own_time(last_s: float, blocked: bool) -> None:
     async def main() -> dict[str, Any]:
         async with LoopMonitor("mine", 0.02) as monitor:
