@@ -26,6 +26,9 @@ from bench.processes import ROOT
 from bench.section import write
 
 LOAD_PER_S = 200
+BLOCK_S = 0.15
+"""How long the target is kept busy in one mode before the next has its turn: drifts of the machine are slower."""
+
 PARTS = ("faults", "overhead", "clean")
 
 
@@ -49,7 +52,7 @@ async def against_target(options: argparse.Namespace, directory: Path) -> dict[s
             result["overhead"] = []
             for kind, connections in TARGETS:
                 with target(options.loop, slow, None, kind) as ready:
-                    modes = await overhead(ready["port"], connections, 10 if options.quick else 60, 0.5)
+                    modes = await overhead(ready["port"], connections, 20 if options.quick else 100, BLOCK_S)
                 result["overhead"].append({"target": kind, "connections": connections, "modes": modes})
     return result
 
