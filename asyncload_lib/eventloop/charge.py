@@ -74,9 +74,8 @@ def _evidence(
 def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | None]:
     """Seconds that one callback ran inside the stall, and its samples.
 
-    A callback seen alone reaches to the stall's edges, but not back beyond the last sign of life before it. Where
-    others were seen too, it reaches half way to them, and half way to the edges, of the time in which the thread had a
-    CPU.
+    A callback seen alone reaches to the stall's edges, but not beyond the signs of life around it. Where others were
+    seen too, it reaches half way to them, and half way to the edges, of the time in which the thread had a CPU.
     """
     late, best, longest = stall.late, None, 0.0
     start = late.now_ns - late.length_ns
@@ -87,8 +86,12 @@ def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | No
         if seen >= PROOF_SHARE * limit_s * NS:
             before = max(callbacks[index - 1].samples[-1].at_ns if index else start, segment.samples[0].alive_ns)
             after = callbacks[index + 1].samples[0].since_ns if index + 1 < len(callbacks) else late.now_ns
+            after = next((sign for sign in late.signs_ns if segment.samples[-1].at_ns < sign < after), after)
             unseen = max(0, segment.samples[0].since_ns - before) + max(0, after - segment.samples[-1].at_ns)
-            seen = late.now_ns - before if len(callbacks) == 1 else seen + int(unseen * on_cpu / 2)
+            reach = after - before
+            if reach < late.length_ns:  # where the thread had no CPU is known of the whole stall alone
+                reach = int(reach * on_cpu)
+            seen = max(seen, reach) if len(callbacks) == 1 else seen + int(unseen * on_cpu / 2)
         if seen > longest or best is None:
             best, longest = segment, seen
     return min(longest, late.length_ns) / NS, best

@@ -32,7 +32,9 @@ LIMIT_S = 0.010
 SHORTEST_LIMIT_S = 0.005
 """Below, the watchdog would look once or never before the stall is over: it takes two looks to prove one callback."""
 PERIOD_S = 0.003
-"""A beat costs 7 to 25 us (caches warm or cold), under 1 %; half a period is the error of a stall's length."""
+"""A beat costs 3 to 45 us (caches warm or cold), about 1 %; half a period is the error of a stall's length."""
+SHORTEST_PACE_NS = 1_000_000
+"""uvloop's timers count whole milliseconds: less would be at once."""
 PATIENCE_SHARE = 0.25
 """Share of the limit after which a missing beat is looked at: a C call that keeps the GIL must be asked for it 5 ms
 (CPython's switch interval) before its end, to be seen."""
@@ -108,9 +110,12 @@ class _Monitor:
         A loop with a long queue beats late without being blocked. Whoever runs in it and says so spares the watchdog
         looking for what there is not, which costs throughput; and what blocks later in the queue has begun after this.
         """
-        now = time.perf_counter_ns()
-        if now - self._pulse.alive_ns > ALIVE_STEP_NS and self._watchdog is not None:
-            self._pulse.alive_ns = now
+        now, pulse = time.perf_counter_ns(), self._pulse
+        gap_ns = now - pulse.alive_ns
+        if gap_ns > ALIVE_STEP_NS and self._running and self._watchdog is not None:
+            if gap_ns >= self._watchdog.patience_ns:
+                pulse.signs_ns.append(now)
+            pulse.alive_ns = now
             self._watchdog.beaten(now, False)
 
     def own_share(self, start_ns: int, end_ns: int) -> int:
@@ -172,13 +177,16 @@ class _Monitor:
                 self._delay_ns, self._delay_at_ns = self._meter.run_delay_ns(), now
         else:
             delay = self._meter.run_delay_ns()
-            late = Late(pulse.beat_ns, now, self._usual_gap_ns, used, delay - self._delay_ns)
+            signs_ns = tuple(pulse.signs_ns)
+            late = Late(pulse.beat_ns, now, self._usual_gap_ns, used, delay - self._delay_ns, signs_ns)
             if late.length_ns >= self._limit_s * 1e9:
                 pulse.late.append(late)
                 look = True
             self._delay_ns, self._delay_at_ns = delay, now
         if look:
             self._chores_ns = now + CHORES_NS
+        if pulse.signs_ns:
+            pulse.signs_ns.clear()
         pulse.beat_ns = pulse.alive_ns = now
         pulse.cpu_ns = cpu
         if self._watchdog is not None:
@@ -190,7 +198,7 @@ class _Monitor:
 
     def _change_pace(self) -> None:
         self._load_from, self._load_to, share = next(row for row in self._paces if row[0] <= self._load < row[1])
-        pace_ns = int(share * self._period_ns)
+        pace_ns = max(int(share * self._period_ns), min(self._period_ns, SHORTEST_PACE_NS))
         self._usual_gap_ns += pace_ns - self._pace_ns
         self._pace_ns, self._late_ns = pace_ns, self._late_at(pace_ns)
         if self._watchdog is not None:
@@ -221,7 +229,8 @@ class _Monitor:
         meter.close()
         try:
             extended = copy.deepcopy(findings)
-            stall = self._watchdog.unended(Late(begun_ns, now_ns, self._usual_gap_ns, cpu_ns, delay_ns))
+            signs_ns = tuple(self._pulse.signs_ns)
+            stall = self._watchdog.unended(Late(begun_ns, now_ns, self._usual_gap_ns, cpu_ns, delay_ns, signs_ns))
             charge(stall, self._gc.within(begun_ns, now_ns), self._meter.ident, extended)
         except RuntimeError:  # something changed size while it was copied: the loop goes on again
             return findings

@@ -20,6 +20,8 @@ class Late:
     usual_gap_ns: int
     cpu_ns: int
     run_delay_ns: int
+    signs_ns: tuple[int, ...] = ()
+    """Signs of life in between that ended what the watchdog may have looked at."""
 
     @property
     def length_ns(self) -> int:
@@ -37,6 +39,8 @@ class Pulse:
     """CPU time of the loop's thread at that beat."""
     alive_ns: int = 0
     base: CodeType | None = None
+    signs_ns: list[int] = field(default_factory=list)
+    """Since the last beat, each sign of life that came after the watchdog had lost patience."""
     late: deque[Late] = field(default_factory=deque)
     discard: list[FrameType] = field(default_factory=list)
     """Frames that the watchdog held. Only the loop's thread lets them go: their locals may have finalizers."""

@@ -77,7 +77,7 @@ class Watchdog:
 
     def beaten(self, now: int, look: bool) -> None:
         """The loop has beaten: be patient again; or, if there is something to `look` at, come now."""
-        if look:
+        if look or self._pulse.late:  # to set the alarm anew would silence it, if it has rung and was not heard yet
             self._alarm.ring()
         else:
             self._alarm.set(self.patience_ns, now)
@@ -172,7 +172,7 @@ class Watchdog:
         return int((self._switch_s or sys.getswitchinterval()) * 1e9)
 
     def _sample(self, now: int, gil_wait: int, proven: int) -> None:
-        state = self._meter.state()
+        state, alive_ns = self._meter.state(), self._pulse.alive_ns  # before the frames, which began after it
         with uncollected:
             current = self._frames()
             frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
@@ -180,7 +180,7 @@ class Watchdog:
             stack = positions(frames)
             del current
         delay, cpu = self._meter.run_delay_ns(), self._meter.cpu_ns()
-        sample = Sample(now, now - proven, delay, stack, cpu, state, gil_wait, holder, self._pulse.alive_ns)
+        sample = Sample(now, now - proven, delay, stack, cpu, state, gil_wait, holder, alive_ns)
         last = self._segments[-1] if self._segments else None
         if last is not None and frames and last.callback is frames[0]:
             last.samples.append(sample)

@@ -15,7 +15,7 @@ __all__ = ["WIRE_SCHEMA", "Recorder"]
 
 WIRE_SCHEMA = 2
 
-_FOLD_AT = 4096  # latencies that a buffer holds at most while the clock stands; in a run it is emptied every second
+_FOLD_AT = 4096  # latencies at which a buffer is emptied at once; those of good requests are emptied every second
 _NS = 1_000_000_000
 _US_PER_MS = 1000.0
 
@@ -172,7 +172,7 @@ class Recorder:
         return list(self._parts(max_bytes, changes_only=changes_only))
 
     def fold(self) -> None:
-        """Bin what is buffered; `snapshot`, `results`, `end` and full buffers do it by themselves."""
+        """Bin what is buffered; `tick` (every second), `snapshot`, `results`, `end` and `add` do it by themselves."""
         phase = self._phase
         if phase is None:
             return

@@ -13,6 +13,7 @@ from typing import Any
 
 import gevent
 
+from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.eventloop.lag import HubMonitor, LoopMonitor
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.settings import Settings
@@ -56,18 +57,22 @@ class ProcessHealth:
         return self._loop_monitor
 
     def start(self) -> None:
-        """Start watching; a second call does nothing."""
+        """Start watching; a second call does nothing. Raises AsyncloadError when the loop does not react."""
         if self._running:
             return
+        try:
+            self._thread.call(self._start_loop_monitor(), LOOP_TIMEOUT_S)
+        except TimeoutError:
+            raise AsyncloadError("the event loop that runs the users is blocked: end this process") from None
         self._running = True
-        self._thread.call(self._start_loop_monitor(), LOOP_TIMEOUT_S)
         self._thread.monitor = self._loop_monitor
         self._hub_monitor.start()
         self._forget_cpu()
         gevent.spawn(self._watch_cpu)
 
     async def _start_loop_monitor(self) -> None:
-        self._loop_monitor.start()
+        if not self._loop_monitor.running:  # an earlier call that was given up may have come through
+            self._loop_monitor.start()
 
     async def _stop_loop_monitor(self) -> None:
         self._loop_monitor.stop()

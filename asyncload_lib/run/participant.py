@@ -147,7 +147,9 @@ class Participant:
         # A full collection takes 100 ms in a process with Locust in it; what exists now need not be looked at again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+        young, *older = gc.get_threshold()
+        if 0 < young < YOUNG_OBJECTS:
+            gc.set_threshold(YOUNG_OBJECTS, *older)
         self._state = self._told = (0, 0)
         self._released_ns, self._starts_us = 0, []
         self._seen_started = tally.started

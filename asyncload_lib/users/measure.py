@@ -101,7 +101,10 @@ class Measurement:
         self.exception = CatchResponseError(exception) if isinstance(exception, str) else exception
 
     def metric(self, metric: str, values_us: list[float]) -> None:
-        """Keep figures about this operation (microseconds) in histograms of their own; told when it is finished."""
+        """Keep figures about this operation (microseconds) in histograms of their own.
+
+        They are told with its outcome: an operation that is abandoned has none, and later ones are nobody's.
+        """
         if self.metrics is None:
             self.metrics = {}
         self.metrics.setdefault(metric, []).extend(values_us)
@@ -115,6 +118,7 @@ class Measurement:
             self.metric("service_time", [(ended_ns - begun_ns) / 1e3])
             self.metric("send_delay", [max(delay_ns, 0) / 1e3])
             begun_ns = self.intended_ns
+        metrics, self.metrics = self.metrics, None
         user.loop_thread.to_hub(
             user.fire_request,
             {
@@ -129,7 +133,7 @@ class Measurement:
                 "response": self.response,
                 "ended_ns": ended_ns,
             },
-            self.metrics,
+            metrics,
         )
 
     def cut_off(self, ended_ns: int) -> None:

@@ -208,6 +208,7 @@ def redis_manager(
             url,
             max_connections=min(MultiplexedRedis.LANES, max_connections) if multiplexed else max_connections,
             timeout=timeout_s,
+            socket_timeout=None,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
             driver_info=None,

@@ -75,8 +75,8 @@ def by_process(ids: Mapping[str, str], state: str | None = None) -> Counter[int]
 def lost_s(ids: Mapping[str, str], pid: int, told: int, killed_ns: int) -> float:
     """Return the age (s), at the moment of the kill, of the oldest answered request that the report does not have.
 
-    Its age since it was sent, so it errs upwards by a response time. 0 when nothing is missing. `told`: how many
-    operations of the process the report has.
+    Its age since it was sent, reckoned as if answers came in the order of the requests: right to a response time. 0
+    when nothing is missing. `told`: how many operations of the process the report has.
     """
     answered = (request_id.split("-") for request_id, last in ids.items() if last == "answered")
     sent_ns = sorted(int(sent) for _, _, _, process, _, sent in answered if int(process) == pid)

@@ -196,17 +196,16 @@ def test_many_short_callbacks_are_load_and_no_stall() -> None:
     assert "short callbacks" in report["note"]
 
 
-def busy_turn(monitor: LoopMonitor, last_s: float) -> None:
-    """Queue 80 ms of callbacks that each say that the loop goes on, and behind them one that holds it up."""
+def busy_turn(monitor: LoopMonitor, long_s: float, *, is_first: bool = False) -> None:
+    """Queue 80 ms of callbacks that each say that the loop goes on, and before or behind them one that holds it up."""
     loop = asyncio.get_running_loop()
 
     def step(seconds: float) -> None:
         monitor.alive()
         cpu(seconds)  # a step
 
-    for _ in range(40):
-        loop.call_soon(step, 0.002)
-    loop.call_soon(step, last_s)
+    for seconds in [long_s, *[0.002] * 40] if is_first else [*[0.002] * 40, long_s]:
+        loop.call_soon(step, seconds)
 
 
 def test_signs_of_life_spare_the_looks_at_a_long_queue(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,12 +228,13 @@ def test_signs_of_life_spare_the_looks_at_a_long_queue(monkeypatch: pytest.Monke
     assert asyncio.run(main(False)) >= 8
 
 
-@pytest.mark.parametrize(("last_s", "blocked"), [(0.015, False), (0.040, True)])
-def test_what_blocks_behind_signs_of_life_is_charged_its_own_time(last_s: float, blocked: bool) -> None:
+@pytest.mark.parametrize("is_first", [False, True])
+@pytest.mark.parametrize(("long_s", "blocked"), [(0.015, False), (0.040, True)])
+def test_what_blocks_among_signs_of_life_is_charged_its_own_time(long_s: float, blocked: bool, is_first: bool) -> None:
     async def main() -> dict[str, Any]:
         async with LoopMonitor("mine", 0.02) as monitor:
             await calm()
-            busy_turn(monitor, last_s)
+            busy_turn(monitor, long_s, is_first=is_first)
             await calm()
         return monitor.report()
 

@@ -1,11 +1,15 @@
 """What a generator process says of itself: of the time that is watched, and of nothing before."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from asyncload_lib.errors import AsyncloadError
+from asyncload_lib.eventloop.native import native
+from asyncload_lib.run import health as health_module
 from asyncload_lib.run.health import CPU_WINDOW_S, ProcessHealth
 from asyncload_lib.settings import Settings
 from asyncload_lib.users.base import loop_thread
@@ -84,3 +88,19 @@ def test_the_worst_phase_tells_the_send_delay(health: ProcessHealth) -> None:
     burst_us, others_us = [900_000.0] * 50, [1_000.0] * 100_000
     assert health.report([others_us, burst_us, []])["send_delay_p99"] == pytest.approx(0.9)
     assert health.report([[], []])["send_delay_p99"] is None
+
+
+def test_a_loop_that_is_blocked_is_told_and_watched_when_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_module, "LOOP_TIMEOUT_S", 0.2)
+    thread = loop_thread()
+    watched, release = ProcessHealth(thread, Settings()), native("threading", "Event")()
+    thread.post(release.wait)
+    with pytest.raises(AsyncloadError, match="is blocked"):
+        watched.start()
+    release.set()
+    eventually(lambda: thread.call(asyncio.sleep(0, True), 5))
+    watched.start()
+    try:
+        eventually(lambda: watched.report()["loop_lag_p99"] is not None)
+    finally:
+        watched.stop()

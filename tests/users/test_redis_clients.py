@@ -83,6 +83,20 @@ def test_each_command_has_the_whole_timeout_and_not_more(server: pooled.Server) 
     asyncio.run(scenario())
 
 
+def test_no_other_timeout_than_the_given_one_ends_a_command(server: pooled.Server) -> None:
+    class Person(RedisUser):
+        target = Target(redis_url=server.url)
+        settings = replace(pooled.DEFAULT, redis=replace(pooled.DEFAULT.redis, timeout=60.0))
+        tasks = [RedisUser.set_and_get]
+
+    with Swarm(Person) as swarm:
+        swarm.start()
+        eventually(lambda: swarm.requests)
+        pool = swarm.users[0].pool
+        connections = [*pool._available_connections, *pool._in_use_connections]
+        assert [connection.socket_timeout for connection in connections] == [None]
+
+
 def test_every_command_of_a_shared_pipeline_has_its_own_answer(server: pooled.Server) -> None:
     async def scenario() -> None:
         async with multiplexed(server) as client:
