@@ -46,8 +46,6 @@ CHORES_NS = 250_000_000
 PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, math.inf, 1.0))
 """From which load to which (share of a CPU) a loop beats after what part of the period: where there is CPU to spare a
 faster beat costs no throughput, and the beginnings of stalls are known better."""
-ALIVE_STEP_NS = 1_000_000
-"""How often a sign of life is taken; a step of the watchdog's when it looks."""
 DELAY_READ_NS = 8_000_000
 """How often a beat that is in time reads its run delay; it costs half as much as the whole rest of the beat."""
 
@@ -111,8 +109,9 @@ class _Monitor:
         looking for what there is not, which costs throughput; and what blocks later in the queue has begun after this.
         """
         now, pulse = time.perf_counter_ns(), self._pulse
+        pulse.begun_ns = now
         gap_ns = now - pulse.alive_ns
-        if gap_ns > ALIVE_STEP_NS and self._running and self._watchdog is not None:
+        if gap_ns > self._pace_ns and self._running and self._watchdog is not None:
             if gap_ns >= self._watchdog.patience_ns:
                 pulse.signs_ns.append(now)
             pulse.alive_ns = now
@@ -139,7 +138,7 @@ class _Monitor:
             raise RuntimeError(f"the monitor {self.name!r} is running already")
         self._meter = ThreadMeter()
         now = time.perf_counter_ns()
-        self._pulse = Pulse(now, time.thread_time_ns(), now, base)
+        self._pulse = Pulse(now, time.thread_time_ns(), alive_ns=now, base=base)
         self._findings = Findings(now, self._limit_s, self._period_s)
         self._ended_ns = None
         self._delay_ns, self._delay_at_ns, self._chores_ns = self._meter.run_delay_ns(), now, now

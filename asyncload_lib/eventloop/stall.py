@@ -34,10 +34,12 @@ class Pulse:
     """What the heartbeat and the watchdog share; each field has one writer, and the GIL orders them."""
 
     beat_ns: int
-    """When the loop last beat; `alive_ns`: when it last beat or began another callback, as far as it said so."""
+    """When the loop last beat; `begun_ns`: when it last said that it begins a callback; `alive_ns`: the newest of both
+    that the watchdog was told, which is patient since then."""
     cpu_ns: int
     """CPU time of the loop's thread at that beat."""
     alive_ns: int = 0
+    begun_ns: int = 0
     base: CodeType | None = None
     signs_ns: list[int] = field(default_factory=list)
     """Since the last beat, each sign of life that came after the watchdog had lost patience."""

@@ -172,7 +172,7 @@ class Watchdog:
         return int((self._switch_s or sys.getswitchinterval()) * 1e9)
 
     def _sample(self, now: int, gil_wait: int, proven: int) -> None:
-        state, alive_ns = self._meter.state(), self._pulse.alive_ns  # before the frames, which began after it
+        state, alive_ns = self._meter.state(), max(self._pulse.begun_ns, self._pulse.beat_ns)  # before the frames
         with uncollected:
             current = self._frames()
             frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
