@@ -89,8 +89,9 @@ def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | No
             after = next((sign for sign in late.signs_ns if segment.samples[-1].at_ns < sign < after), after)
             unseen = max(0, segment.samples[0].since_ns - before) + max(0, after - segment.samples[-1].at_ns)
             reach = after - before
-            if reach < late.length_ns:  # where the thread had no CPU is known of the whole stall alone
-                reach = int(reach * on_cpu)
+            if reach < late.length_ns:  # the waits are known of the whole stall alone: they may all have been in here
+                off_ns = max(0, late.length_ns - late.cpu_ns - late.run_delay_ns)
+                reach -= late.run_delay_ns + min(off_ns, stall.witness_ns)
             seen = max(seen, reach) if len(callbacks) == 1 else seen + int(unseen * on_cpu / 2)
         if seen > longest or best is None:
             best, longest = segment, seen

@@ -1,8 +1,9 @@
 import pytest
 
+from asyncload_lib.eventloop import charge
 from asyncload_lib.eventloop.attribution import CAUSES, QUEUE, Evidence, cause_of, shares
 from asyncload_lib.eventloop.clocks import ASLEEP, ON_GIL, RUNNING
-from asyncload_lib.eventloop.stall import Sample, Segment
+from asyncload_lib.eventloop.stall import Late, Sample, Segment, Stall
 
 LIMIT_S = 0.010
 
@@ -69,3 +70,27 @@ def looks(*rows: tuple[int, int, str]) -> Segment:
 )
 def test_a_callback_is_seen_without_its_waits_for_the_gil(seen_ms: int, segment: Segment) -> None:
     assert segment.seen_ns == seen_ms * 10**6
+
+
+@pytest.mark.parametrize(
+    ("run_delay_ms", "signs_ms", "callback_ms"),
+    [
+        (0, (), 59),  # alone: to the stall's edges, the first of which lies half a gap after the beat
+        (0, (22,), 15),  # from the sign of life before it to the one behind it
+        (9, (22,), 6),  # the machine's delay may all have been in it
+        (30, (22,), 4),  # but what was seen was seen
+    ],
+)
+def test_a_callback_reaches_no_further_than_the_signs_of_life_around_it(
+    run_delay_ms: int, signs_ms: tuple[int, ...], callback_ms: int
+) -> None:
+    ms = 10**6
+    samples = [
+        Sample(at * ms, at * ms, 0, (), at * ms, ON_GIL, 0, None, alive_ns=7 * ms if signs_ms else 0) for at in (14, 18)
+    ]
+    late = Late(0, 60 * ms, 2 * ms, (59 - run_delay_ms) * ms, run_delay_ms * ms, tuple(at * ms for at in signs_ms))
+    stall = Stall(late, [Segment(None, None, samples, idle=False)], 2, 1.0, 0, 0, 0, 0, None)
+
+    callback_s, _ = charge._longest_callback(stall, LIMIT_S)
+
+    assert callback_s == pytest.approx(callback_ms / 1e3)
