@@ -65,7 +65,7 @@ def _evidence(
         witness_s=stall.witness_ns / NS,
         refuted_s=stall.refuted_ns / NS,
         witness_delay_s=stall.witness_delay_ns / NS,
-        callback_s=callback_s,
+        callback_s=max(0.0, callback_s - own / NS),  # a collection is not the callback's, wherever it fell
         samples=stall.samples,
         idle=bool(stall.segments) and all(segment.idle for segment in stall.segments),
     )

@@ -3,6 +3,7 @@ import pytest
 from asyncload_lib.eventloop import charge
 from asyncload_lib.eventloop.attribution import CAUSES, QUEUE, Evidence, cause_of, shares
 from asyncload_lib.eventloop.clocks import ASLEEP, ON_GIL, RUNNING
+from asyncload_lib.eventloop.gcpause import GcPause
 from asyncload_lib.eventloop.stall import Late, Sample, Segment, Stall
 
 LIMIT_S = 0.010
@@ -94,3 +95,17 @@ def test_a_callback_reaches_no_further_than_the_signs_of_life_around_it(
     callback_s, _ = charge._longest_callback(stall, LIMIT_S)
 
     assert callback_s == pytest.approx(callback_ms / 1e3)
+
+
+def test_a_collection_in_a_short_callback_is_not_its_own_time() -> None:
+    ms = 10**6
+    samples = [Sample(at * ms, at * ms, 0, (), at * ms, ON_GIL, 0, None, alive_ns=7 * ms) for at in (14, 18)]
+    late = Late(0, 60 * ms, 2 * ms, 59 * ms, 0, (22 * ms,))
+    stall = Stall(late, [Segment(None, None, samples, idle=False)], 2, 1.0, 0, 0, 0, 0, None)
+    pause = GcPause(8 * ms, 21 * ms, 13 * ms, ident=1, generation=2, stack=())
+    callback_s, segment = charge._longest_callback(stall, LIMIT_S)
+
+    without = charge._evidence(stall, [], 1, LIMIT_S, callback_s, segment)
+    with_one = charge._evidence(stall, [pause], 1, LIMIT_S, callback_s, segment)
+
+    assert (cause_of(without), cause_of(with_one)) == ("loop", QUEUE)
