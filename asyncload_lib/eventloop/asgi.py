@@ -134,8 +134,6 @@ class LoopProbe:
         return {"pid": os.getpid(), **self._monitor.report()}
 
     async def _answer(self, scope: Message, send: Send) -> None:
-        if self._loop is not asyncio.get_running_loop():  # the one that was watched is out of use, though not closed
-            await self._start()
         given = dict(scope["headers"]).get(TOKEN_HEADER.lower().encode(), b"")
         if not hmac.compare_digest(given, self._token):
             await _send_json(send, 401, {"error": f"{TOKEN_HEADER} is missing or wrong"})
@@ -152,6 +150,8 @@ class LoopProbe:
             )
             await _send_json(send, 400, {"error": words})
             return
+        if self._loop is not asyncio.get_running_loop():  # the one that was watched is out of use, though not closed
+            await self._start()
         assert self._siblings is not None
         own = await self._own(command)
         everyone = sorted([own, *await self._siblings.ask(command)], key=lambda answer: answer["pid"] or 0)

@@ -87,15 +87,26 @@ def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | No
             before = max(callbacks[index - 1].samples[-1].at_ns if index else start, segment.samples[0].alive_ns)
             after = callbacks[index + 1].samples[0].since_ns if index + 1 < len(callbacks) else late.now_ns
             after = next((sign for sign in late.signs_ns if segment.samples[-1].at_ns < sign < after), after)
-            unseen = max(0, segment.samples[0].since_ns - before) + max(0, after - segment.samples[-1].at_ns)
-            reach = after - before
-            if reach < late.length_ns:  # the waits are known of the whole stall alone: they may all have been in here
-                off_ns = max(0, late.length_ns - late.cpu_ns - late.run_delay_ns)
-                reach -= late.run_delay_ns + min(off_ns, stall.witness_ns)
-            seen = max(seen, reach) if len(callbacks) == 1 else seen + int(unseen * on_cpu / 2)
+            if len(callbacks) == 1:
+                seen = max(seen, _reach_ns(stall, after - before))
+            else:
+                unseen = max(0, segment.samples[0].since_ns - before) + max(0, after - segment.samples[-1].at_ns)
+                seen += int(unseen * on_cpu / 2)
         if seen > longest or best is None:
             best, longest = segment, seen
     return min(longest, late.length_ns) / NS, best
+
+
+def _reach_ns(stall: Stall, between_ns: int) -> int:
+    """How long a callback ran for sure that had this time to itself: the whole stall, or what signs of life left of it.
+
+    Waits for a CPU or the GIL are known of the whole stall alone: of a part, they may all have been in it.
+    """
+    late = stall.late
+    if between_ns >= late.length_ns:
+        return between_ns
+    off_ns = max(0, late.length_ns - late.cpu_ns - late.run_delay_ns)
+    return between_ns - late.run_delay_ns - min(off_ns, stall.witness_ns)
 
 
 def _asleep_ns(segment: Segment | None) -> int:
