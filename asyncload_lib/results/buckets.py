@@ -9,24 +9,18 @@ import zlib
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
+from asyncload_lib.results.arrays import Floats, Integers, np
 
 __all__ = [
     "COARSE",
     "FINE",
     "HIGHEST_US",
     "LOWEST_US",
-    "Floats",
-    "Integers",
     "Layout",
     "pack",
     "unpack",
     "unpack_sparse",
 ]
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 LOWEST_US = 1.0
 HIGHEST_US = 3.6e9

@@ -8,9 +8,7 @@ Source: David and Nagaraja, Order Statistics, 3rd ed., section 7.1. It assumes i
 import math
 from functools import lru_cache
 
-import numpy as np
-
-from asyncload_lib.results.buckets import Floats
+from asyncload_lib.results.arrays import Floats, np
 
 __all__ = ["rank_interval", "samples_needed"]
 

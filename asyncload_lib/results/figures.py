@@ -3,8 +3,7 @@
 import math
 from typing import Any
 
-import numpy as np
-
+from asyncload_lib.results.arrays import np
 from asyncload_lib.results.confidence import samples_needed
 from asyncload_lib.results.histogram import Histogram
 from asyncload_lib.results.phase import Endpoint, PhaseResult, Tally

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from asyncload_lib.results.buckets import FINE, HIGHEST_US, Floats, Integers, Layout, pack, unpack_sparse
+from asyncload_lib.results.arrays import Floats, Integers, np
+from asyncload_lib.results.buckets import FINE, HIGHEST_US, Layout, pack, unpack_sparse
 from asyncload_lib.results.confidence import rank_interval
 
 __all__ = ["Histogram", "SparseHistogram"]

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncload_lib.results.buckets import HIGHEST_US, Floats
+from asyncload_lib.results.arrays import Floats
+from asyncload_lib.results.buckets import HIGHEST_US
 from asyncload_lib.results.histogram import Histogram, SparseHistogram
 from asyncload_lib.results.series import Series
 

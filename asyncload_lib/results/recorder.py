@@ -6,8 +6,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
+from asyncload_lib.results.arrays import np
 from asyncload_lib.results.phase import ABANDONED, Endpoint, PhaseResult, Tally
 from asyncload_lib.results.text import OTHER, clean, error_text
 

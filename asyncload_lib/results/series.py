@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
-from asyncload_lib.results.buckets import COARSE, Floats, Integers, pack, unpack_sparse
+from asyncload_lib.results.arrays import Floats, Integers, np
+from asyncload_lib.results.buckets import COARSE, pack, unpack_sparse
 
 __all__ = ["ROWS", "Series", "check_block"]
 

@@ -14,6 +14,7 @@ import gevent.lock
 from locust.env import Environment
 from locust.runners import STATE_INIT, STATE_MISSING, MasterRunner
 
+from asyncload_lib.results.arrays import load_numpy
 from asyncload_lib.results.merge import Store
 from asyncload_lib.run.members import Member, Silence, report_interval_s
 from asyncload_lib.run.messages import ToCoordinator, ToParticipant
@@ -124,6 +125,7 @@ class Coordinator:
 
     def begin(self, run_id: str) -> None:
         """Start a run with those who are there now, and learn who they are."""
+        load_numpy()
         self.store = Store(run_id)
         ids: Iterable[str] = (LOCAL,)
         if self._master is not None:

@@ -20,6 +20,7 @@ from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
 from asyncload_lib import __version__
+from asyncload_lib.results.arrays import load_numpy
 from asyncload_lib.results.recorder import Recorder
 from asyncload_lib.run.health import ProcessHealth
 from asyncload_lib.run.members import REPORT_EARLY, REPORT_INTERVAL_S, Silence
@@ -144,6 +145,7 @@ class Participant:
         ChatUser.timeout_s = plan["timeout_s"]
         AsyncUser.target = Target.from_wire(plan["target"]) if plan["target"] else self._target
         self.thread.call(self._reset_gate(), LOOP_TIMEOUT_S)
+        load_numpy()
         # A full collection takes 100 ms in a process with Locust in it; what exists now need not be looked at again.
         gc.collect()
         gc.freeze()

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncload_lib.results.buckets import COARSE, FINE, HIGHEST_US, Floats, pack, unpack
+from asyncload_lib.results.arrays import Floats
+from asyncload_lib.results.buckets import COARSE, FINE, HIGHEST_US, pack, unpack
 from asyncload_lib.results.histogram import Histogram
 
 PROMISE = 0.001
