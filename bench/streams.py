@@ -17,22 +17,33 @@ __all__ = ["EVENTS", "PATH", "Delays", "note", "save"]
 EVENTS = 100
 PATH = f"/stream?n={EVENTS}&gap={os.environ.get('BENCH_GAP_US', '0')}"
 
-
-def note(data: str | bytes, delays_us: "array[float]") -> None:
-    """Read an event as a user would, as JSON, and note its delay."""
-    delays_us.append((time.perf_counter_ns() - json.loads(data)["sent_ns"]) / 1e3)
+_SENT_NS, _SEEN_NS, _IS_FIRST = array("q"), array("q"), array("b")
 
 
-def save(path: str, first: "array[float]", later: "array[float]") -> None:
-    np.savez(path, first=np.array(first), later=np.array(later))
+def note(data: str | bytes, is_first: bool) -> None:
+    """Read an event as a user would, as JSON, and note its way."""
+    _SENT_NS.append(json.loads(data)["sent_ns"])
+    _SEEN_NS.append(time.perf_counter_ns())
+    _IS_FIRST.append(is_first)
+
+
+def save(path: str) -> None:
+    """Keep what was noted; for the last listener of a run."""
+    np.savez(path, sent_ns=np.array(_SENT_NS), seen_ns=np.array(_SEEN_NS), is_first=np.array(_IS_FIRST, bool))
 
 
 class Delays:
-    """The delays (ms) that a generator noted."""
+    """The delays (ms) of the events that were sent from one moment to another (ns), as a generator noted them.
 
-    def __init__(self, path: Path) -> None:
+    Without the generator's start and its stop: what they cost is not how it reads. `read` counts those too.
+    """
+
+    def __init__(self, path: Path, from_ns: int, to_ns: int) -> None:
         with np.load(path) as kept:
-            self.first_ms, self.later_ms = kept["first"] / 1e3, kept["later"] / 1e3
+            sent_ns, delay_ms, is_first = kept["sent_ns"], (kept["seen_ns"] - kept["sent_ns"]) / 1e6, kept["is_first"]
+        inside = (from_ns <= sent_ns) & (sent_ns < to_ns)
+        self.read = len(sent_ns)
+        self.first_ms, self.later_ms = delay_ms[inside & is_first], delay_ms[inside & ~is_first]
         if not len(self.first_ms):
             raise ValueError("no event was read")
 

@@ -1,15 +1,12 @@
 """Streams of server-sent events, read by asyncload; BENCH_OUT: where the delay of each event is appended (us)."""
 
 import os
-from array import array
 
 from locust import constant, events, task
 
 from asyncload_lib import AsyncHttpUser
 from asyncload_lib.users.sse import SseParser
 from bench.streams import PATH, note, save
-
-FIRST, ALL = array("d"), array("d")
 
 
 class Stream(AsyncHttpUser):
@@ -21,10 +18,10 @@ class Stream(AsyncHttpUser):
         async with self.client.post(PATH, name="stream", stream=True) as response:
             async for chunk in response.iter_bytes():
                 for data in parser.feed(chunk):
-                    note(data, FIRST if first else ALL)
+                    note(data, first)
                     first = False
 
 
 @events.quit.add_listener  # after the last user has ended
 def _save(**_: object) -> None:
-    save(os.environ["BENCH_OUT"], FIRST, ALL)
+    save(os.environ["BENCH_OUT"])

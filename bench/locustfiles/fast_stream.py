@@ -1,13 +1,10 @@
 """Streams of server-sent events, read by FastHttpUser's `iter_lines`."""
 
 import os
-from array import array
 
 from locust import FastHttpUser, constant, events, task
 
 from bench.streams import PATH, note, save
-
-FIRST, ALL = array("d"), array("d")
 
 
 class Stream(FastHttpUser):
@@ -18,10 +15,10 @@ class Stream(FastHttpUser):
         first = True
         for line in self.client.iter_lines(PATH, "POST", name="stream"):
             if line.startswith("data: "):
-                note(line[6:], FIRST if first else ALL)
+                note(line[6:], first)
                 first = False
 
 
 @events.quit.add_listener  # after the last user has ended
 def _save(**_: object) -> None:
-    save(os.environ["BENCH_OUT"], FIRST, ALL)
+    save(os.environ["BENCH_OUT"])

@@ -4,14 +4,11 @@ A re-implementation of that reading loop in a few lines, not genai-bench itself.
 """
 
 import os
-from array import array
 
 import requests
 from locust import User, constant, events, task
 
 from bench.streams import PATH, note, save
-
-FIRST, ALL = array("d"), array("d")
 
 
 class Stream(User):
@@ -23,10 +20,10 @@ class Stream(User):
         with requests.post(self.host + PATH, stream=True) as response:
             for line in response.iter_lines(chunk_size=None):
                 if line.startswith(b"data: "):
-                    note(line[6:], FIRST if first else ALL)
+                    note(line[6:], first)
                     first = False
 
 
 @events.quit.add_listener  # after the last user has ended
 def _save(**_: object) -> None:
-    save(os.environ["BENCH_OUT"], FIRST, ALL)
+    save(os.environ["BENCH_OUT"])

@@ -1,5 +1,6 @@
 """Streams of 100 server-sent events: how many events a generator can read, and how late it notices them."""
 
+import time
 from collections.abc import Callable
 
 from bench.contest import Bench, window
@@ -65,10 +66,11 @@ def _read(bench: Bench, server: LedgerServer, file: str, streams: int, gap_us: f
     environment = {"BENCH_GAP_US": f"{gap_us:.0f}", "BENCH_OUT": str(kept)}
     with locust(bench, file, server.host, streams, environment=environment) as process:
         figures = window(process, server.events, bench.window_s)
+        ended_ns = time.perf_counter_ns()
         process.interrupt()
         process.wait(30)
-    delays = Delays(kept)
-    sent, read = server.events(), len(delays.first_ms) + len(delays.later_ms)
-    if read < sent - 2 * streams * EVENTS:  # the streams that were cut off, and what was on its way to them
-        raise ValueError(f"{sent} events were sent, but {read} read")
+    delays = Delays(kept, ended_ns - int(bench.window_s * 1e9), ended_ns)
+    sent = server.events()
+    if delays.read < sent - 2 * streams * EVENTS:  # the streams that were cut off, and what was on its way to them
+        raise ValueError(f"{sent} events were sent, but {delays.read} read")
     return {**figures, **delays.figures()}
