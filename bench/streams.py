@@ -1,12 +1,12 @@
 """What the readers of streams share: how an event says when it was sent, and where the delays are kept.
 
 Server and reader run on one machine and take `perf_counter_ns`, which is one clock there, so the difference is the
-event's way: the server's write, the kernel, and the time until the generator had it in its hands.
+event's way: the server's write, the kernel, and the time until the moment that the generator counts as its coming. For
+asyncload that is what it reports the time to first token from; the others have nothing but the clock when they hold it.
 """
 
 import json
 import os
-import time
 from array import array
 from pathlib import Path
 
@@ -20,10 +20,10 @@ PATH = f"/stream?n={EVENTS}&gap={os.environ.get('BENCH_GAP_US', '0')}"
 _SENT_NS, _SEEN_NS, _IS_FIRST = array("q"), array("q"), array("b")
 
 
-def note(data: str | bytes, is_first: bool) -> None:
-    """Read an event as a user would, as JSON, and note its way."""
+def note(data: str | bytes, is_first: bool, seen_ns: int) -> None:
+    """Read an event as a user would, as JSON, and note its way until the generator says that it came."""
     _SENT_NS.append(json.loads(data)["sent_ns"])
-    _SEEN_NS.append(time.perf_counter_ns())
+    _SEEN_NS.append(seen_ns)
     _IS_FIRST.append(is_first)
 
 

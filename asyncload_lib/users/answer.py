@@ -1,8 +1,8 @@
 """The answer of an HTTP/1.1 server: its head as bytes, looked into when somebody asks (RFC 9112)."""
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyreqwest.http import HeaderMap
 
@@ -81,15 +81,20 @@ def _body_of(head: Head) -> int:
 
 
 class Answer:
-    """Status, headers and, once it is read, `content`; of a stream, `read_chunk` until it returns None."""
+    """Status, headers and, once it is read, `content`; of a stream, `read_chunk` until it returns None.
 
-    __slots__ = ("_connection", "broken", "chunks", "content", "ended", "head", "status")
+    `came_ns` (perf_counter_ns): when the newest of it was read from the socket, which a busy loop does sooner than it
+    wakes whoever waits for it.
+    """
+
+    __slots__ = ("_connection", "broken", "came_ns", "chunks", "content", "ended", "head", "status")
 
     def __init__(self, connection: "Connection", head: Head) -> None:
         self._connection = connection
         self.head = head
         self.status = head.status
         self.content = b""
+        self.came_ns = 0
         self.chunks: list[bytes] = []
         self.ended = False
         self.broken: TransportError | None = None
@@ -113,9 +118,9 @@ class Answer:
     def body_reader(self) -> "Answer":
         return self
 
-    async def read_chunk(self) -> bytes | None:
-        """Return what has come of a stream; raises TransportError where it breaks off."""
-        return await self._connection.read_chunk(self)
+    def read_chunk(self) -> Coroutine[Any, Any, bytes | None]:
+        """Return what has come of a stream, None at its end; raises TransportError where it breaks off."""
+        return self._connection.read_chunk(self)
 
     async def __aexit__(self, *_: object) -> None:
         """Give the connection back, or close it if the stream has not ended."""

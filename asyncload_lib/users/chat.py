@@ -120,12 +120,11 @@ class ChatStreamUser(ChatUser):
         kind = None
         try:
             async for chunk in response.iter_bytes():
-                now_ns = time.perf_counter_ns()
                 for data in parser.feed(chunk):
                     event = json.loads(data)
                     kind = event.get("type") if isinstance(event, dict) else None
                     if kind == "chunk":
-                        tokens_ns.append(now_ns)
+                        tokens_ns.append(response.ended_ns)
                     elif kind == "error":
                         return f"the stream carried an error: {event.get('message') or event.get('error') or ''}"
         except EventTooLargeError as error:

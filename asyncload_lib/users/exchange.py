@@ -152,7 +152,7 @@ class Exchange:
                 measurement.abandon()
             await self._close_stream()
             raise
-        response.ended_ns = time.perf_counter_ns()
+        response.ended_ns = raw.came_ns if isinstance(raw, Answer) else time.perf_counter_ns()
         response.raw = raw
         response.status_code = raw.status
 

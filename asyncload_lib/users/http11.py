@@ -6,7 +6,9 @@ proxies and whatever is rare go by the library (see `direct`).
 """
 
 import asyncio
+import time
 import zlib
+from functools import lru_cache
 from typing import Any
 
 from asyncload_lib.users.answer import CHUNKED, UNTIL_CLOSE, Answer, parse_head
@@ -21,6 +23,7 @@ from asyncload_lib.users.transport import (
 __all__ = ["Connection"]
 
 HEAD_MAX_BYTES = 1 << 18
+CACHED_MAX_BYTES = 16
 UNREAD_MAX_BYTES = 1 << 20
 """Of a stream that is not read as fast as it comes; then the server must wait."""
 
@@ -42,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._compressed = False
         self._inflate: Any = None
         self._unread_bytes = 0
+        self._came_ns = 0
         self._deadline_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = 0.0
@@ -75,11 +79,10 @@ class Connection(asyncio.Protocol):
                 raise answer.broken
             self._waiter = self._loop.create_future()
             await self._waiter
-        chunk = b"".join(answer.chunks) if len(answer.chunks) > 1 else answer.chunks[0]
-        answer.chunks.clear()
+        chunks, answer.chunks = answer.chunks, []
         if not answer.ended:  # else the connection carries another answer by now
             self._resume()
-        return chunk
+        return b"".join(chunks) if len(chunks) > 1 else chunks[0]
 
     def close(self) -> None:
         """Close at once."""
@@ -130,6 +133,7 @@ class Connection(asyncio.Protocol):
             self._timer = None
 
     def data_received(self, data: bytes) -> None:
+        self._came_ns = time.perf_counter_ns()
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -167,6 +171,7 @@ class Connection(asyncio.Protocol):
         self._left, self._chunk_left, self._keep = 0 if self._bodiless else head.body, 0, head.keep
         self._compressed, self._inflate = head.compressed, None
         if self._streaming:
+            answer.came_ns = self._came_ns
             self._tell(answer)
         return data
 
@@ -188,6 +193,11 @@ class Connection(asyncio.Protocol):
 
     def _take_chunks(self, data: bytes) -> None:
         """Take the chunks (RFC 9112, section 7.1), the last one in part; trailers are passed over."""
+        if not self._chunk_left and (line_end := data.find(b"\r\n")) >= 0:  # one whole chunk, as most come
+            size = _chunk_size(data[:line_end])
+            if size and len(data) == line_end + size + 4 and data.endswith(b"\r\n"):
+                self._deliver(data[line_end + 2 : -2])
+                return
         at = 0
         while True:
             if self._chunk_left > 2:  # of its bytes and the line end behind them
@@ -203,11 +213,8 @@ class Connection(asyncio.Protocol):
                 at, self._chunk_left = at + 2, 0
             if (line_end := data.find(b"\r\n", at)) < 0:
                 break
-            size = data[at:line_end].partition(b";")[0].strip()
-            if not size or size.strip(b"0123456789abcdefABCDEF") or len(size) > 15:
-                raise BadAnswerError("invalid chunk size line")
-            if int(size, 16):
-                at, self._chunk_left = line_end + 2, int(size, 16) + 2
+            if size := _chunk_size(data[at:line_end]):
+                at, self._chunk_left = line_end + 2, size + 2
             elif (end := data.find(b"\r\n\r\n", line_end)) >= 0:
                 self._keep = self._keep and end + 4 == len(data)
                 self._end()
@@ -229,6 +236,7 @@ class Connection(asyncio.Protocol):
         assert self._answer is not None
         if not data:  # so far only a part of what is compressed
             return
+        self._answer.came_ns = self._came_ns
         self._answer.chunks.append(data)
         if self._unread_bytes <= UNREAD_MAX_BYTES < self._unread_bytes + len(data):
             self._transport.pause_reading()
@@ -244,6 +252,7 @@ class Connection(asyncio.Protocol):
         assert answer is not None
         parts = self._parts
         answer.ended = True
+        answer.came_ns = self._came_ns
         self._resume()
         if parts:
             answer.content = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -273,3 +282,21 @@ class Connection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)
         self.close()
+
+
+def _chunk_size(line: bytes) -> int:
+    """Return what the first line of a chunk says; raises BadAnswerError."""
+    return _known_size(line) if len(line) <= CACHED_MAX_BYTES else _size(line)
+
+
+@lru_cache(maxsize=1024)
+def _known_size(line: bytes) -> int:
+    """Read a line once: chunks of a few sizes come again and again."""
+    return _size(line)
+
+
+def _size(line: bytes) -> int:
+    size = line.partition(b";")[0].strip()
+    if not size or size.strip(b"0123456789abcdefABCDEF") or len(size) > 15:
+        raise BadAnswerError("invalid chunk size line")
+    return int(size, 16)

@@ -42,7 +42,7 @@ class Response:
         self.status_code = 0
         self.error: BaseException | None = None
         self.ended_ns = 0
-        """When the last of the answer came, or it was clear that none would (perf_counter_ns)."""
+        """When the newest of the answer came, or it was clear that no more would (perf_counter_ns)."""
 
     @property
     def ok(self) -> bool:
@@ -96,15 +96,20 @@ class Response:
 
         Raises TransportError when it breaks off.
         """
-        if self.raw is None:
+        raw, measurement = self.raw, self._measurement
+        if raw is None:
             return
-        reader = self.raw.body_reader
+        answer = raw if isinstance(raw, Answer) else None
+        read_chunk = raw.body_reader.read_chunk
         cancellations = Cancellations()
         try:
-            while (chunk := await reader.read_chunk()) is not None:
-                self.ended_ns = time.perf_counter_ns()
-                cancellations.check()
-                self._measurement.response_length += len(chunk)
+            while (chunk := await read_chunk()) is not None:
+                if answer is not None:
+                    self.ended_ns = answer.came_ns
+                else:
+                    self.ended_ns = time.perf_counter_ns()
+                    cancellations.check()
+                measurement.response_length += len(chunk)
                 yield bytes(chunk)
         except PyreqwestError as error:
             self.ended_ns = time.perf_counter_ns()

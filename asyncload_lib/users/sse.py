@@ -51,12 +51,10 @@ class SseParser:
         """Return the events of a chunk that is nothing but whole events of one `data` line each, as most are."""
         if self._line or self._data or self._first or self._after_cr or len(chunk) > self.MAX_EVENT_BYTES:
             return None
-        events = chunk[:-2].split(b"\n\n")
-        if b"\r" in chunk or chunk.count(b"\n") != 2 * len(events):
+        if b"\r" in chunk or not chunk.startswith(b"data: "):
             return None
-        if not all(event.startswith(b"data: ") for event in events):
-            return None
-        return [event[6:].decode("utf-8") for event in events]
+        events = chunk[6:-2].decode("utf-8").split("\n\ndata: ")
+        return events if chunk.count(b"\n") == 2 * len(events) else None
 
     def _end_line(self, events: list[str]) -> None:
         line = bytes(self._line)

@@ -18,7 +18,7 @@ class Stream(AsyncHttpUser):
         async with self.client.post(PATH, name="stream", stream=True) as response:
             async for chunk in response.iter_bytes():
                 for data in parser.feed(chunk):
-                    note(data, first)
+                    note(data, first, response.ended_ns)
                     first = False
 
 

@@ -1,6 +1,7 @@
 """Streams of server-sent events, read by FastHttpUser's `iter_lines`."""
 
 import os
+import time
 
 from locust import FastHttpUser, constant, events, task
 
@@ -15,7 +16,7 @@ class Stream(FastHttpUser):
         first = True
         for line in self.client.iter_lines(PATH, "POST", name="stream"):
             if line.startswith("data: "):
-                note(line[6:], first)
+                note(line[6:], first, time.perf_counter_ns())
                 first = False
 
 

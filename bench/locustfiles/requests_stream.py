@@ -4,6 +4,7 @@ A re-implementation of that reading loop in a few lines, not genai-bench itself.
 """
 
 import os
+import time
 
 import requests
 from locust import User, constant, events, task
@@ -20,7 +21,7 @@ class Stream(User):
         with requests.post(self.host + PATH, stream=True) as response:
             for line in response.iter_lines(chunk_size=None):
                 if line.startswith(b"data: "):
-                    note(line[6:], first)
+                    note(line[6:], first, time.perf_counter_ns())
                     first = False
 
 
