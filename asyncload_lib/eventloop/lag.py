@@ -102,20 +102,25 @@ class _Monitor:
         problem = self._problem()
         return {**report, "blocked": None, "note": f"{problem} {report['note']}".strip()} if problem else report
 
-    def alive(self) -> None:
+    def alive(self) -> bool:
         """Tell that the loop has come to another callback; to be called first thing in one, on the loop's thread.
 
         A loop with a long queue beats late without being blocked. Whoever runs in it and says so spares the watchdog
         looking for what there is not, which costs throughput; and what blocks later in the queue has begun after this.
+        False if nothing is watched: the monitor does not run, or its loop is closed.
         """
         now, pulse = time.perf_counter_ns(), self._pulse
         pulse.begun_ns = now
         gap_ns = now - pulse.alive_ns
-        if gap_ns > self._pace_ns and self._running and self._watchdog is not None:
-            if gap_ns >= self._watchdog.patience_ns:
-                pulse.signs_ns.append(now)
-            pulse.alive_ns = now
-            self._watchdog.beaten(now, False)
+        if gap_ns <= self._pace_ns:
+            return True
+        if not self._running or self._watchdog is None or self._is_closed():
+            return False
+        if gap_ns >= self._watchdog.patience_ns:
+            pulse.signs_ns.append(now)
+        pulse.alive_ns = now
+        self._watchdog.beaten(now, False)
+        return True
 
     def own_share(self, start_ns: int, end_ns: int) -> int:
         """How much of an operation (perf_counter_ns) this loop took by being late at its start or its end; ns."""
@@ -243,6 +248,9 @@ class _Monitor:
     def _task_name(self) -> str | None:
         return None
 
+    def _is_closed(self) -> bool:
+        return False
+
 
 class LoopMonitor(_Monitor):
     """Watches the asyncio or uvloop loop that runs where `start()` is called.
@@ -304,6 +312,9 @@ class LoopMonitor(_Monitor):
             return None
         coroutine = task.get_coro()
         return getattr(coroutine, "__qualname__", None) or task.get_name()
+
+    def _is_closed(self) -> bool:
+        return self._loop is None or self._loop.is_closed()
 
 
 class HubMonitor(_Monitor):

@@ -11,6 +11,9 @@ __all__ = ["TARGETS", "overhead"]
 TARGETS = (("bare", 8), ("fastapi", 8), ("fastapi", 64))
 """What is kept busy, and by how many connections."""
 MODES = ("nothing", "monitor", "probe")
+WARM_S = 0.05
+"""Load before each count: a monitor that has just been started takes the CPU time of all threads and measures its pace.
+"""
 
 
 async def overhead(port: int, connections: int, rounds: int, block_s: float) -> dict[str, dict[str, float]]:
@@ -29,12 +32,18 @@ async def overhead(port: int, connections: int, rounds: int, block_s: float) -> 
             done += 1
         return done
 
+    async def load(seconds: float) -> int:
+        end = time.perf_counter() + seconds
+        return sum(await asyncio.gather(*(hammer(client, end) for client in clients)))
+
     for number in range(rounds):
         for turn in range(len(MODES)):
             mode = MODES[(number + turn) % len(MODES)]
+            await control.call("POST", f"/mode/{mode}")
+            await load(WARM_S)
             before = (await control.call("POST", f"/mode/{mode}"))["cpu_s"]
             start = time.perf_counter()
-            done = sum(await asyncio.gather(*(hammer(client, start + block_s) for client in clients)))
+            done = await load(block_s)
             elapsed = time.perf_counter() - start
             after = (await control.call("POST", f"/mode/{mode}"))["cpu_s"]
             seen[mode].append((done / elapsed, (after - before) / done))

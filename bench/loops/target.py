@@ -170,7 +170,6 @@ def switch(mode: str) -> None:
     global outermost
     outermost = probe if mode == "probe" else served
     monitor = probe._monitor
-    assert monitor is not None
     if monitor.running != (mode != "nothing"):
         monitor.stop() if monitor.running else monitor.start()
 
