@@ -46,7 +46,7 @@ ROWS = {
     "recorder": Row(recorder, 40, 10),
     "fidelity": Row(fidelity, 120, 20),
     "sse": Row(sse, 110, 20),
-    "files": Row(files, 50, 12),
+    "files": Row(files, 90, 12),
     "report": Row(report, 30, 8),
     "startup": Row(startup, 30, 10),
     "users": Row(users, 40, 6),

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
+import math
 import os
 import random
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ class FileSpace:
     """
 
     FREE_SPACE_FLOOR_BYTES = 256 << 20
+    FREE_SPACE_EVERY_S = 0.1
+    """How often the disk is asked for its free space: on the loop the call waits for the threads' interpreter lock."""
     PREFIX_BYTES = 16
 
     def __init__(self, parent: Path | None, limit_bytes: int, size_bytes: int, seed: str = "") -> None:
@@ -39,6 +43,7 @@ class FileSpace:
         self._limit_bytes = limit_bytes
         self._size_bytes = size_bytes
         self._used_bytes = 0
+        self._free_bytes, self._asked_s = 0, -math.inf
         self._numbers = itertools.count(1)
         self._random = random.Random(seed)
         # Random bytes cost ms a mebibyte, which a loop must not be held up for: most of them serve every operation.
@@ -59,7 +64,9 @@ class FileSpace:
         """Set `size_bytes` aside; raises OSError beyond the cap or where the disk is nearly full."""
         if self._used_bytes + size_bytes > self._limit_bytes:
             raise OSError(f"files.max_bytes reached: {self._limit_bytes} bytes at the same time")
-        if shutil.disk_usage(self.directory).free < self.FREE_SPACE_FLOOR_BYTES + size_bytes:
+        if (now := time.monotonic()) - self._asked_s > self.FREE_SPACE_EVERY_S:
+            self._free_bytes, self._asked_s = shutil.disk_usage(self.directory).free, now
+        if self._free_bytes < self.FREE_SPACE_FLOOR_BYTES + size_bytes:
             raise OSError("the disk is nearly full")
         self._used_bytes += size_bytes
 
@@ -128,7 +135,7 @@ def file_space(thread: LoopThread, settings: Settings, worker: int = 0) -> FileS
 
 
 class FileUser(AsyncUser):
-    """One operation after another through `asyncio.to_thread`; the whole round trip counts as one request."""
+    """One operation after another in a thread, as `asyncio.to_thread` does it; a whole round trip is one request."""
 
     abstract = True
     scenario = "files"
@@ -147,7 +154,7 @@ class FileUser(AsyncUser):
         async with self.measure("FILE", "write+read", intended_ns=intended_ns) as operation:
             operation.response_length = len(payload)
             self._space.reserve(len(payload))
-            work = asyncio.create_task(asyncio.to_thread(self._space.round_trip, payload))
+            work = asyncio.get_running_loop().run_in_executor(None, self._space.round_trip, payload)
             # Shielded: a user that is stopped leaves at once, but the bytes are set aside until the thread is done.
             work.add_done_callback(lambda _: self._space.free(len(payload)))
             await asyncio.shield(work)
