@@ -40,7 +40,9 @@ def sse(bench: Bench, limit_s: float) -> list[Table]:
             f"{streams} concurrent streams at half of the generator's own speed: how late an event is noticed",
             DELAY,
             goals=[Goal("asyncload", "first_p99", "<=", 2)],
-            notes=["from the server's write of an event to the moment that counts as its coming in the generator, on one clock"],
+            notes=[
+                "from the server's write of an event to the moment that the generator counts as its coming, on one clock"
+            ],
         )
         halves = {}
         for name, file in LOCUSTFILES.items():
