@@ -41,7 +41,7 @@ def sse(bench: Bench, limit_s: float) -> list[Table]:
             DELAY,
             goals=[Goal("asyncload", "first_p99", "<=", 2)],
             notes=[
-                "from the server's write of an event to the moment that the generator counts as its coming, on one clock"
+                "from the server's write of an event until the generator says that it came, on one clock"
             ],
         )
         halves = {}
