@@ -145,7 +145,7 @@ class MultiplexedRedis(PooledRedis):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._waiting: deque[tuple[Command, asyncio.Future[Any]]] = deque()
-        self._lanes: set[asyncio.Task[None]] = set()
+        self._lanes: set[asyncio.Task[None] | None] = set()
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Have the command sent with the next pipeline and return its answer; raises what redis-py raises."""
@@ -153,26 +153,32 @@ class MultiplexedRedis(PooledRedis):
         answer: asyncio.Future[Any] = loop.create_future()
         self._waiting.append(((args, options), answer))
         if len(self._lanes) < self.LANES:
-            lane = loop.create_task(self._carry())  # it begins after the commands of this turn of the loop
-            self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
+            # It begins after the commands of this turn of the loop.
+            self._lanes.add(loop.create_task(self._carry()))
         return await answer
 
     async def _carry(self) -> None:
-        while waiting := self._waiting:
-            taken = [waiting.popleft() for _ in range(min(len(waiting), self.PIPELINE_MAX))]
-            answers: list[Any]
-            try:
-                answers = await self._send([command for command, _ in taken])
-            except Exception as error:
-                answers = [error] * len(taken)
-            for (_, future), answer in zip(taken, answers, strict=True):
-                if future.done():  # its user was stopped
-                    continue
-                if isinstance(answer, Exception):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+        try:
+            while self._waiting:
+                await self._carry_some()
+        finally:  # not when the task is done: whoever is woken before that would wait for a lane that has ended
+            self._lanes.discard(asyncio.current_task())
+
+    async def _carry_some(self) -> None:
+        waiting = self._waiting
+        taken = [waiting.popleft() for _ in range(min(len(waiting), self.PIPELINE_MAX))]
+        answers: list[Any]
+        try:
+            answers = await self._send([command for command, _ in taken])
+        except Exception as error:
+            answers = [error] * len(taken)
+        for (_, future), answer in zip(taken, answers, strict=True):
+            if future.done():  # its user was stopped
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands as one and return their answers; a reply that is an error is one of them."""

@@ -67,6 +67,24 @@ def test_a_place_is_free_again_when_its_connection_could_not_be_made() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_no_command_waits_for_a_lane_that_has_ended(
+    server: pooled.Server, monkeypatch: pytest.MonkeyPatch, lanes: int
+) -> None:
+    monkeypatch.setattr(MultiplexedRedis, "LANES", lanes)
+
+    async def user(client: MultiplexedRedis, number: int) -> None:
+        for turn in range(50):  # each sends its next command in the step that the last one's answer wakes
+            await client.set(f"user-{number}", turn)
+
+    async def scenario() -> None:
+        async with multiplexed(server) as client:
+            await asyncio.wait_for(asyncio.gather(*(user(client, number) for number in range(8))), 30)
+            assert not client._lanes
+
+    asyncio.run(scenario())
+
+
 def test_each_command_has_the_whole_timeout_and_not_more(server: pooled.Server) -> None:
     async def scenario() -> None:
         client = PooledRedis.from_pool(PatientPool.from_url(server.url, max_connections=1, timeout=1.5))
