@@ -1,6 +1,9 @@
 """What a process of a run reports: every start, the lateness of every phase, and nothing from before its test."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -96,3 +99,26 @@ def test_what_was_started_is_reported_where_no_user_is_async(participant: Sent) 
         participant.recorder.on_request("GET", "/", 5.0, 2)  # as an HttpUser's requests come
     participant._send_parts()
     assert participant.last(ToCoordinator.PART)["phases"]["run"]["started"] == 3
+
+
+NUMPY = """
+import sys
+from locust import User
+from locust.env import Environment
+from tests.run.test_participant import Sent
+environment = Environment(user_classes=[type("Nobody", (User,), {})])
+environment.create_local_runner()
+participant = Sent(environment)
+print("numpy" in sys.modules)
+participant.announce("chat/burst", gated=True)
+print("numpy" in sys.modules)
+participant.close()
+"""
+
+
+def test_numpy_is_imported_before_users_are_released_and_not_amid_their_load() -> None:
+    root = Path(__file__).parent.parent.parent
+    ended = subprocess.run(
+        [sys.executable, "-c", NUMPY], cwd=root, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout.split()) == (0, ["False", "True"]), ended.stderr
