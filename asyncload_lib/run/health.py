@@ -18,12 +18,12 @@ from asyncload_lib.eventloop.lag import HubMonitor, LoopMonitor
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.settings import Settings
 
-__all__ = ["ProcessHealth"]
+__all__ = ["LOOP_TIMEOUT_S", "ProcessHealth", "loop_is_blocked"]
 
 logger = logging.getLogger(__name__)
 
 LOOP_TIMEOUT_S = 5.0
-"""When the loop is taken to be blocked for good."""
+"""When the loop that runs the users is taken to be blocked for good."""
 
 HUB_LIMIT_S, HUB_PERIOD_S = 0.2, 0.02
 """Reports wait for the hub for 20 ms anyway. Each of its beats takes the interpreter lock from the loop that runs the
@@ -63,7 +63,7 @@ class ProcessHealth:
         try:
             self._thread.call(self._start_loop_monitor(), LOOP_TIMEOUT_S)
         except TimeoutError:
-            raise AsyncloadError("the event loop that runs the users is blocked: end this process") from None
+            raise loop_is_blocked() from None
         self._running = True
         self._thread.monitor = self._loop_monitor
         self._hub_monitor.start()
@@ -131,6 +131,11 @@ class ProcessHealth:
         if self._cpu_max is not None or not self._cpu_marks:
             return self._cpu_max
         return _cpu_percent(self._cpu_marks[0], _cpu_mark())
+
+
+def loop_is_blocked() -> AsyncloadError:
+    """Return what is to be raised when this process's own loop does not react."""
+    return AsyncloadError("the event loop that runs the users is blocked: end this process")
 
 
 def _cpu_mark() -> tuple[float, float]:

@@ -7,13 +7,13 @@ from typing import Any
 
 from pyreqwest.exceptions import PyreqwestError
 
-from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.eventloop.asgi import TOKEN_HEADER
 from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.probe_answer import Confirmation, answer_of, confirmed, inside_rows
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.eventloop.witness import OutsideWitness, disagreement
 from asyncload_lib.redaction import redact
+from asyncload_lib.run.health import LOOP_TIMEOUT_S, loop_is_blocked
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users.http import shared_client
@@ -23,8 +23,6 @@ __all__ = ["TargetObserver"]
 logger = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = 10.0
-LOOP_TIMEOUT_S = 5.0
-"""When the own loop, on which both witnesses work, is taken to be blocked for good."""
 
 Json = dict[str, Any]
 
@@ -69,7 +67,7 @@ class TargetObserver:
         try:
             self._thread.call(self._start(), LOOP_TIMEOUT_S)
         except TimeoutError:
-            raise AsyncloadError("the event loop that runs the users is blocked: end this process") from None
+            raise loop_is_blocked() from None
         self._running = True
 
     async def _start(self) -> None:

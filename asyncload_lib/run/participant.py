@@ -22,7 +22,7 @@ from locust.runners import WorkerRunner
 from asyncload_lib import __version__
 from asyncload_lib.results.arrays import load_numpy
 from asyncload_lib.results.recorder import Recorder
-from asyncload_lib.run.health import ProcessHealth
+from asyncload_lib.run.health import LOOP_TIMEOUT_S, ProcessHealth
 from asyncload_lib.run.members import REPORT_EARLY, REPORT_INTERVAL_S, Silence
 from asyncload_lib.run.messages import PLAN, ToCoordinator, ToParticipant, fitted, size_of
 from asyncload_lib.run.source import locustfiles_digest, package_digest
@@ -47,9 +47,6 @@ ENDING_LIMIT_S = 1.0
 YOUNG_OBJECTS = 10_000
 """How many new objects set off a collection. Requests that wait for the hub are some thousand objects: with
 CPython's 700 they are looked through 200 times a second, for 8 % of the CPU, and none of them is garbage."""
-
-LOOP_TIMEOUT_S = 5.0
-"""When the loop is taken to be blocked for good."""
 
 ORPHAN_GRACE_S = 2.0
 """How long operations in flight may still take when the master is gone."""
