@@ -5,19 +5,30 @@ event's way: the server's write, the kernel, and the time until the moment that 
 asyncload that is what it reports the time to first token from; the others have nothing but the clock when they hold it.
 """
 
+import itertools
 import json
 import os
+import random
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["EVENTS", "PATH", "Delays", "note", "save"]
+__all__ = ["EVENTS", "Delays", "note", "paths", "save"]
 
 EVENTS = 100
-PATH = f"/stream?n={EVENTS}&gap={os.environ.get('BENCH_GAP_US', '0')}"
 
 _SENT_NS, _SEEN_NS, _IS_FIRST = array("q"), array("q"), array("b")
+
+
+def paths() -> Iterator[str]:
+    """Yield what a user asks for: a stream of random length, then whole ones.
+
+    Else all streams would end and begin at the same moment again and again, which is full load whatever the mean.
+    """
+    for events in itertools.chain([random.randint(1, EVENTS)], itertools.repeat(EVENTS)):
+        yield f"/stream?n={events}&gap={os.environ.get('BENCH_GAP_US', '0')}"
 
 
 def note(data: str | bytes, is_first: bool, seen_ns: int) -> None:

@@ -6,16 +6,19 @@ from locust import constant, events, task
 
 from asyncload_lib import AsyncHttpUser
 from asyncload_lib.users.sse import SseParser
-from bench.streams import PATH, note, save
+from bench.streams import note, paths, save
 
 
 class Stream(AsyncHttpUser):
     wait_time = constant(0)
 
+    async def on_start(self) -> None:
+        self.paths = paths()
+
     @task
     async def read(self) -> None:
         parser, first = SseParser(), True
-        async with self.client.post(PATH, name="stream", stream=True) as response:
+        async with self.client.post(next(self.paths), name="stream", stream=True) as response:
             async for chunk in response.iter_bytes():
                 for data in parser.feed(chunk):
                     note(data, first, response.ended_ns)

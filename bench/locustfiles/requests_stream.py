@@ -9,16 +9,19 @@ import time
 import requests
 from locust import User, constant, events, task
 
-from bench.streams import PATH, note, save
+from bench.streams import note, paths, save
 
 
 class Stream(User):
     wait_time = constant(0)
 
+    def on_start(self) -> None:
+        self.paths = paths()
+
     @task
     def read(self) -> None:
         first = True
-        with requests.post(self.host + PATH, stream=True) as response:
+        with requests.post(self.host + next(self.paths), stream=True) as response:
             for line in response.iter_lines(chunk_size=None):
                 if line.startswith(b"data: "):
                     note(line[6:], first, time.perf_counter_ns())

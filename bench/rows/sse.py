@@ -40,9 +40,7 @@ def sse(bench: Bench, limit_s: float) -> list[Table]:
             f"{streams} concurrent streams at half of the generator's own speed: how late an event is noticed",
             DELAY,
             goals=[Goal("asyncload", "first_p99", "<=", 2)],
-            notes=[
-                "from the server's write of an event until the generator says that it came, on one clock"
-            ],
+            notes=["from the server's write of an event until the generator says that it came, on one clock"],
         )
         halves = {}
         for name, file in LOCUSTFILES.items():
