@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.contest import Bench
-from bench.processes import ROOT, Process
+from bench.processes import GENERATOR_CORE, ROOT, Process
 from bench.targets import BODY
 
 __all__ = ["LOCUST", "bare", "hey", "locust"]
@@ -28,23 +28,35 @@ def locust(
     run_time_s: float = FOREVER_S,
     arguments: tuple[str, ...] = (),
     environment: Mapping[str, str] | None = None,
+    core: int | None = GENERATOR_CORE,
 ) -> Process:
-    """Start the `locust` command, all users at once; it writes its reports below the benchmark's directory."""
+    """Start the `locust` command, all users at once; it writes its reports below the benchmark's directory.
+
+    One process has `core` alone, more have all.
+    """
     command = [LOCUST, "-f", LOCUSTFILES / locustfile, "--headless", "-H", host, "-u", users, "-r", users]
     command += ["-t", f"{run_time_s:g}s", "--only-summary", "--loglevel", "ERROR", *arguments]
     if processes > 1:
         command += ["--processes", processes, "--master-bind-host", "127.0.0.1"]
     out = {"ASYNCLOAD_OUT": str(bench.directory / "reports")}
-    return Process(list(map(str, command)), bench.directory, {**out, **(environment or {})})
+    core = core if processes == 1 else None
+    return Process(list(map(str, command)), bench.directory, {**out, **(environment or {})}, core)
 
 
-def bare(bench: Bench, program: str, *arguments: object, environment: Mapping[str, str] | None = None) -> Process:
+def bare(
+    bench: Bench,
+    program: str,
+    *arguments: object,
+    environment: Mapping[str, str] | None = None,
+    core: int | None = GENERATOR_CORE,
+) -> Process:
     """Start a generator without Locust: a program of `bench/bare` in the peers' environment, or in ours."""
     python = bench.peers.get("python") if program.startswith("aiohttp") else sys.executable
-    return Process([python, BARE / program, *map(str, arguments)], bench.directory, environment)
+    return Process([python, BARE / program, *map(str, arguments)], bench.directory, environment, core)
 
 
-def hey(bench: Bench, url: str, connections: int, *arguments: object) -> Process:
+def hey(bench: Bench, url: str, connections: int, *arguments: object, core: int | None = GENERATOR_CORE) -> Process:
     """Start hey (Go) on `connections` connections."""
     command = [bench.peers.get("hey"), "-z", f"{FOREVER_S}s", "-c", connections, "-m", "POST", "-d", BODY.decode()]
-    return Process([*map(str, command), "-T", "application/json", *map(str, arguments), url], bench.directory)
+    command += ["-T", "application/json", *arguments, url]
+    return Process(list(map(str, command)), bench.directory, core=core)

@@ -11,15 +11,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import psutil
 
-__all__ = ["ROOT", "Process", "free_port", "wait_until"]
+__all__ = ["GENERATOR_CORE", "ROOT", "TARGET_CORE", "Process", "free_port", "wait_until"]
 
 ROOT = Path(__file__).parent.parent
+
+_cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+TARGET_CORE, GENERATOR_CORE = (_cores[0], _cores[1]) if len(_cores) > 1 else (None, None)
+"""Where a target, and a generator of one process, are held; None where that cannot be."""
 
 _ENVIRONMENT = {"PYTHONPATH": str(ROOT), **os.environ}
 _ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # asyncload alone would be compiled anew at each start
@@ -31,11 +36,15 @@ class Process:
     """A command in its own process group, with its output in files; use it as a context manager.
 
     Its processes end with the block, and with the benchmark even if that is killed (Linux). `environment` is added to
-    the benchmark's own.
+    the benchmark's own; `core`: the only one that it may use.
     """
 
     def __init__(
-        self, command: Sequence[str | Path], directory: Path, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str | Path],
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+        core: int | None = None,
     ) -> None:
         self.command = [str(part) for part in command]
         self.directory = directory
@@ -51,7 +60,7 @@ class Process:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=partial(_settle, core) if sys.platform == "linux" else None,
             )
         self.pid = self._process.pid
 
@@ -109,8 +118,10 @@ class Process:
         self.stop()
 
 
-def _die_with_parent() -> None:
+def _settle(core: int | None) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
 
 
 def free_port() -> int:

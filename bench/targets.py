@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from bench.processes import ROOT, Process, free_port, wait_until
+from bench.processes import ROOT, TARGET_CORE, Process, free_port, wait_until
 
 __all__ = ["ANSWER", "BODY", "LedgerServer", "Nginx", "RedisServer"]
 
@@ -56,7 +56,8 @@ class Nginx(Process):
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
         if program is None:
             raise FileNotFoundError("nginx is not installed")
-        super().__init__([program, "-p", directory, "-c", configuration, "-e", directory / "error.log"], directory)
+        command = [program, "-p", directory, "-c", configuration, "-e", directory / "error.log"]
+        super().__init__(command, directory, core=TARGET_CORE)
         wait_until(lambda: self.served() >= 0, "nginx did not answer")
 
     def served(self) -> int:
@@ -89,7 +90,7 @@ class RedisServer(Process):
             "256mb",
         ]
         more = ["--maxmemory-policy", "allkeys-random", "--dir", directory]
-        super().__init__([program, *map(str, options), *map(str, more)], directory)
+        super().__init__([program, *map(str, options), *map(str, more)], directory, core=TARGET_CORE)
         wait_until(lambda: self._ask("PING").startswith("+PONG"), "redis-server did not answer")
 
     def _ask(self, command: str) -> str:
@@ -115,7 +116,7 @@ class LedgerServer(Process):
         self.host = f"http://127.0.0.1:{self.port}"
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         program = ROOT / "bench" / "ledger_server.py"
-        super().__init__([sys.executable, program, f"--port={self.port}", *arguments], directory)
+        super().__init__([sys.executable, program, f"--port={self.port}", *arguments], directory, core=TARGET_CORE)
         wait_until(lambda: self.ask("/ledger"), "the ledger server did not answer")
 
     def ask(self, path: str) -> dict[str, Any]:

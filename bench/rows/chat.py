@@ -6,7 +6,7 @@ from collections.abc import Callable
 from bench.contest import Bench, window
 from bench.generators import BARE, FOREVER_S, bare, hey, locust
 from bench.model import Column, Figures, Goal, Table
-from bench.processes import Process
+from bench.processes import GENERATOR_CORE, Process
 from bench.targets import BODY, Nginx
 
 __all__ = ["chat", "chat_processes"]
@@ -35,7 +35,7 @@ def chat(bench: Bench, limit_s: float) -> list[Table]:
         "aiohttp + uvloop, bare": rated(lambda: bare(bench, "aiohttp_chat.py", url, USERS)),
         "asyncio protocol, bare": rated(lambda: bare(bench, "protocol_chat.py", url, USERS)),
         "molotov": rated(lambda: _molotov(bench, url)),
-        "hey": rated(lambda: hey(bench, url, USERS, "-cpus", 1)),
+        "hey": rated(lambda: hey(bench, url, USERS)),
         "autocannon": rated(lambda: _autocannon(bench, url)),
         "artillery": rated(lambda: _artillery(bench, nginx.host)),
         "wrk": rated(lambda: _wrk(bench, url)),
@@ -52,7 +52,7 @@ def chat(bench: Bench, limit_s: float) -> list[Table]:
             Goal("asyncload", "rate", ">=", 15, "HttpUser"),
             Goal("asyncload", "rate", ">=", 0.7, "hey", moonshot=1),
         ],
-        ["POST of 35 bytes, nginx (one worker) answers 100 bytes and counts; hey is held to one core, like the others"],
+        ["POST of 35 bytes; nginx (one worker, own core) answers 100 bytes and counts; each generator has one core"],
     )
     return [bench.interleave(table, contenders, rounds=2 if bench.quick else 5, limit_s=limit_s)]
 
@@ -69,7 +69,7 @@ def chat_processes(bench: Bench, limit_s: float) -> list[Table]:
         return measure
 
     def with_hey() -> Figures:
-        with hey(bench, f"{nginx.host}/chat", USERS, "-cpus", 2) as process:
+        with hey(bench, f"{nginx.host}/chat", USERS, core=None) as process:
             return window(process, nginx.served, bench.window_s)
 
     table = Table("chat-2", "Chat JSON, 50 users, `--processes 2`", COLUMNS, "FastHttpUser")
@@ -83,17 +83,17 @@ def _wrk(bench: Bench, url: str) -> Process:
         f"wrk.method = 'POST'\nwrk.body = '{BODY.decode()}'\nwrk.headers['content-type'] = 'application/json'\n"
     )
     command = [bench.peers.get("wrk"), "-t1", f"-c{USERS}", f"-d{FOREVER_S}s", "-s", script, url]
-    return Process(list(map(str, command)), bench.directory)
+    return Process(list(map(str, command)), bench.directory, core=GENERATOR_CORE)
 
 
 def _autocannon(bench: Bench, url: str) -> Process:
     options = ["-c", USERS, "-d", FOREVER_S, "-m", "POST", "-b", BODY.decode(), "-H", "content-type=application/json"]
-    return Process([bench.peers.get("autocannon"), *map(str, options), url], bench.directory)
+    return Process([bench.peers.get("autocannon"), *map(str, options), url], bench.directory, core=GENERATOR_CORE)
 
 
 def _molotov(bench: Bench, url: str) -> Process:
     command = [bench.peers.get("molotov"), "-w", USERS, "-d", FOREVER_S, "-q", BARE / "molotov_chat.py"]
-    return Process(list(map(str, command)), bench.directory, {"BENCH_URL": url})
+    return Process(list(map(str, command)), bench.directory, {"BENCH_URL": url}, GENERATOR_CORE)
 
 
 def _artillery(bench: Bench, host: str) -> Process:
@@ -114,4 +114,4 @@ def _artillery(bench: Bench, host: str) -> Process:
     path = bench.directory / "artillery.json"
     path.write_text(json.dumps(script))
     environment = {"ARTILLERY_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
-    return Process([bench.peers.get("artillery"), "run", "--quiet", path], bench.directory, environment)
+    return Process([bench.peers.get("artillery"), "run", "--quiet", path], bench.directory, environment, GENERATOR_CORE)

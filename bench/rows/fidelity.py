@@ -14,7 +14,7 @@ from collections.abc import Callable
 from bench.contest import Bench, window
 from bench.generators import locust
 from bench.model import Column, Figures, Goal, Table
-from bench.processes import Process
+from bench.processes import GENERATOR_CORE, Process
 from bench.targets import BODY, LedgerServer
 
 __all__ = ["fidelity"]
@@ -134,7 +134,7 @@ def _fast(bench: Bench, server: LedgerServer, rate: float, seconds: float) -> Re
 def _hey(bench: Bench, server: LedgerServer, rate: float, seconds: float) -> Reported:
     options = ["-z", f"{seconds:g}s", "-c", USERS, "-q", f"{rate / USERS:g}", "-m", "POST", "-d", BODY.decode()]
     command = [bench.peers.get("hey"), *map(str, options), "-T", "application/json", f"{server.host}/chat"]
-    text = _ended(Process(command, bench.directory), seconds)
+    text = _ended(Process(command, bench.directory, core=GENERATOR_CORE), seconds)
     return {
         "p50": _found(r"50% in ([\d.]+) secs", text),
         "p99": _found(r"99% in ([\d.]+) secs", text),
@@ -154,7 +154,7 @@ def _wrk(bench: Bench, server: LedgerServer, rate: float, seconds: float) -> Rep
         "    summary.requests, summary.duration))\nend\n"
     )
     command = [bench.peers.get("wrk"), "-t1", f"-c{USERS}", f"-d{seconds:g}s", "-s", script, f"{server.host}/chat"]
-    text = _ended(Process(list(map(str, command)), bench.directory), seconds)
+    text = _ended(Process(list(map(str, command)), bench.directory, core=GENERATOR_CORE), seconds)
     p50, p99, top, requests, duration_us = map(int, text.rpartition("DONE ")[2].split())
     rate = requests / duration_us * 1e6
     return {"p50": p50 / 1e6, "p99": p99 / 1e6, "max": top / 1e6, "requests": requests, "rate": rate}

@@ -57,11 +57,13 @@ def _counted(bench: Bench, start: Callable[[dict[str, str]], Process]) -> Callab
 
 def _asyncload(bench: Bench, directory: str, count: dict[str, str]) -> Process:
     settings = {"ASYNCLOAD_FILES_DIRECTORY": directory, "ASYNCLOAD_FILES_BYTES": str(SIZE_BYTES)}
-    return locust(bench, "asyncload_files.py", "http://127.0.0.1:9", USERS, environment={**settings, **count})
+    return locust(
+        bench, "asyncload_files.py", "http://127.0.0.1:9", USERS, environment={**settings, **count}, core=None
+    )
 
 
 def _bare(bench: Bench, directory: str, count: dict[str, str]) -> Process:
-    return bare(bench, "asyncio_files.py", directory, USERS, SIZE_BYTES, environment=count)
+    return bare(bench, "asyncio_files.py", directory, USERS, SIZE_BYTES, environment=count, core=None)
 
 
 def _fio(bench: Bench, directory: Path) -> Figures:

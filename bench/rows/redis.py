@@ -5,7 +5,7 @@ from collections.abc import Callable
 from bench.contest import Bench, window
 from bench.generators import FOREVER_S, bare, locust
 from bench.model import Column, Figures, Goal, Table
-from bench.processes import Process
+from bench.processes import GENERATOR_CORE, Process
 from bench.targets import RedisServer
 
 __all__ = ["redis"]
@@ -71,4 +71,4 @@ def _redis_benchmark(bench: Bench, server: RedisServer) -> Process:
         "set",
         "-q",
     ]
-    return Process([bench.peers.get("redis-benchmark"), *map(str, options)], bench.directory)
+    return Process([bench.peers.get("redis-benchmark"), *map(str, options)], bench.directory, core=GENERATOR_CORE)
