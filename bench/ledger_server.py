@@ -100,27 +100,33 @@ class Connection(asyncio.Protocol):
         text = json.dumps(known).encode()
         self.transport.write(OK % (len(text), text))
 
-    async def put(self, data: bytes) -> None:
-        """Write now: a transport of uvloop writes at the end of the loop's turn, behind all other streams' events."""
+    async def put(self, data: bytes) -> bool:
+        """Write now: a transport of uvloop writes at the end of the loop's turn, behind all other streams' events.
+
+        False if the reader is gone.
+        """
         while data and not self.transport.is_closing():
             try:
                 data = data[os.write(self.file, data) :]
             except BlockingIOError:
                 await asyncio.sleep(0.001)
-            except ConnectionError:  # the reader is gone
-                return
+            except ConnectionError:
+                break
+        return not data
 
     async def send_events(self, n: int, gap_s: float, came_ns: int) -> None:
         """Write `n` events on a schedule of their own; with a gap of 0 as fast as the other streams let it."""
         clock_ns = time.perf_counter_ns
-        await self.put(STREAM)
+        if not await self.put(STREAM):
+            return
         begun_s = time.perf_counter()
         for number in range(n):
             if number:
                 await asyncio.sleep(max(0.0, begun_s + number * gap_s - time.perf_counter()))
             kind = "chunk" if number < n - 1 else "end"
             event = b'data: {"type": "%b", "content": "token ", "sent_ns": %d}\n\n' % (kind.encode(), clock_ns())
-            await self.put(b"%x\r\n%b\r\n" % (len(event), event))
+            if not await self.put(b"%x\r\n%b\r\n" % (len(event), event)):
+                return
             self.ledger.events += 1
         await self.put(b"0\r\n\r\n")
         self.ledger.took_s.append((clock_ns() - came_ns) / 1e9)

@@ -1,14 +1,16 @@
 """What the readers of streams share: how an event says when it was sent, and where the delays are kept.
 
 Server and reader run on one machine and take `perf_counter_ns`, which is one clock there, so the difference is the
-event's way: the server's write, the kernel, and the time until the moment that the generator counts as its coming. For
-asyncload that is what it reports the time to first token from; the others have nothing but the clock when they hold it.
+event's way: the server's write, the kernel, and the time until the generator had it. Two ends of it are kept: the
+moment that the generator counts as its coming (asyncload's time to first token ends there), and when the user's code
+held it. For the others both are one.
 """
 
 import itertools
 import json
 import os
 import random
+import time
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ __all__ = ["EVENTS", "Delays", "note", "paths", "save"]
 
 EVENTS = 100
 
-_SENT_NS, _SEEN_NS, _IS_FIRST = array("q"), array("q"), array("b")
+_SENT_NS, _SEEN_NS, _HELD_NS, _IS_FIRST = array("q"), array("q"), array("q"), array("b")
 
 
 def paths() -> Iterator[str]:
@@ -33,6 +35,7 @@ def paths() -> Iterator[str]:
 
 def note(data: str | bytes, is_first: bool, seen_ns: int) -> None:
     """Read an event as a user would, as JSON, and note its way until the generator says that it came."""
+    _HELD_NS.append(time.perf_counter_ns())
     _SENT_NS.append(json.loads(data)["sent_ns"])
     _SEEN_NS.append(seen_ns)
     _IS_FIRST.append(is_first)
@@ -40,7 +43,8 @@ def note(data: str | bytes, is_first: bool, seen_ns: int) -> None:
 
 def save(path: str) -> None:
     """Keep what was noted; for the last listener of a run."""
-    np.savez(path, sent_ns=np.array(_SENT_NS), seen_ns=np.array(_SEEN_NS), is_first=np.array(_IS_FIRST, bool))
+    moments = {"sent_ns": _SENT_NS, "seen_ns": _SEEN_NS, "held_ns": _HELD_NS}
+    np.savez(path, **{name: np.array(noted) for name, noted in moments.items()}, is_first=np.array(_IS_FIRST, bool))
 
 
 class Delays:
@@ -51,13 +55,16 @@ class Delays:
 
     def __init__(self, path: Path, from_ns: int, to_ns: int) -> None:
         with np.load(path) as kept:
-            sent_ns, delay_ms, is_first = kept["sent_ns"], (kept["seen_ns"] - kept["sent_ns"]) / 1e6, kept["is_first"]
+            sent_ns, is_first = kept["sent_ns"], kept["is_first"]
+            seen_ms, held_ms = ((kept[name] - sent_ns) / 1e6 for name in ("seen_ns", "held_ns"))
         inside = (from_ns <= sent_ns) & (sent_ns < to_ns)
         self.read = len(sent_ns)
-        self.first_ms, self.later_ms = delay_ms[inside & is_first], delay_ms[inside & ~is_first]
+        self.first_ms, self.later_ms = seen_ms[inside & is_first], seen_ms[inside & ~is_first]
+        self.first_held_ms = held_ms[inside & is_first]
         if not len(self.first_ms):
             raise ValueError("no event was read")
 
     def figures(self) -> dict[str, float]:
         first_p50, first_p99 = np.quantile(self.first_ms, (0.5, 0.99)).tolist()
-        return {"first_p50": first_p50, "first_p99": first_p99, "later_p99": float(np.quantile(self.later_ms, 0.99))}
+        held_p99, later_p99 = (float(np.quantile(ms, 0.99)) for ms in (self.first_held_ms, self.later_ms))
+        return {"first_p50": first_p50, "first_p99": first_p99, "held_p99": held_p99, "later_p99": later_p99}

@@ -12,6 +12,7 @@ import asyncio
 import hmac
 import inspect
 import json
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -22,6 +23,8 @@ from .lag import LIMIT_S, PERIOD_S, SHORTEST_LIMIT_S, LoopMonitor
 from .siblings import Siblings
 
 __all__ = ["TOKEN_HEADER", "LoopProbe"]
+
+logger = logging.getLogger(__name__)
 
 TOKEN_HEADER = "X-Asyncload-Token"
 SHORTEST_PERIOD_S, LONGEST_S = 0.001, 60.0
@@ -75,7 +78,8 @@ class LoopProbe:
     # A plain function that hands the application's own coroutine on: one of its own would cost every request 1 us.
     @_awaited
     def __call__(self, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
-        if not self._monitor.alive():  # a server begins each request in a callback of its own
+        # A server begins each request in a callback of its own.
+        if not self._monitor.alive() and self._loop is not asyncio.get_running_loop():
             return self._first(scope, receive, send)
         kind = scope["type"]
         if kind == "http":
@@ -86,25 +90,29 @@ class LoopProbe:
         return self.app(scope, receive, send)
 
     async def _first(self, scope: Message, receive: Receive, send: Send) -> None:
-        await self._start()
+        try:
+            await self._start()
+        except Exception:  # as where no thread can be started; the findings say then that nothing was watched
+            logger.exception("the loop probe could not start; the application goes on without it")
         await self(scope, receive, send)
 
     async def _start(self) -> None:
         self._stop()
         self._loop = asyncio.get_running_loop()
-        self._watch(self._limit_s, self._period_s)
         self._siblings = Siblings(f"{self._path} {self._token.hex()}", self._own)
         await self._siblings.open()
+        self._watch(self._limit_s, self._period_s)
 
     def _watch(self, limit_s: float, period_s: float) -> None:
         """Begin anew under these limits."""
-        if self._monitor.running and (limit_s, period_s) == self._used:
+        if (limit_s, period_s) != self._used:
+            self._monitor.stop()
+            self._used = (limit_s, period_s)
+            self._monitor = LoopMonitor("target", limit_s, period_s)
+        if self._monitor.running:
             self._monitor.reset()
-            return
-        self._monitor.stop()
-        self._used = (limit_s, period_s)
-        self._monitor = LoopMonitor("target", limit_s, period_s)
-        self._monitor.start()
+        else:
+            self._monitor.start()
 
     def _stop(self) -> None:
         self._monitor.stop()

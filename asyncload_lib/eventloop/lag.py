@@ -148,9 +148,15 @@ class _Monitor:
         self._ended_ns = None
         self._delay_ns, self._delay_at_ns, self._chores_ns = self._meter.run_delay_ns(), now, now
         patience_ns = self._patience_at(self._pace_ns)
-        self._watchdog = Watchdog(self._meter, self._pulse, patience_ns, self._task_name, self._on_stall, home)
+        self._watchdog = None  # without one that runs there is no proof
+        watchdog = Watchdog(self._meter, self._pulse, patience_ns, self._task_name, self._on_stall, home)
+        try:
+            watchdog.start()
+        except BaseException:
+            self._meter.close()
+            raise
+        self._watchdog = watchdog
         self._gc.start()
-        self._watchdog.start()
         self._running = True
 
     def _end(self) -> None:
@@ -166,6 +172,7 @@ class _Monitor:
         if self._watchdog is not None:
             self._watchdog.stop()
         self._pulse.discard.clear()
+        self._pulse = Pulse(self._ended_ns, 0)
 
     def _measure(self) -> None:
         """One beat: on the loop's own thread."""

@@ -72,7 +72,11 @@ class Watchdog:
     def start(self) -> None:
         """Begin to watch; returns when the thread does, some 0.1 ms later."""
         self._alarm.set(self.patience_ns, time.perf_counter_ns())
-        start_native_thread(self._run)
+        try:
+            start_native_thread(self._run)
+        except BaseException:
+            self._close()
+            raise
         self._awake.acquire(True, START_S)
 
     def beaten(self, now: int, look: bool) -> None:
@@ -112,10 +116,13 @@ class Watchdog:
             raise
         finally:
             self._hurry(False)
-            self._alarm.close()
             me.close()
-            self._meter.close()
-            self._steal.close()
+            self._close()
+
+    def _close(self) -> None:
+        self._alarm.close()
+        self._meter.close()
+        self._steal.close()
 
     def _proven_ns(self, due: int, started_late_ns: int) -> int:
         """How long the loop's thread has been inside one C call, at least.
@@ -172,11 +179,14 @@ class Watchdog:
         return int((self._switch_s or sys.getswitchinterval()) * 1e9)
 
     def _sample(self, now: int, gil_wait: int, proven: int) -> None:
+        pulse_alive_ns = self._pulse.alive_ns
         state, alive_ns = self._meter.state(), max(self._pulse.begun_ns, self._pulse.beat_ns)  # before the frames
         with uncollected:
             current = self._frames()
             frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
-            holder = self._holder(current) if state != ASLEEP else None
+            # To ask all threads for their CPU time is dear, and most beats that are a little late are no stall.
+            is_suspect = state != ASLEEP and now - pulse_alive_ns >= 2 * self.patience_ns
+            holder = self._holder(current) if is_suspect else None
             stack = positions(frames)
             del current
         delay, cpu = self._meter.run_delay_ns(), self._meter.cpu_ns()

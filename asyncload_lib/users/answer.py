@@ -84,7 +84,7 @@ class Answer:
     """Status, headers and, once it is read, `content`; of a stream, `read_chunk` until it returns None.
 
     `came_ns` (perf_counter_ns): when the newest of it was read from the socket, which a busy loop does sooner than it
-    wakes whoever waits for it.
+    wakes whoever waits for it; of a stream, of what `read_chunk` returned last.
     """
 
     __slots__ = ("_connection", "broken", "came_ns", "chunks", "content", "ended", "head", "status")

@@ -16,6 +16,7 @@ from typing import Any
 
 from locust import task
 
+from asyncload_lib.eventloop.native import native
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.settings import Settings
 from asyncload_lib.users.base import AsyncUser
@@ -64,10 +65,12 @@ class FileSpace:
         """Set `size_bytes` aside; raises OSError beyond the cap or where the disk is nearly full."""
         if self._used_bytes + size_bytes > self._limit_bytes:
             raise OSError(f"files.max_bytes reached: {self._limit_bytes} bytes at the same time")
-        if (now := time.monotonic()) - self._asked_s > self.FREE_SPACE_EVERY_S:
-            self._free_bytes, self._asked_s = shutil.disk_usage(self.directory).free, now
-        if self._free_bytes < self.FREE_SPACE_FLOOR_BYTES + size_bytes:
+        needed_bytes, now_s = self.FREE_SPACE_FLOOR_BYTES + size_bytes, time.monotonic()
+        if self._free_bytes < needed_bytes or now_s - self._asked_s > self.FREE_SPACE_EVERY_S:
+            self._free_bytes, self._asked_s = shutil.disk_usage(self.directory).free, now_s
+        if self._free_bytes < needed_bytes:
             raise OSError("the disk is nearly full")
+        self._free_bytes -= size_bytes  # until it is asked again; then what is written by now is known
         self._used_bytes += size_bytes
 
     def free(self, size_bytes: int) -> None:
@@ -87,12 +90,12 @@ class FileSpace:
                 _write(file, payload)
                 os.fsync(file)
             finally:
-                os.close(file)
+                _close(file)
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 found = _read(file, len(payload) + 1)
             finally:
-                os.close(file)
+                _close(file)
             if found != payload:
                 raise ValueError("the bytes read are not the bytes written")
         finally:
@@ -103,6 +106,10 @@ class FileSpace:
         """Remove the directory and everything in it."""
         os.close(self._lifeline)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+_close = native("os", "close")
+"""gevent's asks twice about the file first, and each time gives up the interpreter lock."""
 
 
 def _write(file: int, content: bytes) -> None:
@@ -154,7 +161,11 @@ class FileUser(AsyncUser):
         async with self.measure("FILE", "write+read", intended_ns=intended_ns) as operation:
             operation.response_length = len(payload)
             self._space.reserve(len(payload))
-            work = asyncio.get_running_loop().run_in_executor(None, self._space.round_trip, payload)
+            try:
+                work = asyncio.get_running_loop().run_in_executor(None, self._space.round_trip, payload)
+            except BaseException:  # no thread can be started
+                self._space.free(len(payload))
+                raise
             # Shielded: a user that is stopped leaves at once, but the bytes are set aside until the thread is done.
             work.add_done_callback(lambda _: self._space.free(len(payload)))
             await asyncio.shield(work)

@@ -66,7 +66,9 @@ class Connection(asyncio.Protocol):
         try:
             answer: Answer = await waiter
         except BaseException:
-            self.close()
+            is_answered = waiter.done() and not waiter.cancelled() and waiter.exception() is None
+            if not (is_answered and waiter.result().ended):  # else the connection may carry another request by now
+                self.close()
             raise
         return answer
 
@@ -121,7 +123,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
         if self._answer is not None:
             if self._left == UNTIL_CLOSE and error is None:
-                self._keep = False
+                self._keep, self._came_ns = False, time.perf_counter_ns()
                 self._end()
             else:
                 self._fail(ConnectionBrokenError("the answer broke off: end of file before message length reached"))
@@ -252,7 +254,8 @@ class Connection(asyncio.Protocol):
         assert answer is not None
         parts = self._parts
         answer.ended = True
-        answer.came_ns = self._came_ns
+        if not self._streaming:  # a stream ends with its last event
+            answer.came_ns = self._came_ns
         self._resume()
         if parts:
             answer.content = parts[0] if len(parts) == 1 else b"".join(parts)

@@ -153,16 +153,16 @@ class MultiplexedRedis(PooledRedis):
         answer: asyncio.Future[Any] = loop.create_future()
         self._waiting.append(((args, options), answer))
         if len(self._lanes) < self.LANES:
-            # It begins after the commands of this turn of the loop.
-            self._lanes.add(loop.create_task(self._carry()))
+            lane = loop.create_task(self._carry())  # it begins after the commands of this turn of the loop
+            self._lanes.add(lane)
+            lane.add_done_callback(self._lanes.discard)
         return await answer
 
     async def _carry(self) -> None:
-        try:
-            while self._waiting:
-                await self._carry_some()
-        finally:  # not when the task is done: whoever is woken before that would wait for a lane that has ended
-            self._lanes.discard(asyncio.current_task())
+        while self._waiting:
+            await self._carry_some()
+        # Not only when the task is done: whoever is woken before that would wait for a lane that has ended.
+        self._lanes.discard(asyncio.current_task())
 
     async def _carry_some(self) -> None:
         waiting = self._waiting

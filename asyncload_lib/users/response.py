@@ -99,15 +99,12 @@ class Response:
         raw, measurement = self.raw, self._measurement
         if raw is None:
             return
-        answer = raw if isinstance(raw, Answer) else None
+        cancellations = None if isinstance(raw, Answer) else Cancellations()
         read_chunk = raw.body_reader.read_chunk
-        cancellations = Cancellations()
         try:
             while (chunk := await read_chunk()) is not None:
-                if answer is not None:
-                    self.ended_ns = answer.came_ns
-                else:
-                    self.ended_ns = time.perf_counter_ns()
+                self.ended_ns = raw.came_ns if isinstance(raw, Answer) else time.perf_counter_ns()
+                if cancellations is not None:
                     cancellations.check()
                 measurement.response_length += len(chunk)
                 yield bytes(chunk)

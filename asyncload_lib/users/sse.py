@@ -53,8 +53,9 @@ class SseParser:
             return None
         if b"\r" in chunk or not chunk.startswith(b"data: "):
             return None
-        events = chunk[6:-2].decode("utf-8").split("\n\ndata: ")
-        return events if chunk.count(b"\n") == 2 * len(events) else None
+        if chunk.count(b"\n") != 2 * (chunk.count(b"\n\ndata: ") + 1):
+            return None
+        return chunk[6:-2].decode("utf-8").split("\n\ndata: ")
 
     def _end_line(self, events: list[str]) -> None:
         line = bytes(self._line)

@@ -26,7 +26,9 @@ def recorder(bench: Bench, limit_s: float) -> list[Table]:
         "Recording a request in Locust's own `request` event",
         [Column("cpu_us", "us of CPU per request")],
         goals=[Goal("added by asyncload", "cpu_us", "<=", 0.5)],
-        notes=["20 names, 2 % failures; pairs of 2,000 events with and without asyncload's listener, medians of 25"],
+        notes=[
+            "20 names, 2 % failures; medians of 25 pairs of 2,000 events with and without the listener, and its binning"
+        ],
     )
     measured = _inside(bench, "recorder_cost.py", 4 if bench.quick else 12)
     for plain, added in zip(measured["without"], measured["added"], strict=True):

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import socket
@@ -242,8 +243,6 @@ def test_a_silent_worker_is_named_among_the_others(short_tmp: Path, monkeypatch:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    async def nothing() -> Any: ...
-
     async def main() -> None:
         probe = LoopProbe(app, token=TOKEN)
         await probe({"type": "http", "path": "/", "headers": []}, nothing, send)
@@ -295,8 +294,6 @@ def test_it_watches_from_the_first_request_where_no_lifespan_is_served(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    async def nothing() -> Any: ...
-
     async def main() -> None:
         probe = LoopProbe(app, token=TOKEN)
         await probe({"type": "http", "path": "/", "headers": []}, nothing, send)
@@ -308,6 +305,73 @@ def test_it_watches_from_the_first_request_where_no_lifespan_is_served(
 
     assert sent[0]["status"] == 200
     assert json.loads(sent[1]["body"])["blocked"] is True
+
+
+async def nothing() -> Any: ...
+
+
+def test_where_it_cannot_start_the_application_goes_on_and_the_findings_prove_nothing(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(short_tmp))
+    tries: list[int] = []
+
+    def refuse(*_: Any) -> None:
+        tries.append(1)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("asyncload_lib.eventloop.watchdog.start_native_thread", refuse)
+    served: list[str] = []
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        served.append(scope["path"])
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def main() -> None:
+        probe = LoopProbe(app, token=TOKEN)
+        for number in range(3):
+            await probe({"type": "http", "path": f"/{number}", "headers": []}, nothing, send)
+        headers = [(b"x-asyncload-token", TOKEN.encode())]
+        await probe({"type": "http", "method": "GET", "path": "/asyncload/loop", "headers": headers}, nothing, send)
+        probe._stop()
+
+    listeners = len(gc.callbacks)
+    asyncio.run(main())
+
+    assert (served, len(tries), len(gc.callbacks)) == (["/0", "/1", "/2"], 1, listeners)
+    assert sent[0]["status"] == 200
+    findings = json.loads(sent[1]["body"])
+    assert findings["blocked"] is None
+    assert "never started" in findings["note"]
+
+
+def test_it_watches_the_next_loop_from_its_first_request(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(short_tmp))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def send(message: Any) -> None: ...
+
+    probe = LoopProbe(app, token=TOKEN)
+
+    async def one_life() -> None:
+        watched = probe({"type": "lifespan"}, nothing, send)
+        await watched
+        assert not probe._monitor.running
+
+    async def begun() -> None:
+        await probe({"type": "http", "path": "/", "headers": []}, nothing, send)
+        assert probe._monitor.running
+        assert probe._monitor.alive()
+        probe._stop()
+        assert not probe._monitor.alive()
+
+    asyncio.run(one_life())
+    asyncio.run(begun())  # at once: within the period of a heartbeat
 
 
 def test_a_deep_temporary_directory_does_not_stop_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """File users stay in their directory and within their bounds, and leave nothing behind."""
 
+import asyncio
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -16,6 +18,7 @@ from locust import task
 from locust.exception import StopUser
 
 from asyncload_lib.eventloop.native import native
+from asyncload_lib.eventloop.pool import PoolLoop
 from asyncload_lib.settings import Settings
 from asyncload_lib.users import files
 from asyncload_lib.users.base import loop_thread
@@ -166,6 +169,39 @@ def test_a_disk_that_is_nearly_full_is_left_alone(tmp_path: Path, monkeypatch: p
     with Swarm(person(with_files(tmp_path))) as swarm:
         swarm.run()
     assert swarm.failures == ["the disk is nearly full"]
+
+
+def test_what_was_written_since_the_disk_was_asked_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+
+    def usage(path: Path) -> Any:
+        asked.append(path)
+        return shutil._ntuple_diskusage(1 << 40, 0, FileSpace.FREE_SPACE_FLOOR_BYTES + 2_500)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(files.shutil, "disk_usage", usage)
+    space = FileSpace(tmp_path, 1 << 30, 1_000)
+    monkeypatch.setattr(space, "FREE_SPACE_EVERY_S", 60.0)
+    for _ in range(2):
+        space.reserve(1_000)
+    assert len(asked) == 1
+    space.reserve(1_000)  # beyond what it knew of: asked again
+    assert len(asked) == 2
+    with pytest.raises(OSError, match="nearly full"):
+        space.reserve(2_600)
+    asyncio.run(space.close())
+
+
+def test_a_thread_that_cannot_be_started_keeps_no_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    given = with_files(tmp_path)
+    with Swarm(person(given)) as swarm:
+        monkeypatch.setattr(PoolLoop, "run_in_executor", refuse)
+        swarm.run()
+        assert swarm.failures == ["can't start new thread"]
+        assert file_space(loop_thread(), given)._used_bytes == 0
+        monkeypatch.undo()
 
 
 def test_a_directory_that_cannot_be_made_stops_with_its_reason(tmp_path: Path) -> None:

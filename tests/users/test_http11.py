@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import time
 import zlib
 from collections.abc import Coroutine
 from typing import Any
@@ -237,6 +238,53 @@ def test_a_cancelled_exchange_takes_its_connection_with_it() -> None:
     run(scenario())
 
 
+def test_an_exchange_cancelled_when_its_answer_is_whole_leaves_the_connection_to_the_next() -> None:
+    async def scenario() -> None:
+        idle: list[Connection] = []
+        connection, wire = connected(idle)
+        first = begun(connection)
+        await asyncio.sleep(0)
+        connection.data_received(OK + b"content-length: 0\r\n\r\n")
+        first.cancel()  # in the very turn of the loop that would have woken it
+        second = begun(idle.pop())
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await asyncio.sleep(0)
+        assert not wire.aborted
+        connection.data_received(OK + b"content-length: 2\r\n\r\nhi")
+        assert (await asyncio.wait_for(second, 2)).content == b"hi"
+
+    run(scenario())
+
+
+def test_an_answer_came_when_it_was_read_and_not_when_its_user_was_woken() -> None:
+    async def scenario() -> None:
+        connection, _ = connected([])
+        task = begun(connection)
+        await asyncio.sleep(0)
+        connection.data_received(OK + b"content-length: 2\r\n\r\nh")
+        half_ns = time.perf_counter_ns()
+        connection.data_received(b"i")
+        whole_ns = time.perf_counter_ns()
+        time.sleep(0.01)  # other users' steps
+        assert half_ns <= (await task).came_ns <= whole_ns
+
+    run(scenario())
+
+
+def test_an_answer_that_ends_with_its_connection_came_when_that_did() -> None:
+    async def scenario() -> None:
+        connection, _ = connected([])
+        task = begun(connection)
+        await asyncio.sleep(0)
+        connection.data_received(OK + b"\r\nall there is")
+        closed_ns = time.perf_counter_ns()
+        connection.connection_lost(None)
+        assert (await task).came_ns >= closed_ns
+
+    run(scenario())
+
+
 async def streamed() -> tuple[Connection, Wire, Answer]:
     connection, wire = connected([])
     task = begun(connection, stream=True)
@@ -258,6 +306,44 @@ def test_a_stream_is_read_as_it_comes() -> None:
         assert await answer.read_chunk() == b"34"
         assert await answer.read_chunk() is None
         assert not connection.closed
+
+    run(scenario())
+
+
+def test_a_part_of_a_stream_came_when_it_was_read() -> None:
+    async def scenario() -> None:
+        connection, _, answer = await streamed()
+        before_ns = time.perf_counter_ns()
+        connection.data_received(b"3\r\none\r\n")
+        after_ns = time.perf_counter_ns()
+        time.sleep(0.01)
+        assert await answer.read_chunk() == b"one"
+        assert before_ns <= answer.came_ns <= after_ns
+        connection.data_received(b"0\r\n\r\n")  # a stream ends with its last event
+        assert await answer.read_chunk() is None
+        assert answer.came_ns <= after_ns
+
+    run(scenario())
+
+
+WHOLE_CHUNKS = {
+    "plain": b"5\r\na\r\nbc\r\n",
+    "blanks": b" 5 \r\na\r\nbc\r\n",
+    "extension": b"5;x=1\r\na\r\nbc\r\n",
+    "long extension": b"5;x=" + b"1" * 40 + b"\r\na\r\nbc\r\n",
+    "zeros": b"0005\r\na\r\nbc\r\n",
+}
+
+
+@pytest.mark.parametrize("whole", WHOLE_CHUNKS.values(), ids=WHOLE_CHUNKS)
+@pytest.mark.parametrize("cut", [0, 1, 6])
+def test_a_chunk_is_the_same_alone_and_in_pieces(whole: bytes, cut: int) -> None:
+    async def scenario() -> None:
+        connection, _, answer = await streamed()
+        for piece in (whole[:cut], whole[cut:]) if cut else (whole,):
+            connection.data_received(piece)
+        connection.data_received(b"0\r\n\r\n")
+        assert await answer.read_chunk() == b"a\r\nbc"
 
     run(scenario())
 

@@ -86,6 +86,19 @@ def test_many_events_are_no_large_event() -> None:
     assert len(parse(*[b"data: " + b"x" * 65536 + b"\n\n"] * 40)) == 40
 
 
+@pytest.mark.parametrize(
+    "odd", [b": \xff\n\n", b"id: \xff\n\n", b"data: b\nid: \xff\n\n", b"data:b\n\n", b"\n\n", b"data\n\n"]
+)
+def test_what_stands_between_events_means_the_same_in_one_piece_and_in_bytes(odd: bytes) -> None:
+    chunk = b"data: a\n\n" + odd + b"data: c\n\n"
+    whole, cut = SseParser(), SseParser()
+    for parser in (whole, cut):
+        parser.feed(b"data: first\n\n")
+    found = whole.feed(chunk)
+    assert found == [event for at in range(len(chunk)) for event in cut.feed(chunk[at : at + 1])]
+    assert (found[0], found[-1]) == ("a", "c")
+
+
 def test_bytes_that_are_no_text_are_refused() -> None:
     with pytest.raises(UnicodeDecodeError):
         parse(b"data: \xff\n\n")
