@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import gevent
@@ -18,7 +18,7 @@ from asyncload_lib.eventloop.lag import HubMonitor, LoopMonitor
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.settings import Settings
 
-__all__ = ["LOOP_TIMEOUT_S", "ProcessHealth", "loop_is_blocked"]
+__all__ = ["LOOP_TIMEOUT_S", "ProcessHealth", "call_or_give_up"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +60,7 @@ class ProcessHealth:
         """Start watching; a second call does nothing. Raises AsyncloadError when the loop does not react."""
         if self._running:
             return
-        try:
-            self._thread.call(self._start_loop_monitor(), LOOP_TIMEOUT_S)
-        except TimeoutError:
-            raise loop_is_blocked() from None
+        call_or_give_up(self._thread, self._start_loop_monitor(), LOOP_TIMEOUT_S)
         self._running = True
         self._thread.monitor = self._loop_monitor
         self._hub_monitor.start()
@@ -133,9 +130,12 @@ class ProcessHealth:
         return _cpu_percent(self._cpu_marks[0], _cpu_mark())
 
 
-def loop_is_blocked() -> AsyncloadError:
-    """Return what is to be raised when this process's own loop does not react."""
-    return AsyncloadError("the event loop that runs the users is blocked: end this process")
+def call_or_give_up(thread: LoopThread, coroutine: Coroutine[Any, Any, Any], timeout_s: float) -> Any:
+    """As `thread.call`, where nothing can be done without the loop; raises AsyncloadError when it does not react."""
+    try:
+        return thread.call(coroutine, timeout_s)
+    except TimeoutError:
+        raise AsyncloadError("the event loop that runs the users is blocked: end this process") from None
 
 
 def _cpu_mark() -> tuple[float, float]:

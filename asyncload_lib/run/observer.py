@@ -13,7 +13,7 @@ from asyncload_lib.eventloop.probe_answer import Confirmation, answer_of, confir
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.eventloop.witness import OutsideWitness, disagreement
 from asyncload_lib.redaction import redact
-from asyncload_lib.run.health import LOOP_TIMEOUT_S, loop_is_blocked
+from asyncload_lib.run.health import LOOP_TIMEOUT_S, call_or_give_up
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users.http import shared_client
@@ -64,10 +64,7 @@ class TargetObserver:
         """Begin to watch from outside; raises AsyncloadError when the own loop does not react."""
         if self._witness is None or self._running:
             return
-        try:
-            self._thread.call(self._start(), LOOP_TIMEOUT_S)
-        except TimeoutError:
-            raise loop_is_blocked() from None
+        call_or_give_up(self._thread, self._start(), LOOP_TIMEOUT_S)
         self._running = True
 
     async def _start(self) -> None:

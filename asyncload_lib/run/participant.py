@@ -22,7 +22,7 @@ from locust.runners import WorkerRunner
 from asyncload_lib import __version__
 from asyncload_lib.results.arrays import load_numpy
 from asyncload_lib.results.recorder import Recorder
-from asyncload_lib.run.health import LOOP_TIMEOUT_S, ProcessHealth, loop_is_blocked
+from asyncload_lib.run.health import LOOP_TIMEOUT_S, ProcessHealth, call_or_give_up
 from asyncload_lib.run.members import REPORT_EARLY, REPORT_INTERVAL_S, Silence
 from asyncload_lib.run.messages import PLAN, ToCoordinator, ToParticipant, fitted, size_of
 from asyncload_lib.run.source import locustfiles_digest, package_digest
@@ -141,10 +141,7 @@ class Participant:
         AsyncUser.settings = self.settings
         ChatUser.timeout_s = plan["timeout_s"]
         AsyncUser.target = Target.from_wire(plan["target"]) if plan["target"] else self._target
-        try:
-            self.thread.call(self._reset_gate(), LOOP_TIMEOUT_S)
-        except TimeoutError:
-            raise loop_is_blocked() from None
+        call_or_give_up(self.thread, self._reset_gate(), LOOP_TIMEOUT_S)
         load_numpy()
         # A full collection takes 100 ms in a process with Locust in it; what exists now need not be looked at again.
         gc.collect()

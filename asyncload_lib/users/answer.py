@@ -1,8 +1,8 @@
 """The answer of an HTTP/1.1 server: its head as bytes, looked into when somebody asks (RFC 9112)."""
 
-from collections.abc import Coroutine, Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Coroutine, Mapping
+from functools import lru_cache, wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pyreqwest.http import HeaderMap
 
@@ -11,9 +11,10 @@ from asyncload_lib.users.transport import BadAnswerError, TransportError
 if TYPE_CHECKING:
     from asyncload_lib.users.http11 import Connection
 
-__all__ = ["CHUNKED", "UNTIL_CLOSE", "Answer", "Head", "parse_head"]
+__all__ = ["CHUNKED", "UNTIL_CLOSE", "Answer", "Head", "parse_head", "remembered"]
 
-CACHED_MAX_BYTES = 4096
+T = TypeVar("T")
+
 UNTIL_CLOSE = -1
 CHUNKED = -2
 
@@ -44,18 +45,24 @@ class Head(NamedTuple):
         return found
 
 
+def remembered(max_bytes: int, entries: int) -> Callable[[Callable[[bytes], T]], Callable[[bytes], T]]:
+    """Have a function read the same bytes once, if they are few: a server says the same many times in a second."""
+
+    def decorate(read: Callable[[bytes], T]) -> Callable[[bytes], T]:
+        known = lru_cache(maxsize=entries)(read)
+
+        @wraps(read)
+        def look(data: bytes) -> T:
+            return known(data) if len(data) <= max_bytes else read(data)
+
+        return look
+
+    return decorate
+
+
+@remembered(max_bytes=4096, entries=256)
 def parse_head(lines: bytes) -> Head:
     """Return what status line and headers say; raises BadAnswerError."""
-    return _known(lines) if len(lines) <= CACHED_MAX_BYTES else _parse(lines)
-
-
-@lru_cache(maxsize=256)
-def _known(lines: bytes) -> Head:
-    """Parse a head once: a server says the same thing many times in a second."""
-    return _parse(lines)
-
-
-def _parse(lines: bytes) -> Head:
     if not lines.startswith(b"HTTP/1.") or not lines[9:12].isdigit():
         raise BadAnswerError("invalid HTTP version parsed")
     lowered = lines.lower()

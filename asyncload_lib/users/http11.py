@@ -8,10 +8,9 @@ proxies and whatever is rare go by the library (see `direct`).
 import asyncio
 import time
 import zlib
-from functools import lru_cache
 from typing import Any
 
-from asyncload_lib.users.answer import CHUNKED, UNTIL_CLOSE, Answer, parse_head
+from asyncload_lib.users.answer import CHUNKED, UNTIL_CLOSE, Answer, parse_head, remembered
 from asyncload_lib.users.transport import (
     AnswerTimeoutError,
     BadAnswerError,
@@ -23,7 +22,6 @@ from asyncload_lib.users.transport import (
 __all__ = ["Connection"]
 
 HEAD_MAX_BYTES = 1 << 18
-CACHED_MAX_BYTES = 16
 UNREAD_MAX_BYTES = 1 << 20
 """Of a stream that is not read as fast as it comes; then the server must wait."""
 
@@ -287,18 +285,9 @@ class Connection(asyncio.Protocol):
         self.close()
 
 
+@remembered(max_bytes=16, entries=1024)
 def _chunk_size(line: bytes) -> int:
     """Return what the first line of a chunk says; raises BadAnswerError."""
-    return _known_size(line) if len(line) <= CACHED_MAX_BYTES else _size(line)
-
-
-@lru_cache(maxsize=1024)
-def _known_size(line: bytes) -> int:
-    """Read a line once: chunks of a few sizes come again and again."""
-    return _size(line)
-
-
-def _size(line: bytes) -> int:
     size = line.partition(b";")[0].strip()
     if not size or size.strip(b"0123456789abcdefABCDEF") or len(size) > 15:
         raise BadAnswerError("invalid chunk size line")

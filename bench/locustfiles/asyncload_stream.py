@@ -1,4 +1,4 @@
-"""Streams of server-sent events, read by asyncload; BENCH_OUT: where the delay of each event is appended (us)."""
+"""Streams of server-sent events, read by asyncload; BENCH_OUT: where the way of each event is kept."""
 
 import os
 
