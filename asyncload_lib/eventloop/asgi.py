@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter_ns
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -67,27 +68,35 @@ class LoopProbe:
         self.app = app
         self._token = token.encode()
         self._path = "/" + path.strip("/")
-        self._paths = frozenset({self._path, f"{self._path}/reset"})
+        self._reset_path = f"{self._path}/reset"
         self._limit_s = limit_s
         self._period_s = period_s
         self._used = (limit_s, period_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._monitor = LoopMonitor("target", limit_s, period_s)
+        self._pulse = self._monitor.pulse
         self._siblings: Siblings | None = None
 
-    # A plain function that hands the application's own coroutine on: one of its own would cost every request 1 us.
+    # Every request pays for each line. A plain function that hands the application's own coroutine on: one of its own
+    # would cost 1 us.
     @_awaited
     def __call__(self, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
-        # A server begins each request in a callback of its own.
-        if not self._monitor.alive() and self._loop is not asyncio.get_running_loop():
+        pulse = self._pulse
+        pulse.begun_ns = now = perf_counter_ns()  # a server begins each request in a callback of its own
+        if now > pulse.quiet_ns and not self._is_watched():
             return self._first(scope, receive, send)
-        kind = scope["type"]
-        if kind == "http":
-            if scope["path"] in self._paths:
-                return self._answer(scope, send)
-        elif kind == "lifespan":
-            return self.app(scope, receive, self._until_shutdown(send))
+        try:
+            path = scope["path"]
+        except KeyError:
+            return self.app(scope, receive, self._until_shutdown(send) if scope["type"] == "lifespan" else send)
+        if (path == self._path or path == self._reset_path) and scope["type"] == "http":
+            return self._answer(scope, send)
         return self.app(scope, receive, send)
+
+    def _is_watched(self) -> bool:
+        """Tell the monitor that the loop goes on, and whether it is this loop that was meant to be watched."""
+        alive, self._pulse = self._monitor.alive(), self._monitor.pulse
+        return alive or self._loop is asyncio.get_running_loop()
 
     async def _first(self, scope: Message, receive: Receive, send: Send) -> None:
         try:

@@ -19,8 +19,8 @@ MAX_MISSED_BEATS = 1000
 NS = 1e9
 TOUCHING_NS = 5_000_000
 """A late beat this close to an operation's start or end delayed it: they were in the same few turns of the loop."""
-FINE_US, FINE_SHIFT = 1024, 4
-"""Lags under a millisecond are counted in steps of 16 us: the healthy beat's path must be short."""
+FINE_NS, FINE_SHIFT = 1 << 20, 14
+"""Lags under a millisecond (2^20 ns) are counted in steps of 16 us (2^14): the healthy beat's path must be short."""
 
 
 @dataclass(slots=True)
@@ -44,8 +44,8 @@ class Findings:
         self.period_s = period_s
         self._period_us = int(period_s * 1e6)
         self._lags: dict[int, int] = {}
-        self._fine = [0] * (FINE_US >> FINE_SHIFT)
-        self._beats = 0
+        self._fine = [0] * (FINE_NS >> FINE_SHIFT)
+        self.beats = 0
         self._max_lag_ns = 0
         self._series = [0]
         self._bucket_max_ns = -1
@@ -66,13 +66,12 @@ class Findings:
         return fresh
 
     def lag(self, lag_ns: int, now_ns: int) -> None:
-        """One beat that came `lag_ns` late; the beats that it displaced were late as well, and count."""
-        self._beats += 1
-        lag_us = lag_ns // 1000
-        if lag_us < FINE_US:
-            self._fine[lag_us >> FINE_SHIFT] += 1
+        """One beat that came `lag_ns` late (less than 0: early); those that it displaced were late too, and count."""
+        self.beats += 1
+        if lag_ns < FINE_NS:
+            self._fine[lag_ns >> FINE_SHIFT if lag_ns > 0 else 0] += 1
         else:
-            self._late(lag_ns, now_ns, lag_us)
+            self._late(lag_ns, now_ns, lag_ns // 1000)
         if lag_ns > self._bucket_max_ns or now_ns >= self._bucket_end_ns:
             self._bucket(lag_ns, now_ns)
 
@@ -148,7 +147,7 @@ class Findings:
             "max_stall": max_stall,
             "stalls": stalls,
             "blocked_s": blocked_s,
-            "blocked": bool(stalls) if self._beats else None,
+            "blocked": bool(stalls) if self.beats else None,
             "lag": {"p50": self._quantile(0.5), "p99": self._quantile(0.99), "max": self._max_lag_ns / NS},
             "by_cause": {
                 cause: {"stalls": count, "blocked_s": total, "max_stall": longest}
@@ -164,7 +163,7 @@ class Findings:
 
     def _note(self) -> str:
         notes = []
-        if not self._beats:
+        if not self.beats:
             notes.append("The heartbeat never ran: nothing is known of this loop.")
         count, _, longest = self._queue
         if count:
@@ -186,7 +185,7 @@ class Findings:
         return bucket
 
     def _quantile(self, q: float) -> float | None:
-        step = 1 << FINE_SHIFT
+        step = (1 << FINE_SHIFT) / 1000
         lags = [((index + 0.5) * step, count) for index, count in enumerate(self._fine) if count]
         lags = sorted(lags + [(middle_us(key), count) for key, count in list(self._lags.items())])
         wanted = q * sum(count for _, count in lags)

@@ -32,7 +32,7 @@ LIMIT_S = 0.010
 SHORTEST_LIMIT_S = 0.005
 """Below, the watchdog would look once or never before the stall is over: it takes two looks to prove one callback."""
 PERIOD_S = 0.003
-"""A beat costs 3 to 45 us (caches warm or cold), about 1 %; half a period is the error of a stall's length."""
+"""Half a period is the error of a stall's length. A beat among requests finds the caches cold and costs 10 us."""
 SHORTEST_PACE_NS = 1_000_000
 """uvloop's timers count whole milliseconds: less would be at once."""
 PATIENCE_SHARE = 0.25
@@ -40,14 +40,22 @@ PATIENCE_SHARE = 0.25
 (CPython's switch interval) before its end, to be seen."""
 TIMER_SLACK_NS = 1_200_000
 """uvloop's timers count whole milliseconds: a beat may come one later in health."""
+TICK_NS = 4_200_000
+RELAXED_SHARE = 0.72
+"""A busy loop without rivals for the GIL is looked at later, up to this share of the limit: there the GIL comes at once.
+An alarm that is always further away than the kernel's next tick (4 ms at 250 Hz) never has to be put into the hardware,
+which costs 20 us in a virtual machine."""
 SETTLE_S = 2.0
 CHORES_NS = 250_000_000
 """How often the watchdog is called to take the baseline of all threads' CPU time."""
 PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, math.inf, 1.0))
 """From which load to which (share of a CPU) a loop beats after what part of the period: where there is CPU to spare a
 faster beat costs no throughput, and the beginnings of stalls are known better."""
-DELAY_READ_NS = 8_000_000
-"""How often a beat that is in time reads its run delay; it costs half as much as the whole rest of the beat."""
+WINDOW_NS = 50_000_000
+"""How often the load and the usual gap between two beats are reckoned anew."""
+OFF_CPU_NS = 4_000_000
+"""After how much time off the CPU the run delay is read anew, which costs as much as the rest of a beat. So much of what
+is charged to the machine can be of the time before the stall. A loop that is never off the CPU has no run delay."""
 
 
 class _Monitor:
@@ -75,6 +83,11 @@ class _Monitor:
         self._load = 1.0
         """Share of a CPU that the loop used lately; from `_load_from` to `_load_to` the pace stays as it is."""
         self._load_from, self._load_to, _ = self._paces[-1]
+        self._window = (now, 0, 0, self._findings)
+        """When the load was reckoned last, the thread's CPU time and the beats then, and of which findings."""
+        self._window_ns = now
+        self._late_gaps = [0, 0]
+        """Late beats since then, and their gaps in all; they are no part of the usual gap."""
         self._watchdog: Watchdog | None = None
         self._failure = ""
 
@@ -111,16 +124,24 @@ class _Monitor:
         """
         now, pulse = time.perf_counter_ns(), self._pulse
         pulse.begun_ns = now
-        gap_ns = now - pulse.alive_ns
-        if gap_ns <= self._pace_ns:
+        if now <= pulse.quiet_ns:
             return True
         if not self._running or self._watchdog is None or self._is_closed():
             return False
-        if gap_ns >= self._watchdog.patience_ns:
+        if now - pulse.alive_ns >= self._watchdog.patience_ns:
             pulse.signs_ns.append(now)
         pulse.alive_ns = now
+        pulse.quiet_ns = now + self._pace_ns
         self._watchdog.beaten(now, False)
         return True
+
+    @property
+    def pulse(self) -> Pulse:
+        """Of the run that goes on, or of none: for a caller of `alive()` that cannot afford the call for each callback.
+
+        It writes `begun_ns`, and has nothing to say before `quiet_ns`.
+        """
+        return self._pulse
 
     def own_share(self, start_ns: int, end_ns: int) -> int:
         """How much of an operation (perf_counter_ns) this loop took by being late at its start or its end; ns."""
@@ -146,7 +167,9 @@ class _Monitor:
         self._pulse = Pulse(now, time.thread_time_ns(), alive_ns=now, base=base)
         self._findings = Findings(now, self._limit_s, self._period_s)
         self._ended_ns = None
-        self._delay_ns, self._delay_at_ns, self._chores_ns = self._meter.run_delay_ns(), now, now
+        self._read_delay(now - self._pulse.cpu_ns)
+        self._open_window(now, self._pulse.cpu_ns)
+        self._chores_ns = now + WINDOW_NS
         patience_ns = self._patience_at(self._pace_ns)
         self._watchdog = None  # without one that runs there is no proof
         watchdog = Watchdog(self._meter, self._pulse, patience_ns, self._task_name, self._on_stall, home)
@@ -172,52 +195,81 @@ class _Monitor:
         if self._watchdog is not None:
             self._watchdog.stop()
         self._pulse.discard.clear()
+        self._pulse.quiet_ns = 0
         self._pulse = Pulse(self._ended_ns, 0)
 
     def _measure(self) -> None:
-        """One beat: on the loop's own thread."""
-        pulse = self._pulse
+        """One beat: on the loop's own thread. In time it must touch little: among requests no line of it is cached."""
+        pulse, look = self._pulse, False
         if pulse.discard:
             pulse.discard.clear()  # before the clock is read: what is freed here belongs to the callback that made it
         now, cpu = time.perf_counter_ns(), time.thread_time_ns()
-        gap, used = now - pulse.beat_ns, cpu - pulse.cpu_ns
-        look = now >= self._chores_ns
-        if gap < self._late_ns:
-            self._usual_gap_ns += (gap - self._usual_gap_ns) // 64
-            if gap > self._period_ns + TIMER_SLACK_NS or now - self._delay_at_ns > DELAY_READ_NS:
-                self._delay_ns, self._delay_at_ns = self._meter.run_delay_ns(), now
-        else:
-            delay = self._meter.run_delay_ns()
-            signs_ns = tuple(pulse.signs_ns)
-            late = Late(pulse.beat_ns, now, self._usual_gap_ns, used, delay - self._delay_ns, signs_ns)
-            if late.length_ns >= self._limit_s * 1e9:
-                pulse.late.append(late)
-                look = True
-            self._delay_ns, self._delay_at_ns = delay, now
+        gap = now - pulse.beat_ns
+        if gap >= self._late_ns:
+            look = self._came_late(now, cpu, gap)
+        elif now - cpu > self._delay_due_ns:
+            self._read_delay(now - cpu)
+        if now >= self._window_ns:
+            self._reckon(now, cpu)
+            look = look or now >= self._chores_ns
         if look:
             self._chores_ns = now + CHORES_NS
+        pulse.beat_ns = pulse.alive_ns = now
+        pulse.quiet_ns = now + self._pace_ns
+        pulse.cpu_ns = cpu
         if pulse.signs_ns:
             pulse.signs_ns.clear()
-        pulse.beat_ns = pulse.alive_ns = now
-        pulse.cpu_ns = cpu
         if self._watchdog is not None:
             self._watchdog.beaten(now, look)
-        self._findings.lag(max(0, gap - self._pace_ns), now)
-        self._load += (used / max(gap, 1) - self._load) / 16
-        if not self._load_from <= self._load < self._load_to:
-            self._change_pace()
+        self._findings.lag(gap - self._pace_ns, now)
+
+    def _came_late(self, now: int, cpu: int, gap: int) -> bool:
+        """Keep what a late beat measured; whether the watchdog has to judge it."""
+        pulse, before_ns = self._pulse, self._delay_ns
+        self._read_delay(now - cpu)
+        self._late_gaps[0] += 1
+        self._late_gaps[1] += gap
+        used, delay = cpu - pulse.cpu_ns, self._delay_ns - before_ns
+        late = Late(pulse.beat_ns, now, self._usual_gap_ns, used, delay, tuple(pulse.signs_ns))
+        if late.length_ns < self._limit_s * 1e9:
+            return False
+        pulse.late.append(late)
+        return True
+
+    def _read_delay(self, off_cpu_ns: int) -> None:
+        self._delay_ns = self._meter.run_delay_ns()
+        self._delay_due_ns = off_cpu_ns + OFF_CPU_NS
+
+    def _reckon(self, now: int, cpu: int) -> None:
+        """Reckon what is usual from the beats since the last time, and take the pace that suits it."""
+        begun_ns, cpu_before_ns, beats_before, findings = self._window
+        late, late_ns = self._late_gaps
+        in_time = self._findings.beats - beats_before - late
+        if findings is self._findings and in_time > 0:
+            self._load += ((cpu - cpu_before_ns) / max(now - begun_ns, 1) - self._load) / 2
+            self._usual_gap_ns += ((now - begun_ns - late_ns) // in_time - self._usual_gap_ns) // 4
+            if not self._load_from <= self._load < self._load_to:
+                self._change_pace()
+            if self._watchdog is not None:
+                self._watchdog.patience_ns = self._patience_at(self._pace_ns, self._watchdog.has_rivals)
+        self._open_window(now, cpu)
+
+    def _open_window(self, now: int, cpu: int) -> None:
+        self._window, self._late_gaps = (now, cpu, self._findings.beats, self._findings), [0, 0]
+        self._window_ns = now + WINDOW_NS
 
     def _change_pace(self) -> None:
         self._load_from, self._load_to, share = next(row for row in self._paces if row[0] <= self._load < row[1])
         pace_ns = max(int(share * self._period_ns), min(self._period_ns, SHORTEST_PACE_NS))
         self._usual_gap_ns += pace_ns - self._pace_ns
         self._pace_ns, self._late_ns = pace_ns, self._late_at(pace_ns)
-        if self._watchdog is not None:
-            self._watchdog.patience_ns = self._patience_at(pace_ns)
 
-    def _patience_at(self, pace_ns: int) -> int:
+    def _patience_at(self, pace_ns: int, has_rivals: bool = True) -> int:
         """How long a beat may stay away before the loop is looked at."""
-        return max(int(self._limit_s * PATIENCE_SHARE * 1e9), pace_ns + TIMER_SLACK_NS)
+        least = max(int(self._limit_s * PATIENCE_SHARE * 1e9), pace_ns + TIMER_SLACK_NS)
+        if has_rivals or pace_ns < self._period_ns:
+            return least
+        return max(least, min(pace_ns + TICK_NS, int(self._limit_s * RELAXED_SHARE * 1e9)))
 
     def _late_at(self, pace_ns: int) -> int:
         """From which gap between two beats on it is looked at whether there was a stall."""

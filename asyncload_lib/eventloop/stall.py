@@ -38,6 +38,8 @@ class Pulse:
     that the watchdog was told, which is patient since then."""
     cpu_ns: int
     """CPU time of the loop's thread at that beat."""
+    quiet_ns: int = 0
+    """Until then the watchdog need not hear of signs of life."""
     alive_ns: int = 0
     begun_ns: int = 0
     base: CodeType | None = None

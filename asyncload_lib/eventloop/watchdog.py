@@ -30,6 +30,8 @@ LONG_WATCH_NS = 50 * MS
 STEP_NS = MS // 4
 START_S = 1.0
 HURRY_S = 0.0005
+RIVAL_SHARE = 0.01
+"""Share of a CPU that all other threads used from one baseline to the next, from which on they are rivals."""
 
 
 class Watchdog:
@@ -62,6 +64,9 @@ class Watchdog:
         self._segments: list[Segment] = []
         self._waits: deque[tuple[int, int, int]] = deque(maxlen=256)
         self._threads: dict[int, int] = {}
+        self._threads_ns = 0
+        self.has_rivals = True
+        """Whether other threads want the GIL, too; they do until it is known that they do not."""
         self._steal = StealMeter()
         self._steal_ns = 0
         self._ident = 0
@@ -96,6 +101,7 @@ class Watchdog:
         self._ident = me.ident
         try:
             delay, slices = me.scheduling()
+            self._take_baseline(time.perf_counter_ns())
             self._awake.release()
             while not self._ended:
                 self._alarm.wait()
@@ -150,7 +156,7 @@ class Watchdog:
             pulse.late.popleft()
             now, gil_wait, proven = time.perf_counter_ns(), 0, 0
         overdue = now - pulse.alive_ns >= self.patience_ns
-        self._hurry(overdue)
+        self._hurry(overdue or not self.has_rivals)
         if overdue:
             self._sample(now, gil_wait, proven)
         elif self._segments:
@@ -158,19 +164,27 @@ class Watchdog:
                 self._let_go(self._segments)
                 self._segments = []
         else:
-            with uncollected:
-                self._threads = threads_cpu_ns()
-            self._steal_ns = self._steal.steal_ns()
+            self._take_baseline(now)
 
-    def _hurry(self, overdue: bool) -> None:
+    def _take_baseline(self, now: int) -> None:
+        """Read the CPU time of all threads, and see from it whether others than the loop's were busy since the last."""
+        with uncollected:
+            threads = threads_cpu_ns()
+        used_ns = sum(self._used_by_others(threads).values())
+        self.has_rivals = not self._threads or used_ns >= RIVAL_SHARE * (now - self._threads_ns)
+        self._threads, self._threads_ns = threads, now
+        self._steal_ns = self._steal.steal_ns()
+
+    def _hurry(self, hurry: bool) -> None:
         """Ask for the GIL sooner while a beat is overdue: with the usual 5 ms a stall of 12 ms is seen once or never.
 
-        The switch interval belongs to the whole process: it goes back when the loop beats, unless others changed it.
+        The switch interval belongs to the whole process: it goes back when the loop beats, unless others changed it. If
+        no other thread wants the GIL it stays, for nobody else feels it.
         """
-        if overdue and self._switch_s is None and sys.getswitchinterval() > HURRY_S:
+        if hurry and self._switch_s is None and sys.getswitchinterval() > HURRY_S:
             self._switch_s = sys.getswitchinterval()
             sys.setswitchinterval(HURRY_S)
-        elif not overdue and self._switch_s is not None:
+        elif not hurry and self._switch_s is not None:
             if abs(sys.getswitchinterval() - HURRY_S) < 1e-6:
                 sys.setswitchinterval(self._switch_s)
             self._switch_s = None
@@ -246,16 +260,19 @@ class Watchdog:
         return frames
 
     def _holder(self, frames: dict[int, FrameType]) -> Holder | None:
-        cpu = threads_cpu_ns()
-        total = {ident: cpu[ident] for ident in frames if ident != self._meter.ident and ident in cpu}
-        # An identifier is given again after a thread's end: less than its baseline is a new thread.
-        base = self._threads
-        used = {ident: cpu - base.get(ident, 0) if cpu >= base.get(ident, 0) else cpu for ident, cpu in total.items()}
+        used = {ident: cpu for ident, cpu in self._used_by_others(threads_cpu_ns()).items() if ident in frames}
         if not used:
             return None
         ident = max(used, key=lambda key: used[key])
         stack = positions(callback_frames(frames[ident], None))
         return Holder(_thread_name(ident, stack), stack, used[ident])
+
+    def _used_by_others(self, threads: dict[int, int]) -> dict[int, int]:
+        """CPU time since the last baseline of all threads but the loop's and this one."""
+        base, known = self._threads, (self._meter.ident, self._ident)
+        others = {ident: cpu for ident, cpu in threads.items() if ident not in known}
+        # An identifier is given again after a thread's end: less than its baseline is a new thread.
+        return {ident: cpu - base.get(ident, 0) if cpu >= base.get(ident, 0) else cpu for ident, cpu in others.items()}
 
     def _let_go(self, segments: list[Segment]) -> None:
         for segment in segments:
