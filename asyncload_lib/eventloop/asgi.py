@@ -82,13 +82,14 @@ class LoopProbe:
     @_awaited
     def __call__(self, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
         pulse = self._pulse
-        pulse.begun_ns = now = perf_counter_ns()  # a server begins each request in a callback of its own
-        if now > pulse.quiet_ns and not self._is_watched():
-            return self._first(scope, receive, send)
+        if pulse.wants_signs:
+            pulse.begun_ns = now = perf_counter_ns()  # a server begins each request in a callback of its own
+            if now > pulse.quiet_ns and not self._is_watched():
+                return self._first(scope, receive, send)
         try:
             path = scope["path"]
         except KeyError:
-            return self.app(scope, receive, self._until_shutdown(send) if scope["type"] == "lifespan" else send)
+            return self._lifespan(scope, receive, send)
         if (path == self._path or path == self._reset_path) and scope["type"] == "http":
             return self._answer(scope, send)
         return self.app(scope, receive, send)
@@ -98,12 +99,20 @@ class LoopProbe:
         alive, self._pulse = self._monitor.alive(), self._monitor.pulse
         return alive or self._loop is asyncio.get_running_loop()
 
+    async def _lifespan(self, scope: Message, receive: Receive, send: Send) -> None:
+        if self._loop is not asyncio.get_running_loop():  # a server that begins anew, on another loop
+            await self._try_to_start()
+        await self.app(scope, receive, self._until_shutdown(send))
+
     async def _first(self, scope: Message, receive: Receive, send: Send) -> None:
+        await self._try_to_start()
+        await self(scope, receive, send)
+
+    async def _try_to_start(self) -> None:
         try:
             await self._start()
         except Exception:  # as where no thread can be started; the findings say then that nothing was watched
             logger.exception("the loop probe could not start; the application goes on without it")
-        await self(scope, receive, send)
 
     async def _start(self) -> None:
         self._stop()

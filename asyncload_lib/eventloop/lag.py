@@ -42,7 +42,7 @@ TIMER_SLACK_NS = 1_200_000
 """uvloop's timers count whole milliseconds: a beat may come one later in health."""
 TICK_NS = 4_200_000
 RELAXED_SHARE = 0.72
-"""A busy loop without rivals for the GIL is looked at later, up to this share of the limit: there the GIL comes at once.
+"""A busy loop without rivals for the GIL is looked at later, up to this share of the limit: there the GIL comes soon.
 An alarm that is always further away than the kernel's next tick (4 ms at 250 Hz) never has to be put into the hardware,
 which costs 20 us in a virtual machine."""
 SETTLE_S = 2.0
@@ -53,9 +53,11 @@ PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, math.inf, 1.0))
 faster beat costs no throughput, and the beginnings of stalls are known better."""
 WINDOW_NS = 50_000_000
 """How often the load and the usual gap between two beats are reckoned anew."""
+SIGNS_NS = 1_000_000_000
+"""How long after a long turn of the loop signs of life are wanted."""
 OFF_CPU_NS = 4_000_000
-"""After how much time off the CPU the run delay is read anew, which costs as much as the rest of a beat. So much of what
-is charged to the machine can be of the time before the stall. A loop that is never off the CPU has no run delay."""
+"""After how much time off the CPU the run delay is read anew, which costs as much as the rest of a beat. So much of
+what is charged to the machine can be of the time before the stall. A loop never off the CPU has no run delay."""
 
 
 class _Monitor:
@@ -139,7 +141,7 @@ class _Monitor:
     def pulse(self) -> Pulse:
         """Of the run that goes on, or of none: for a caller of `alive()` that cannot afford the call for each callback.
 
-        It writes `begun_ns`, and has nothing to say before `quiet_ns`.
+        While `wants_signs` it writes `begun_ns`, and calls after `quiet_ns`; else it has nothing to say.
         """
         return self._pulse
 
@@ -169,6 +171,7 @@ class _Monitor:
         self._ended_ns = None
         self._read_delay(now - self._pulse.cpu_ns)
         self._open_window(now, self._pulse.cpu_ns)
+        self._signs_until_ns = now
         self._chores_ns = now + WINDOW_NS
         patience_ns = self._patience_at(self._pace_ns)
         self._watchdog = None  # without one that runs there is no proof
@@ -195,7 +198,7 @@ class _Monitor:
         if self._watchdog is not None:
             self._watchdog.stop()
         self._pulse.discard.clear()
-        self._pulse.quiet_ns = 0
+        self._pulse.quiet_ns, self._pulse.wants_signs = 0, True
         self._pulse = Pulse(self._ended_ns, 0)
 
     def _measure(self) -> None:
@@ -252,6 +255,9 @@ class _Monitor:
                 self._change_pace()
             if self._watchdog is not None:
                 self._watchdog.patience_ns = self._patience_at(self._pace_ns, self._watchdog.has_rivals)
+        if late or self._usual_gap_ns > self._pace_ns + TIMER_SLACK_NS:
+            self._signs_until_ns = now + SIGNS_NS
+        self._pulse.wants_signs = now < self._signs_until_ns
         self._open_window(now, cpu)
 
     def _open_window(self, now: int, cpu: int) -> None:

@@ -40,6 +40,8 @@ class Pulse:
     """CPU time of the loop's thread at that beat."""
     quiet_ns: int = 0
     """Until then the watchdog need not hear of signs of life."""
+    wants_signs: bool = True
+    """Whether turns of the loop are so long that the watchdog would look at them, or nothing is watched yet."""
     alive_ns: int = 0
     begun_ns: int = 0
     base: CodeType | None = None
