@@ -11,7 +11,7 @@ __all__ = ["TARGETS", "overhead"]
 TARGETS = (("bare", 8), ("fastapi", 8), ("fastapi", 64))
 """What is kept busy, and by how many connections."""
 MODES = ("nothing", "monitor", "probe")
-WARM_S = 0.05
+WARM_S = 0.15
 """Load before each count: a monitor that has just been started takes the CPU time of all threads and measures its pace.
 """
 

@@ -405,6 +405,57 @@ def test_the_switch_interval_is_given_back() -> None:
     assert sys.getswitchinterval() == before
 
 
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_gil_is_asked_for_soon_only_where_nobody_else_wants_it(busy: bool) -> None:
+    ended = threading.Event()
+
+    def burn() -> None:
+        while busy and not ended.is_set():
+            cpu(0.001)
+
+    async def main() -> tuple[float, int]:
+        async with LoopMonitor() as monitor:
+            end = time.monotonic() + 1.2  # several windows, and more than one baseline of the threads' CPU time
+            while time.monotonic() < end:
+                cpu(0.002)
+                await asyncio.sleep(0.0002)  # the watchdog must be let in
+            assert monitor._watchdog is not None
+            return sys.getswitchinterval(), monitor._watchdog.patience_ns
+
+    rival = threading.Thread(target=burn)
+    rival.start()
+    try:
+        interval_s, patience_ns = asyncio.run(main())
+    finally:
+        ended.set()
+        rival.join()
+
+    if busy:
+        assert patience_ns < 5_000_000
+    else:
+        assert (interval_s, patience_ns) == (0.0005, 7_200_000)
+
+
+@pytest.mark.parametrize(("callbacks", "wanted"), [(1, False), (40, True)])
+def test_signs_of_life_are_wanted_where_turns_of_the_loop_are_long(callbacks: int, wanted: bool) -> None:
+    async def main() -> tuple[bool, bool]:
+        loop = asyncio.get_running_loop()
+        monitor = LoopMonitor()
+        before = monitor.pulse.wants_signs
+        async with monitor:
+            await calm()
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:
+                for _ in range(callbacks):
+                    loop.call_soon(cpu, 0.0003)
+                await asyncio.sleep(0)
+                if wanted and monitor.pulse.wants_signs:
+                    break
+            return before, monitor.pulse.wants_signs
+
+    assert asyncio.run(main()) == (True, wanted)
+
+
 def test_misuse_is_told() -> None:
     with pytest.raises(ValueError, match="period_s is 1"):
         LoopMonitor(period_s=1.0)
