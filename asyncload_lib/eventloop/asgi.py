@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl
 from .lag import LIMIT_S, PERIOD_S, SHORTEST_LIMIT_S, LoopMonitor
 from .siblings import Siblings
 
-__all__ = ["TOKEN_HEADER", "LoopProbe"]
+__all__ = ["TOKEN_HEADER", "LoopProbe", "Probe"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,65 +48,70 @@ def _awaited(function: Called) -> Called:
     return function
 
 
-class LoopProbe:
+def LoopProbe(  # noqa: N802 - mounted where a middleware class is expected
+    app: Application, token: str, path: str = "/asyncload/loop", limit_s: float = LIMIT_S, period_s: float = PERIOD_S
+) -> Application:
     """ASGI middleware that watches the loop it runs on, from the lifespan's start or the first request.
 
     `limit_s` and `period_s` are the monitor's, until a reset brings others. Raises ValueError without a token (findings
     name source lines), and as `LoopMonitor` does.
     """
+    return Probe(app, token, path, limit_s, period_s).middleware()
 
-    def __init__(
-        self,
-        app: Application,
-        token: str,
-        path: str = "/asyncload/loop",
-        limit_s: float = LIMIT_S,
-        period_s: float = PERIOD_S,
-    ) -> None:
+
+class Probe:
+    """What `LoopProbe` mounts: the monitor of this worker, its siblings, and the answers of both."""
+
+    def __init__(self, app: Application, token: str, path: str, limit_s: float, period_s: float) -> None:
         if not token:
             raise ValueError("LoopProbe needs a token: its findings name source lines")
-        self.app = app
+        self._app = app
         self._token = token.encode()
         self._path = "/" + path.strip("/")
-        self._reset_path = f"{self._path}/reset"
         self._limit_s = limit_s
         self._period_s = period_s
         self._used = (limit_s, period_s)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._monitor = LoopMonitor("target", limit_s, period_s)
-        self._pulse = self._monitor.pulse
+        self.monitor = LoopMonitor("target", limit_s, period_s)
+        self._pulse = self.monitor.pulse
         self._siblings: Siblings | None = None
 
-    # Every request pays for each line. A plain function that hands the application's own coroutine on: one of its own
-    # would cost 1 us.
-    @_awaited
-    def __call__(self, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
-        pulse = self._pulse
-        if pulse.wants_signs:
-            pulse.begun_ns = now = perf_counter_ns()  # a server begins each request in a callback of its own
-            if now > pulse.quiet_ns and not self._is_watched():
-                return self._first(scope, receive, send)
-        try:
-            path = scope["path"]
-        except KeyError:
-            return self._lifespan(scope, receive, send)
-        if (path == self._path or path == self._reset_path) and scope["type"] == "http":
-            return self._answer(scope, send)
-        return self.app(scope, receive, send)
+    def middleware(self) -> Application:
+        """Return the application that is served instead of the one that is watched."""
+        app, own_path, reset_path = self._app, self._path, f"{self._path}/reset"
+
+        # Every request pays for each line. A plain function that hands the application's own coroutine on (one of its
+        # own would cost 1 us), and a closure (an object with `__call__` would cost 0.1 us).
+        @_awaited
+        def watched(scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
+            pulse = self._pulse
+            if pulse.wants_signs:
+                pulse.begun_ns = now = perf_counter_ns()  # a server begins each request in a callback of its own
+                if now > pulse.quiet_ns and not self._is_watched():
+                    return self._first(scope, receive, send)
+            try:
+                path = scope["path"]
+            except KeyError:
+                return self._lifespan(scope, receive, send)
+            if (path == own_path or path == reset_path) and scope["type"] == "http":  # noqa: SIM109 - would build a tuple
+                return self._answer(scope, send)
+            return app(scope, receive, send)
+
+        return watched
 
     def _is_watched(self) -> bool:
         """Tell the monitor that the loop goes on, and whether it is this loop that was meant to be watched."""
-        alive, self._pulse = self._monitor.alive(), self._monitor.pulse
+        alive, self._pulse = self.monitor.alive(), self.monitor.pulse
         return alive or self._loop is asyncio.get_running_loop()
 
     async def _lifespan(self, scope: Message, receive: Receive, send: Send) -> None:
         if self._loop is not asyncio.get_running_loop():  # a server that begins anew, on another loop
             await self._try_to_start()
-        await self.app(scope, receive, self._until_shutdown(send))
+        await self._app(scope, receive, self._until_shutdown(send))
 
     async def _first(self, scope: Message, receive: Receive, send: Send) -> None:
         await self._try_to_start()
-        await self(scope, receive, send)
+        await self.middleware()(scope, receive, send)
 
     async def _try_to_start(self) -> None:
         try:
@@ -124,16 +129,16 @@ class LoopProbe:
     def _watch(self, limit_s: float, period_s: float) -> None:
         """Begin anew under these limits."""
         if (limit_s, period_s) != self._used:
-            self._monitor.stop()
+            self.monitor.stop()
             self._used = (limit_s, period_s)
-            self._monitor = LoopMonitor("target", limit_s, period_s)
-        if self._monitor.running:
-            self._monitor.reset()
+            self.monitor = LoopMonitor("target", limit_s, period_s)
+        if self.monitor.running:
+            self.monitor.reset()
         else:
-            self._monitor.start()
+            self.monitor.start()
 
     def _stop(self) -> None:
-        self._monitor.stop()
+        self.monitor.stop()
         if self._siblings is not None:
             self._siblings.close()
         self._loop = self._siblings = None
@@ -151,7 +156,7 @@ class LoopProbe:
             limit_s, period_s = map(float, command.split()[1:])
             self._watch(limit_s, period_s)
             return {"pid": os.getpid(), "reset": True, "limit_s": limit_s, "period_s": period_s}
-        return {"pid": os.getpid(), **self._monitor.report()}
+        return {"pid": os.getpid(), **self.monitor.report()}
 
     async def _answer(self, scope: Message, send: Send) -> None:
         given = dict(scope["headers"]).get(TOKEN_HEADER.lower().encode(), b"")

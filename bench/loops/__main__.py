@@ -2,7 +2,7 @@
 
     python -m bench.loops [--quick] [--only faults overhead clean] [--loop asyncio|uvloop] [--readme]
 
-Prints Markdown tables and keeps bench/results/loops.json. A full run takes 20 minutes, 12 of them clean runs in which
+Prints Markdown tables and keeps bench/results/loops.json. A full run takes 35 minutes, 12 of them clean runs in which
 nothing blocks. `--readme` writes the tables into README.md.
 """
 
@@ -26,9 +26,6 @@ from bench.processes import ROOT
 from bench.section import write
 
 LOAD_PER_S = 200
-BLOCK_S = 0.15
-"""How long the target is kept busy in one mode before the next has its turn: drifts of the machine are slower."""
-
 PARTS = ("faults", "overhead", "clean")
 
 
@@ -52,7 +49,7 @@ async def against_target(options: argparse.Namespace, directory: Path) -> dict[s
             result["overhead"] = []
             for kind, connections in TARGETS:
                 with target(options.loop, slow, None, kind) as ready:
-                    modes = await overhead(ready["port"], connections, 20 if options.quick else 100, BLOCK_S)
+                    modes = await overhead(ready["port"], connections, 60 if options.quick else 600)
                 result["overhead"].append({"target": kind, "connections": connections, "modes": modes})
     return result
 

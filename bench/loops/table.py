@@ -55,15 +55,20 @@ def _is_fault_met(row: dict[str, Any]) -> bool:
 
 
 def _overhead(measured: list[dict[str, Any]]) -> Iterator[str]:
-    yield "| cost, against the same target without it | throughput | CPU per request | |"
+    yield "| cost, against the same target without it: median and its 95 % interval | throughput | CPU per request | |"
     yield "|---|---|---|---|"
     for of in measured:
         kind = {"bare": "bare ASGI application", "fastapi": "FastAPI route with a model"}[of["target"]]
         for mode, title in (("monitor", "`LoopMonitor`"), ("probe", "`LoopProbe`, monitor included")):
             row = of["modes"][mode]
-            throughput, cpu = row["throughput_ratio"], row["cpu_ratio"]
+            ratios = [_ratio(*row[key]) for key in ("throughput_ratio", "cpu_ratio")]
+            met = row["throughput_ratio"][0] >= OVERHEAD
             load = f"{kind}, {of['connections']} connections, {row['requests_per_second']:,.0f} requests/s"
-            yield f"| {title}: {load} | x{throughput:.4f} | x{cpu:.4f} | {_word(throughput >= OVERHEAD)} |"
+            yield f"| {title}: {load} | {ratios[0]} | {ratios[1]} | {_word(met)} |"
+
+
+def _ratio(median: float, low: float, high: float) -> str:
+    return f"x{median:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _clean(runs: list[dict[str, Any]]) -> Iterator[str]:

@@ -28,7 +28,8 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from asyncload_lib import LoopProbe
+from asyncload_lib.eventloop.asgi import Probe
+from asyncload_lib.eventloop.lag import LIMIT_S, PERIOD_S
 
 TOKEN = "bench"
 SLOW = json.loads(os.environ.get("LOOP_FAULTS_SLOW", "{}"))
@@ -161,15 +162,16 @@ async def app(scope, receive, send) -> None:
 
 
 served = ordinary() if sys.argv[2] == "fastapi" else app
-probe = LoopProbe(served, token=TOKEN)
-outermost = probe
+probe = Probe(served, TOKEN, "/asyncload/loop", LIMIT_S, PERIOD_S)
+mounted = probe.middleware()
+outermost = mounted
 
 
 def switch(mode: str) -> None:
     """Have requests from now on meet nothing, the monitor alone, or the whole probe."""
     global outermost
-    outermost = probe if mode == "probe" else served
-    monitor = probe._monitor
+    outermost = mounted if mode == "probe" else served
+    monitor = probe.monitor
     if monitor.running != (mode != "nothing"):
         monitor.stop() if monitor.running else monitor.start()
 

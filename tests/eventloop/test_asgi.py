@@ -18,12 +18,14 @@ from typing import Any
 import pytest
 
 from asyncload_lib.eventloop import siblings
-from asyncload_lib.eventloop.asgi import LoopProbe
+from asyncload_lib.eventloop.asgi import LoopProbe, Probe
+from asyncload_lib.eventloop.lag import LIMIT_S, PERIOD_S
 
 pytestmark = pytest.mark.chance
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "secret"
+PATH = "/asyncload/loop"
 APP = """
 import os, sys, time
 from asyncload_lib import LoopProbe
@@ -244,14 +246,15 @@ def test_a_silent_worker_is_named_among_the_others(short_tmp: Path, monkeypatch:
         sent.append(message)
 
     async def main() -> None:
-        probe = LoopProbe(app, token=TOKEN)
-        await probe({"type": "http", "path": "/", "headers": []}, nothing, send)
+        probe = Probe(app, TOKEN, PATH, LIMIT_S, PERIOD_S)
+        mounted = probe.middleware()
+        await mounted({"type": "http", "path": "/", "headers": []}, nothing, send)
         headers = [(b"x-asyncload-token", TOKEN.encode())]
         (directory,) = (short_tmp / f"asyncload-{os.getuid()}").iterdir()
         with socket.socket(socket.AF_UNIX) as hanging:
             hanging.bind(str(directory / "99999999.sock"))
             hanging.listen()
-            await probe({"type": "http", "method": "GET", "path": "/asyncload/loop", "headers": headers}, nothing, send)
+            await mounted({"type": "http", "method": "GET", "path": PATH, "headers": headers}, nothing, send)
         probe._stop()
 
     asyncio.run(main())
@@ -295,10 +298,11 @@ def test_it_watches_from_the_first_request_where_no_lifespan_is_served(
         sent.append(message)
 
     async def main() -> None:
-        probe = LoopProbe(app, token=TOKEN)
-        await probe({"type": "http", "path": "/", "headers": []}, nothing, send)
+        probe = Probe(app, TOKEN, PATH, LIMIT_S, PERIOD_S)
+        mounted = probe.middleware()
+        await mounted({"type": "http", "path": "/", "headers": []}, nothing, send)
         headers = [(b"x-asyncload-token", TOKEN.encode())]
-        await probe({"type": "http", "method": "GET", "path": "/asyncload/loop", "headers": headers}, nothing, send)
+        await mounted({"type": "http", "method": "GET", "path": PATH, "headers": headers}, nothing, send)
         probe._stop()
 
     asyncio.run(main())
@@ -331,11 +335,12 @@ def test_where_it_cannot_start_the_application_goes_on_and_the_findings_prove_no
         sent.append(message)
 
     async def main() -> None:
-        probe = LoopProbe(app, token=TOKEN)
+        probe = Probe(app, TOKEN, PATH, LIMIT_S, PERIOD_S)
+        mounted = probe.middleware()
         for number in range(3):
-            await probe({"type": "http", "path": f"/{number}", "headers": []}, nothing, send)
+            await mounted({"type": "http", "path": f"/{number}", "headers": []}, nothing, send)
         headers = [(b"x-asyncload-token", TOKEN.encode())]
-        await probe({"type": "http", "method": "GET", "path": "/asyncload/loop", "headers": headers}, nothing, send)
+        await mounted({"type": "http", "method": "GET", "path": PATH, "headers": headers}, nothing, send)
         probe._stop()
 
     listeners = len(gc.callbacks)
@@ -356,19 +361,20 @@ def test_it_watches_the_next_loop_from_its_first_request(short_tmp: Path, monkey
 
     async def send(message: Any) -> None: ...
 
-    probe = LoopProbe(app, token=TOKEN)
+    probe = Probe(app, TOKEN, PATH, LIMIT_S, PERIOD_S)
+    mounted = probe.middleware()
 
     async def one_life() -> None:
-        watched = probe({"type": "lifespan"}, nothing, send)
+        watched = mounted({"type": "lifespan"}, nothing, send)
         await watched
-        assert not probe._monitor.running
+        assert not probe.monitor.running
 
     async def begun() -> None:
-        await probe({"type": "http", "path": "/", "headers": []}, nothing, send)
-        assert probe._monitor.running
-        assert probe._monitor.alive()
+        await mounted({"type": "http", "path": "/", "headers": []}, nothing, send)
+        assert probe.monitor.running
+        assert probe.monitor.alive()
         probe._stop()
-        assert not probe._monitor.alive()
+        assert not probe.monitor.alive()
 
     asyncio.run(one_life())
     asyncio.run(begun())  # at once: within the period of a heartbeat
