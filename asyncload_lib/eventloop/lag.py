@@ -124,12 +124,17 @@ class _Monitor:
         looking for what there is not, which costs throughput; and what blocks later in the queue has begun after this.
         False if nothing is watched: the monitor does not run, or its loop is closed.
         """
-        now, pulse = time.perf_counter_ns(), self._pulse
-        pulse.begun_ns = now
-        if now <= pulse.quiet_ns:
-            return True
+        pulse = self._pulse
+        before_ns, pulse.begun_ns = pulse.begun_ns, time.perf_counter_ns()
+        return pulse.begun_ns <= pulse.quiet_ns or self.came_alive(before_ns)
+
+    def came_alive(self, before_ns: int) -> bool:
+        """What `alive()` has to do after `quiet_ns`; `before_ns` is the `begun_ns` before this one."""
+        pulse = self._pulse
+        now = pulse.begun_ns
         if not self._running or self._watchdog is None or self._is_closed():
             return False
+        pulse.silent_ns = max(pulse.silent_ns, now - max(before_ns, pulse.beat_ns))
         if now - pulse.alive_ns >= self._watchdog.patience_ns:
             pulse.signs_ns.append(now)
         pulse.alive_ns = now
@@ -141,7 +146,7 @@ class _Monitor:
     def pulse(self) -> Pulse:
         """Of the run that goes on, or of none: for a caller of `alive()` that cannot afford the call for each callback.
 
-        While `wants_signs` it writes `begun_ns`, and calls after `quiet_ns`; else it has nothing to say.
+        While `wants_signs` it writes `begun_ns`, and after `quiet_ns` calls `came_alive`; else it has nothing to say.
         """
         return self._pulse
 
@@ -210,7 +215,7 @@ class _Monitor:
         gap = now - pulse.beat_ns
         if gap >= self._late_ns:
             look = self._came_late(now, cpu, gap)
-        elif now - cpu > self._delay_due_ns:
+        if now - cpu > self._delay_due_ns:
             self._read_delay(now - cpu)
         if now >= self._window_ns:
             self._reckon(now, cpu)
@@ -220,6 +225,7 @@ class _Monitor:
         pulse.beat_ns = pulse.alive_ns = now
         pulse.quiet_ns = now + self._pace_ns
         pulse.cpu_ns = cpu
+        pulse.silent_ns = 0
         if pulse.signs_ns:
             pulse.signs_ns.clear()
         if self._watchdog is not None:
@@ -229,13 +235,16 @@ class _Monitor:
     def _came_late(self, now: int, cpu: int, gap: int) -> bool:
         """Keep what a late beat measured; whether the watchdog has to judge it."""
         pulse, before_ns = self._pulse, self._delay_ns
-        self._read_delay(now - cpu)
         self._late_gaps[0] += 1
         self._late_gaps[1] += gap
-        used, delay = cpu - pulse.cpu_ns, self._delay_ns - before_ns
-        late = Late(pulse.beat_ns, now, self._usual_gap_ns, used, delay, tuple(pulse.signs_ns))
-        if late.length_ns < self._limit_s * 1e9:
+        late = Late(pulse.beat_ns, now, self._usual_gap_ns, cpu - pulse.cpu_ns, 0, tuple(pulse.signs_ns))
+        if late.length_ns < self._limit_s * NS:
             return False
+        if max(pulse.silent_ns, now - max(pulse.begun_ns, pulse.beat_ns)) < self._limit_s * NS:
+            self._findings.queue(late.length_ns / NS)  # no single thing took so long between two signs of life
+            return False
+        self._read_delay(now - cpu)
+        late.run_delay_ns = self._delay_ns - before_ns
         pulse.late.append(late)
         return True
 
@@ -248,9 +257,10 @@ class _Monitor:
         begun_ns, cpu_before_ns, beats_before, findings = self._window
         late, late_ns = self._late_gaps
         in_time = self._findings.beats - beats_before - late
-        if findings is self._findings and in_time > 0:
+        if findings is self._findings:
             self._load += ((cpu - cpu_before_ns) / max(now - begun_ns, 1) - self._load) / 2
-            self._usual_gap_ns += ((now - begun_ns - late_ns) // in_time - self._usual_gap_ns) // 4
+            if in_time > 0:
+                self._usual_gap_ns += ((now - begun_ns - late_ns) // in_time - self._usual_gap_ns) // 4
             if not self._load_from <= self._load < self._load_to:
                 self._change_pace()
             if self._watchdog is not None:

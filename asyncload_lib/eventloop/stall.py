@@ -44,6 +44,8 @@ class Pulse:
     """Whether turns of the loop are so long that the watchdog would look at them, or nothing is watched yet."""
     alive_ns: int = 0
     begun_ns: int = 0
+    silent_ns: int = 0
+    """The longest time between two signs of life since the last beat, if it was over the quiet time."""
     base: CodeType | None = None
     signs_ns: list[int] = field(default_factory=list)
     """Since the last beat, each sign of life that came after the watchdog had lost patience."""

@@ -86,10 +86,11 @@ class Watchdog:
 
     def beaten(self, now: int, look: bool) -> None:
         """The loop has beaten: be patient again; or, if there is something to `look` at, come now."""
-        if look or self._pulse.late:  # to set the alarm anew would silence it, if it has rung and was not heard yet
+        if look or self._pulse.late:
             self._alarm.ring()
-        else:
+        elif now < self._alarm.due_ns:
             self._alarm.set(self.patience_ns, now)
+        # Else it has rung, and the watchdog waits for the GIL: since when is evidence, and is not to be overwritten.
 
     def stop(self) -> None:
         """Let the thread end by itself, at once."""

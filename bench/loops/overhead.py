@@ -14,12 +14,12 @@ __all__ = ["TARGETS", "overhead"]
 TARGETS = (("bare", 8), ("fastapi", 8), ("fastapi", 64))
 """What is kept busy, and by how many connections."""
 MODES = ("nothing", "monitor", "probe")
-BLOCK_S = 0.06
+BLOCK_S = 0.08
 """How long each count lasts. Short, for a virtual machine's speed wanders: of one with 17 % of spread per second, 100
 rounds of 0.15 s told a ratio to 1.1 %, as many seconds in rounds of 0.05 s to 0.3 %."""
-WARM_S = 0.1
-"""Load before each count: a monitor that has just been started takes the CPU time of all threads and measures its pace.
-"""
+WARM_S = 0.15
+"""Load before each count: a monitor that has just been started takes the CPU time of all threads and measures its pace;
+it knows them after two of its windows."""
 
 
 async def overhead(port: int, connections: int, rounds: int) -> dict[str, dict[str, Any]]:

@@ -228,6 +228,41 @@ def test_signs_of_life_spare_the_looks_at_a_long_queue(monkeypatch: pytest.Monke
     assert asyncio.run(main(False)) >= 8
 
 
+def test_a_long_queue_with_signs_of_life_needs_no_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[float] = []
+    settled = Watchdog._settled
+    monkeypatch.setattr(Watchdog, "_settled", lambda self, late: judged.append(late.length_ns) or settled(self, late))
+
+    async def main(is_told: bool) -> tuple[int, str]:
+        async with LoopMonitor("mine", 0.05) as monitor:
+            monitor.alive = monitor.alive if is_told else lambda: True  # type: ignore[method-assign]
+            await calm()
+            judged.clear()
+            busy_turn(monitor, 0.002)
+            await calm()
+        return len(judged), monitor.report()["note"]
+
+    told, note = asyncio.run(main(True))
+
+    assert "many short callbacks" in note
+    assert told < asyncio.run(main(False))[0]
+
+
+def test_the_pace_follows_the_load_where_every_beat_is_late() -> None:
+    async def main() -> int:
+        async with LoopMonitor(period_s=0.01) as monitor:
+            while monitor._pace_ns == 10_000_000:
+                await asyncio.sleep(0.01)
+            end = time.perf_counter() + 5
+            while monitor._pace_ns < 10_000_000 and time.perf_counter() < end:
+                for _ in range(20):
+                    asyncio.get_running_loop().call_soon(lambda: cpu(0.002))
+                await asyncio.sleep(0)
+            return monitor._pace_ns
+
+    assert asyncio.run(main()) == 10_000_000
+
+
 @pytest.mark.parametrize("is_first", [False, True])
 @pytest.mark.parametrize(("long_s", "blocked"), [(0.015, False), (0.040, True)])
 def test_what_blocks_among_signs_of_life_is_charged_its_own_time(long_s: float, blocked: bool, is_first: bool) -> None:
