@@ -248,6 +248,22 @@ def test_a_long_queue_with_signs_of_life_needs_no_judge(monkeypatch: pytest.Monk
     assert told < asyncio.run(main(False))[0]
 
 
+def test_how_long_the_watchdog_waits_for_the_gil_is_not_forgotten_for_a_sign_of_life() -> None:
+    async def main() -> tuple[bool, bool]:
+        async with LoopMonitor() as monitor:
+            watchdog, now = monitor._watchdog, time.perf_counter_ns()
+            assert watchdog is not None
+            alarm = watchdog._alarm
+            alarm.due_ns = rang_ns = now - 20_000_000
+            watchdog.beaten(now, False)
+            kept = alarm.due_ns == rang_ns
+            alarm.due_ns = now + 1_000_000
+            watchdog.beaten(now, False)
+            return kept, alarm.due_ns == now + watchdog.patience_ns
+
+    assert asyncio.run(main()) == (True, True)
+
+
 def test_the_pace_follows_the_load_where_every_beat_is_late() -> None:
     async def main() -> int:
         async with LoopMonitor(period_s=0.01) as monitor:
