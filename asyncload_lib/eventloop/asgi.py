@@ -88,7 +88,7 @@ class Probe:
             if pulse.wants_signs:
                 before_ns = pulse.begun_ns
                 pulse.begun_ns = now = perf_counter_ns()  # a server begins each request in a callback of its own
-                if now > pulse.quiet_ns and not self._is_watched(before_ns):
+                if now > pulse.quiet_ns and not self._is_watched(now, before_ns):
                     return self._first(scope, receive, send)
             try:
                 path = scope["path"]
@@ -100,9 +100,9 @@ class Probe:
 
         return watched
 
-    def _is_watched(self, before_ns: int) -> bool:
+    def _is_watched(self, now: int, before_ns: int) -> bool:
         """Tell the monitor that the loop goes on, and whether it is this loop that was meant to be watched."""
-        alive, self._pulse = self.monitor.came_alive(before_ns), self.monitor.pulse
+        alive, self._pulse = self.monitor.came_alive(now, before_ns), self.monitor.pulse
         return alive or self._loop is asyncio.get_running_loop()
 
     async def _lifespan(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -124,14 +124,14 @@ class _Monitor:
         looking for what there is not, which costs throughput; and what blocks later in the queue has begun after this.
         False if nothing is watched: the monitor does not run, or its loop is closed.
         """
-        pulse = self._pulse
-        before_ns, pulse.begun_ns = pulse.begun_ns, time.perf_counter_ns()
-        return pulse.begun_ns <= pulse.quiet_ns or self.came_alive(before_ns)
+        now, pulse = time.perf_counter_ns(), self._pulse
+        before_ns, pulse.begun_ns = pulse.begun_ns, now
+        return now <= pulse.quiet_ns or self.came_alive(now, before_ns)
 
-    def came_alive(self, before_ns: int) -> bool:
+    def came_alive(self, now: int, before_ns: int) -> bool:
         """What `alive()` has to do after `quiet_ns`; `before_ns` is the `begun_ns` before this one."""
         pulse = self._pulse
-        now = pulse.begun_ns
+        pulse.begun_ns = now  # a caller may have written it into the pulse of a run that has ended
         if not self._running or self._watchdog is None or self._is_closed():
             return False
         pulse.silent_ns = max(pulse.silent_ns, now - max(before_ns, pulse.beat_ns))

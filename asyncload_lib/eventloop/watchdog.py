@@ -22,9 +22,10 @@ from .native import native, start_native_thread
 from .stacks import Position, callback_frames, positions, uncollected
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
 
-__all__ = ["Watchdog"]
+__all__ = ["Watchdog", "is_one_call"]
 
 MS = 1_000_000
+NS = 1e9
 CLOSE_WATCH_NS = MS
 LONG_WATCH_NS = 50 * MS
 STEP_NS = MS // 4
@@ -114,7 +115,8 @@ class Watchdog:
                     self._waits.append((due, gil_wait, waited_for_cpu))
                 # The first of its waits for a CPU came before it could ask for the GIL; its length is a guess.
                 started_late = min(waited_for_cpu, 3 * waited_for_cpu // max(1, slices - slices_before))
-                self._look(now, gil_wait, self._proven_ns(due, started_late))
+                proven_ns = self._proven_ns(due, started_late)
+                self._look(now, gil_wait, proven_ns if is_one_call(slices - slices_before, gil_wait) else 0)
                 if not self._ended:
                     now = time.perf_counter_ns()  # to settle a stall beside a busy loop may have taken milliseconds
                     self._alarm.set(self._next_look_ns(now), now)
@@ -138,6 +140,7 @@ class Watchdog:
         at its next bytecode boundary. CPU time that the loop's thread used after that, it used without reaching one.
         """
         cpu = self._meter.cpu_ns()
+        due = max(due, self._pulse.alive_ns + self.patience_ns)  # a sign of life while it waited was such a boundary
         before_ns, cpu_before = max(self._looked, (self._pulse.beat_ns, self._pulse.cpu_ns))
         self._looked = (time.perf_counter_ns(), cpu)
         return max(0, cpu - cpu_before - max(0, due - before_ns) - started_late_ns - self._switch_ns())
@@ -280,6 +283,15 @@ class Watchdog:
             if segment.callback is not None:
                 self._pulse.discard.append(segment.callback)
                 segment.callback = None
+
+
+def is_one_call(wakes: int, gil_wait_ns: int) -> bool:
+    """Whether whoever kept the GIL so long never let it go in between, by how often that woke the one who waits for it.
+
+    A waiter wakes once in each switch interval, and at each release; where the loop's thread takes the GIL back before
+    the waiter runs, the request for it is forgotten, too.
+    """
+    return wakes <= 2 * (gil_wait_ns / NS // HURRY_S + 2)
 
 
 def _since(late: Late, segment: Segment) -> list[Sample]:

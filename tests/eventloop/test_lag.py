@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asyncload_lib.eventloop.lag import LoopMonitor
-from asyncload_lib.eventloop.watchdog import Watchdog
+from asyncload_lib.eventloop.watchdog import Watchdog, is_one_call
 from tests.eventloop.loops import Run, both_loops, cpu, line_of
 
 pytestmark = pytest.mark.chance
@@ -262,6 +262,22 @@ def test_how_long_the_watchdog_waits_for_the_gil_is_not_forgotten_for_a_sign_of_
             return kept, alarm.due_ns == now + watchdog.patience_ns
 
     assert asyncio.run(main()) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("wakes", "gil_wait_ms", "is_one"),
+    [
+        (23, 110.8, True),  # a regular expression, asked every 5 ms
+        (29, 15.7, True),  # json.loads, asked every 0.5 ms
+        (1, 0.0, True),
+        (117, 3.5, False),  # a burst of connections: each system call lets the GIL go
+        (11, 0.6, False),
+    ],
+)
+def test_a_gil_that_was_let_go_in_between_was_not_kept_by_one_call(
+    wakes: int, gil_wait_ms: float, is_one: bool
+) -> None:
+    assert is_one_call(wakes, int(gil_wait_ms * 1e6)) is is_one
 
 
 def test_the_pace_follows_the_load_where_every_beat_is_late() -> None:
