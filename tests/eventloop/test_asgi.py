@@ -372,6 +372,7 @@ def test_it_watches_the_next_loop_from_its_first_request(short_tmp: Path, monkey
     async def begun() -> None:
         await mounted({"type": "http", "path": "/", "headers": []}, nothing, send)
         assert probe.monitor.running
+        assert probe.monitor.pulse.alive_ns > 0  # the sign of life was the new run's, not one at time 0
         assert probe.monitor.alive()
         probe._stop()
         assert not probe.monitor.alive()
