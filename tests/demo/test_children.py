@@ -27,8 +27,8 @@ with DemoStack() as stack:
         os.closerange(0, 3)
         time.sleep(60)
         os._exit(0)
-    print(json.dumps(stack.pids | {"fork": fork}), flush=True)
     try:
+        print(json.dumps(stack.pids | {"fork": fork}), flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         time.sleep(1)  # a report takes its time
