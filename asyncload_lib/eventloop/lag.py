@@ -4,7 +4,8 @@ A heartbeat on the loop gives the lag; a watchdog in a native thread takes the l
 stall over the limit is charged to the loop, to the GIL, to garbage collection or to the machine (`attribution`).
 
 A stall begins somewhere between two beats, so its length is known to half a period: with the period of 3 ms, to 1.5 ms
-(2 ms on uvloop, whose timers count whole milliseconds). Every stall of at least the limit plus that is found.
+(2 ms on uvloop, whose timers count whole milliseconds; 3 ms in a saturated loop, which beats less often). Every stall
+of at least the limit plus that is found.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ LIMIT_S = 0.010
 SHORTEST_LIMIT_S = 0.005
 """Below, the watchdog would look once or never before the stall is over: it takes two looks to prove one callback."""
 PERIOD_S = 0.003
-"""Half a period is the error of a stall's length. A beat among requests finds the caches cold and costs 10 us."""
+"""Half a period is the error of a stall's length. A beat among requests costs 20 to 35 us: the caches are cold."""
 SHORTEST_PACE_NS = 1_000_000
 """uvloop's timers count whole milliseconds: less would be at once."""
 PATIENCE_SHARE = 0.25
@@ -41,16 +42,20 @@ PATIENCE_SHARE = 0.25
 TIMER_SLACK_NS = 1_200_000
 """uvloop's timers count whole milliseconds: a beat may come one later in health."""
 TICK_NS = 4_200_000
-RELAXED_SHARE = 0.72
+RELAXED_SHARE = 0.9
 """A busy loop without rivals for the GIL is looked at later, up to this share of the limit: there the GIL comes soon.
 An alarm that is always further away than the kernel's next tick (4 ms at 250 Hz) never has to be put into the hardware,
 which costs 20 us in a virtual machine."""
 SETTLE_S = 2.0
 CHORES_NS = 250_000_000
 """How often the watchdog is called to take the baseline of all threads' CPU time."""
-PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, math.inf, 1.0))
+RARE_CHORES_NS = 1_000_000_000
+"""... where no other thread is busy: a call costs the loop a hand-over of the GIL and back."""
+PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, 0.9, 1.0), (0.9, math.inf, 1.5))
 """From which load to which (share of a CPU) a loop beats after what part of the period: where there is CPU to spare a
-faster beat costs no throughput, and the beginnings of stalls are known better."""
+faster beat costs no throughput, and the beginnings of stalls are known better. In a saturated loop each beat does."""
+LONGEST_PACE_SHARE = 0.5
+"""Of the limit, for a beat slower than the period."""
 WINDOW_NS = 50_000_000
 """How often the load and the usual gap between two beats are reckoned anew."""
 SIGNS_NS = 1_000_000_000
@@ -82,9 +87,10 @@ class _Monitor:
         self._findings = Findings(now, limit_s, period_s)
         self._pace_ns = self._usual_gap_ns = self._period_ns
         self._late_ns = self._late_at(self._pace_ns)
-        self._load = 1.0
+        self._quiet_for_ns = self._pace_ns
+        self._load = 0.5
         """Share of a CPU that the loop used lately; from `_load_from` to `_load_to` the pace stays as it is."""
-        self._load_from, self._load_to, _ = self._paces[-1]
+        self._load_from, self._load_to, _ = next(row for row in self._paces if row[2] == 1.0)
         self._window = (now, 0, 0, self._findings)
         """When the load was reckoned last, the thread's CPU time and the beats then, and of which findings."""
         self._window_ns = now
@@ -138,7 +144,7 @@ class _Monitor:
         if now - pulse.alive_ns >= self._watchdog.patience_ns:
             pulse.signs_ns.append(now)
         pulse.alive_ns = now
-        pulse.quiet_ns = now + self._pace_ns
+        pulse.quiet_ns = now + self._quiet_for_ns
         self._watchdog.beaten(now, False)
         return True
 
@@ -220,15 +226,15 @@ class _Monitor:
         if now >= self._window_ns:
             self._reckon(now, cpu)
             look = look or now >= self._chores_ns
-        if look:
-            self._chores_ns = now + CHORES_NS
         pulse.beat_ns = pulse.alive_ns = now
-        pulse.quiet_ns = now + self._pace_ns
+        pulse.quiet_ns = now + self._quiet_for_ns
         pulse.cpu_ns = cpu
         pulse.silent_ns = 0
         if pulse.signs_ns:
             pulse.signs_ns.clear()
         if self._watchdog is not None:
+            if look:
+                self._chores_ns = now + (CHORES_NS if self._watchdog.has_rivals else RARE_CHORES_NS)
             self._watchdog.beaten(now, look)
         self._findings.lag(gap - self._pace_ns, now)
 
@@ -264,7 +270,9 @@ class _Monitor:
             if not self._load_from <= self._load < self._load_to:
                 self._change_pace()
             if self._watchdog is not None:
-                self._watchdog.patience_ns = self._patience_at(self._pace_ns, self._watchdog.has_rivals)
+                patience_ns = self._patience_at(self._pace_ns, self._watchdog.has_rivals)
+                self._watchdog.patience_ns = patience_ns
+                self._quiet_for_ns = max(self._pace_ns, patience_ns - TIMER_SLACK_NS)
         if late or self._usual_gap_ns > self._pace_ns + TIMER_SLACK_NS:
             self._signs_until_ns = now + SIGNS_NS
         self._pulse.wants_signs = now < self._signs_until_ns
@@ -277,6 +285,7 @@ class _Monitor:
     def _change_pace(self) -> None:
         self._load_from, self._load_to, share = next(row for row in self._paces if row[0] <= self._load < row[1])
         pace_ns = max(int(share * self._period_ns), min(self._period_ns, SHORTEST_PACE_NS))
+        pace_ns = min(pace_ns, max(self._period_ns, int(self._limit_s * LONGEST_PACE_SHARE * NS)))
         self._usual_gap_ns += pace_ns - self._pace_ns
         self._pace_ns, self._late_ns = pace_ns, self._late_at(pace_ns)
 

@@ -295,6 +295,27 @@ def test_the_pace_follows_the_load_where_every_beat_is_late() -> None:
     assert asyncio.run(main()) == 10_000_000
 
 
+@pytest.mark.parametrize(
+    ("load", "limit_ms", "period_ms", "pace_ms"),
+    [
+        (0.1, 10, 3, 1),
+        (0.3, 10, 3, 2),
+        (0.7, 10, 3, 3),
+        (1.0, 10, 3, 4.5),
+        (0.1, 10, 1, 1),  # uvloop counts whole milliseconds
+        (1.0, 5, 3, 3),  # beats further apart would be half as far as the limit, and more
+        (1.0, 20, 20, 20),
+    ],
+)
+def test_a_loop_with_cpu_to_spare_beats_faster_and_a_saturated_one_slower(
+    load: float, limit_ms: int, period_ms: int, pace_ms: float
+) -> None:
+    monitor = LoopMonitor("mine", limit_ms / 1e3, period_ms / 1e3)
+    monitor._load = load
+    monitor._change_pace()
+    assert monitor._pace_ns == pytest.approx(pace_ms * 1e6, abs=1000)
+
+
 @pytest.mark.parametrize("is_first", [False, True])
 @pytest.mark.parametrize(("long_s", "blocked"), [(0.015, False), (0.040, True)])
 def test_what_blocks_among_signs_of_life_is_charged_its_own_time(long_s: float, blocked: bool, is_first: bool) -> None:
