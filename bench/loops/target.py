@@ -2,7 +2,8 @@
 
 `GET /fault/<name>` runs one fault and answers with what it truly took: {"wall_s", "cpu_s"}. The culprit's line carries
 the mark `# fault: <name>`. `GET /work` is the ordinary load; `POST /mode/nothing|monitor|probe` says what stands around
-it from now on, for the measurement of overhead.
+it from now on, for the measurement of overhead, and answers with what was used so far (`usage`). With `-timed` behind
+it the time spent inside is measured, too, which itself costs a little.
 `target.py LOOP bare|fastapi`: the latter has no faults, and is for that measurement alone.
 Prints {"port", "pid"} when it listens, ends when its standard input does.
 """
@@ -18,7 +19,9 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
@@ -134,7 +137,7 @@ def ordinary() -> FastAPI:
     @api.post("/mode/{mode}")
     async def change(mode: str) -> dict[str, float]:
         switch(mode)
-        return {"cpu_s": time.process_time()}
+        return usage()
 
     return api
 
@@ -151,7 +154,7 @@ async def app(scope, receive, send) -> None:
         answer = await run_fault(path.removeprefix("/fault/"), seconds)
     elif path.startswith("/mode/"):
         switch(path.removeprefix("/mode/"))
-        answer = {"cpu_s": time.process_time()}
+        answer = usage()
     else:
         json.loads(json.dumps({"numbers": [random.random() for _ in range(20)]}))
         await asyncio.sleep(0)
@@ -161,19 +164,60 @@ async def app(scope, receive, send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+class Stopwatch:
+    """Sums the time that the loop's thread spends inside of functions."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with its time taken."""
+
+        def timed(*args: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*args)
+            self.seconds += time.perf_counter() - start
+            return result
+
+        return timed
+
+
 served = ordinary() if sys.argv[2] == "fastapi" else app
 probe = Probe(served, TOKEN, "/asyncload/loop", LIMIT_S, PERIOD_S)
 mounted = probe.middleware()
 outermost = mounted
+mode_now = ""
+stopwatch = Stopwatch()
 
 
 def switch(mode: str) -> None:
     """Have requests from now on meet nothing, the monitor alone, or the whole probe."""
-    global outermost
-    outermost = mounted if mode == "probe" else served
+    global outermost, mode_now
+    if mode == mode_now:
+        return
+    mode_now, kind, is_timed = mode, mode.removesuffix("-timed"), mode.endswith("-timed")
+    outermost = mounted if kind == "probe" else served
     monitor = probe.monitor
-    if monitor.running != (mode != "nothing"):
-        monitor.stop() if monitor.running else monitor.start()
+    monitor.stop()
+    for owner, name in ((monitor, "_beat"), (monitor._gc, "_heard")):
+        vars(owner).pop(name, None)
+        if is_timed:
+            setattr(owner, name, stopwatch.around(getattr(owner, name)))
+    if is_timed:
+        outermost = stopwatch.around(outermost)
+    if kind != "nothing":
+        monitor.start()
+
+
+def usage() -> dict[str, float]:
+    """Return seconds so far: of all threads' CPU, of this one's, and inside of what is timed (of an application: until
+    it has handed its coroutine on); and the time now."""
+    return {
+        "cpu_s": time.process_time(),
+        "loop_cpu_s": time.thread_time(),
+        "inside_s": stopwatch.seconds,
+        "now_s": time.perf_counter(),
+    }
 
 
 async def server_app(scope, receive, send) -> None:
