@@ -51,7 +51,7 @@ CHORES_NS = 250_000_000
 """How often the watchdog is called to take the baseline of all threads' CPU time."""
 RARE_CHORES_NS = 1_000_000_000
 """... where no other thread is busy: a call costs the loop a hand-over of the GIL and back."""
-PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, 0.9, 1.0), (0.9, math.inf, 1.5))
+PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, 0.95, 1.0), (0.95, math.inf, 1.5))
 """From which load to which (share of a CPU) a loop beats after what part of the period: where there is CPU to spare a
 faster beat costs no throughput, and the beginnings of stalls are known better. In a saturated loop each beat does."""
 LONGEST_PACE_SHARE = 0.5
