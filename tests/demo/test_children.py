@@ -21,6 +21,7 @@ pytestmark = pytest.mark.chance
 CALLER = """
 import json, os, signal, sys, time
 from asyncload_lib.demo.stack import DemoStack
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background has it ignored
 with DemoStack() as stack:
     fork = os.fork() if "fork" in sys.argv else None
     if fork == 0:
