@@ -66,13 +66,15 @@ def shares(evidence: Evidence) -> dict[str, float]:
     gil = max(0.0, gil - gc_elsewhere)
     # The loop hands the GIL to the watchdog, and waits until the machine lets the watchdog run.
     handed_over = min(gil, evidence.witness_delay_s)
-    # Run delay is known over a little more than the stall, steal of all CPUs together and in ticks; on a CPU or asleep
-    # the thread did not wait for one. (Its CPU clock stands still while the hypervisor has its CPU.)
+    # Run delay is known over a little more than the stall; on a CPU or asleep the thread did not wait for one. Steal is
+    # known of all CPUs together, and not every kernel keeps it out of the CPU time: but from one asleep nobody stole.
     elsewhere = max(0.0, length - max(evidence.cpu_s, evidence.asleep_s))
     parts = {
         "gil": gil - handed_over,
         "gc": evidence.gc_s + gc_elsewhere,
-        "machine": min(evidence.run_delay_s + evidence.steal_s, elsewhere) + handed_over,
+        "machine": min(evidence.run_delay_s, elsewhere)
+        + min(evidence.steal_s, max(0.0, length - evidence.asleep_s))
+        + handed_over,
     }
     scale = min(1.0, length / max(sum(parts.values()), 1e-9))
     parts = {cause: seconds * scale for cause, seconds in parts.items()}
