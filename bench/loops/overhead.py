@@ -27,14 +27,14 @@ TIMED_S = 10.0
 
 
 async def overhead(port: int, connections: int, rounds: int) -> dict[str, dict[str, Any]]:
-    """Return for "monitor" and "probe" the ratios of throughput and of CPU per request to those of "nothing".
+    """Return for "monitor" and "probe" the ratio of throughput to that of "nothing".
 
-    The three take turns in one process, each round in another order; a ratio is the median of the rounds' ratios, with
+    The three take turns in one process, each round in another order; it is the median of the rounds' ratios, with
     its 95 % interval: (median, low, high). `loop_share`: of the loop's time, what the monitor and its watchdog take.
     """
     clients = [Client(port) for _ in range(connections)]
     control = Client(port)
-    seen: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
+    seen: dict[str, list[float]] = {mode: [] for mode in MODES}
 
     async def hammer(client: Client, end: float) -> int:
         done = 0
@@ -51,12 +51,9 @@ async def overhead(port: int, connections: int, rounds: int) -> dict[str, dict[s
         for mode in random.sample(MODES, len(MODES)):
             await control.call("POST", f"/mode/{mode}")
             await load(WARM_S)
-            before = (await control.call("POST", f"/mode/{mode}"))["cpu_s"]
             start = time.perf_counter()
             done = await load(BLOCK_S)
-            elapsed = time.perf_counter() - start
-            after = (await control.call("POST", f"/mode/{mode}"))["cpu_s"]
-            seen[mode].append((done / elapsed, (after - before) / done))
+            seen[mode].append(done / (time.perf_counter() - start))
     taken = {}
     for mode in MODES:
         await control.call("POST", f"/mode/{mode}-timed")
@@ -72,9 +69,8 @@ async def overhead(port: int, connections: int, rounds: int) -> dict[str, dict[s
     nothing = seen["nothing"]
     return {
         mode: {
-            "requests_per_second": statistics.median(rate for rate, _ in nothing),
-            "throughput_ratio": _median([a[0] / b[0] for a, b in zip(seen[mode], nothing, strict=True)]),
-            "cpu_ratio": _median([a[1] / b[1] for a, b in zip(seen[mode], nothing, strict=True)]),
+            "requests_per_second": statistics.median(nothing),
+            "throughput_ratio": _median([a / b for a, b in zip(seen[mode], nothing, strict=True)]),
             "loop_share": taken[mode] - taken["nothing"],
         }
         for mode in MODES[1:]
