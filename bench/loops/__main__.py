@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from bench.loops.clean import clean_run
 from bench.loops.faults import FAULTS, fault_row, load, sweep_row
 from bench.loops.overhead import TARGETS, overhead
@@ -54,6 +56,13 @@ async def against_target(options: argparse.Namespace, directory: Path) -> dict[s
     return result
 
 
+def steal_share(before: Any, after: Any) -> float:
+    """Return which share of the CPU time that this machine had work for the hypervisor gave to others; 0 if unknown."""
+    idle = ("idle", "iowait", "guest", "guest_nice")  # guests' time is in user's, too
+    used = {name: getattr(after, name) - getattr(before, name) for name in after._fields if name not in idle}
+    return used.get("steal", 0.0) / max(sum(used.values()), 1e-9)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, clean runs of 20 s")
@@ -70,6 +79,7 @@ def main() -> None:
         "loop": options.loop,
         "machine": describe(Peers()),
     }
+    before = psutil.cpu_times()
     with tempfile.TemporaryDirectory(prefix="asyncload-bench-") as name:
         directory = Path(name)
         run |= asyncio.run(against_target(options, directory))
@@ -79,6 +89,7 @@ def main() -> None:
                 clean_run(directory / "busy", busy_s, busy_users=92, burners=0),
                 clean_run(directory / "saturated", saturated_s, busy_users=0, burners=2),
             ]
+    run["steal"] = steal_share(before, psutil.cpu_times())
     text = markdown(run)
     print(text)
     results = ROOT / "bench" / "results"

@@ -17,7 +17,8 @@ def markdown(run: dict[str, Any]) -> str:
     quick = "quick run, " if run["quick"] else ""
     lines = [
         f"{machine['cores']} cores ({machine['cpu']}), CPython {machine['python']}, target on {run['loop']}; "
-        f"load average before the run {machine['load_before'][0]:g}; {quick}{run['date']}.",
+        f"load average before the run {machine['load_before'][0]:g}, "
+        f"{run['steal']:.0%} of the CPU time stolen by the hypervisor; {quick}{run['date']}.",
         "",
     ]
     if "faults" in run:
