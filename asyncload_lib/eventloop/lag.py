@@ -48,9 +48,8 @@ An alarm that is always further away than the kernel's next tick (4 ms at 250 Hz
 which costs 20 us in a virtual machine."""
 SETTLE_S = 2.0
 CHORES_NS = 250_000_000
-"""How often the watchdog is called to take the baseline of all threads' CPU time."""
-RARE_CHORES_NS = 1_000_000_000
-"""... where no other thread is busy: a call costs the loop a hand-over of the GIL and back."""
+"""How often the watchdog is called to take the baseline of all threads' CPU time and of the steal: what the hypervisor
+stole since then is held against a stall, so an old one would excuse too much."""
 PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, 0.95, 1.0), (0.95, math.inf, 1.5))
 """From which load to which (share of a CPU) a loop beats after what part of the period: where there is CPU to spare a
 faster beat costs no throughput, and the beginnings of stalls are known better. In a saturated loop each beat does."""
@@ -234,7 +233,7 @@ class _Monitor:
             pulse.signs_ns.clear()
         if self._watchdog is not None:
             if look:
-                self._chores_ns = now + (CHORES_NS if self._watchdog.has_rivals else RARE_CHORES_NS)
+                self._chores_ns = now + CHORES_NS
             self._watchdog.beaten(now, look)
         self._findings.lag(gap - self._pace_ns, now)
 
