@@ -23,9 +23,6 @@ def evidence(length_s: float, **seen: object) -> Evidence:
         # without the machine it would have been a callback of 6 ms
         ("machine", evidence(0.050, cpu_s=0.006, run_delay_s=0.044, callback_s=0.050, samples=9)),
         ("machine", evidence(0.050, steal_s=0.045, callback_s=0.050, samples=9)),
-        # the hypervisor took the CPU from a thread that had the GIL: the watchdog's wait for it is the same time again
-        ("loop", evidence(0.034, cpu_s=0.022, steal_s=0.020, witness_s=0.012, callback_s=0.034, samples=1)),
-        ("machine", evidence(0.024, cpu_s=0.006, steal_s=0.020, witness_s=0.018, callback_s=0.024, samples=1)),
         # of a machine with many CPUs there is always some: not from a thread that slept
         ("loop", evidence(0.050, asleep_s=0.047, steal_s=0.300, callback_s=0.050, samples=9)),
         ("gc", evidence(0.050, cpu_s=0.050, gc_s=0.045, callback_s=0.050, samples=1)),
