@@ -22,7 +22,7 @@ from .clocks import ThreadMeter
 from .findings import Findings
 from .gcpause import GcPauses
 from .native import native
-from .stacks import greenlet_here, loop_base
+from .stacks import Home, loop_base
 from .stall import Late, Pulse, Stall
 from .watchdog import Watchdog
 
@@ -171,7 +171,7 @@ class _Monitor:
             return f"The heartbeat failed: {self._failure}."
         return "A stall was not settled in time." if self._running and self._pulse.late else ""
 
-    def _begin(self, base: CodeType | None = None, home: Any = None) -> None:
+    def _begin(self, base: CodeType | None = None, home: Home | None = None) -> None:
         if self._running:
             raise RuntimeError(f"the monitor {self.name!r} is running already")
         self._meter = ThreadMeter()
@@ -358,7 +358,7 @@ class LoopMonitor(_Monitor):
         self._based = False
         task = asyncio.current_task(self._loop)
         outermost = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
-        self._begin(loop_base(sys._getframe(1), outermost), home=greenlet_here())
+        self._begin(loop_base(sys._getframe(1), outermost), Home())
         self._timer = self._loop.call_later(self._pace_ns / NS, self._beat)
 
     def stop(self) -> None:

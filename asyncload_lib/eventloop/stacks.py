@@ -12,20 +12,23 @@ import linecache
 import os
 import sys
 import sysconfig
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, starmap
+from operator import attrgetter
 from types import CodeType, FrameType
 from typing import Any
+from weakref import ref
 
 from .native import native
 
 __all__ = [
+    "Home",
     "Place",
     "Position",
     "callback_frames",
     "describe",
     "excerpt",
-    "greenlet_here",
     "innermost_own",
     "loop_base",
     "positions",
@@ -127,10 +130,42 @@ class _Uncollected:
 uncollected = _Uncollected()
 
 
-def greenlet_here() -> Any:
-    """Return the greenlet that runs here, None in a process without greenlets."""
-    greenlet = sys.modules.get("greenlet")
-    return None if greenlet is None else greenlet.getcurrent()
+class _Kept:
+    __slots__ = ("__weakref__", "greenlet")
+
+    def __init__(self, greenlet: Any) -> None:
+        self.greenlet = greenlet
+
+
+class Home:
+    """The greenlet that it is made in, for another thread to look at; none in a process without greenlets.
+
+    Only the greenlet's own thread keeps it. The library greenlet frees the main greenlet of a thread that has ended
+    though somebody refers to it, if the collector cannot tell who (`gc.freeze()`): to touch it then is a segmentation
+    fault (seen with greenlet 3.5.6).
+    """
+
+    def __init__(self) -> None:
+        self._local: Any = native("_thread", "_local")()
+        self._kept: Callable[[], _Kept | None] = _nobody
+        greenlet = sys.modules.get("greenlet")
+        if greenlet is not None:
+            self._local.kept = kept = _Kept(greenlet.getcurrent())
+            self._kept = ref(kept)
+
+    def suspended(self) -> FrameType | None:
+        """Innermost frame of the greenlet, if another one runs in its thread. Call it with `uncollected` held.
+
+        All in one C call: between two bytecodes the thread could get the GIL, and end.
+        """
+        return next(map(_FRAME, filter(None, starmap(self._kept, [()]))), None)
+
+
+_FRAME = attrgetter("greenlet.gr_frame")
+
+
+def _nobody() -> None:
+    """Stand for the reference to a greenlet where there is none."""
 
 
 @functools.lru_cache(maxsize=4096)

@@ -14,12 +14,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType
-from typing import Any
 
 from .alarm import Alarm
 from .clocks import ASLEEP, ON_GIL, StealMeter, ThreadMeter, threads_cpu_ns
 from .native import native, start_native_thread
-from .stacks import Position, callback_frames, positions, uncollected
+from .stacks import Home, Position, callback_frames, positions, uncollected
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
 
 __all__ = ["Watchdog", "is_one_call"]
@@ -38,8 +37,7 @@ RIVAL_SHARE = 0.01
 class Watchdog:
     """Watches one thread; `on_stall` is called in the watchdog's own thread, once for each late beat.
 
-    `home`: the greenlet in which the thread's loop runs, where there are greenlets. `patience_ns` may change on
-    the way.
+    `home`: the greenlet in which the thread's loop runs. `patience_ns` may change on the way.
     """
 
     def __init__(
@@ -49,7 +47,7 @@ class Watchdog:
         patience_ns: int,
         task_name: Callable[[], str | None],
         on_stall: Callable[[Stall], None],
-        home: Any = None,
+        home: Home | None = None,
     ) -> None:
         self._meter = ThreadMeter(meter)
         self._home = home
@@ -105,8 +103,10 @@ class Watchdog:
             delay, slices = me.scheduling()
             self._take_baseline(time.perf_counter_ns())
             self._awake.release()
-            while not self._ended:
+            while True:
                 self._alarm.wait()
+                if self._ended:
+                    break
                 now, due = time.perf_counter_ns(), self._alarm.due_ns
                 (delay, slices), (delay_before, slices_before) = me.scheduling(), (delay, slices)
                 waited_for_cpu = delay - delay_before
@@ -117,7 +117,7 @@ class Watchdog:
                 started_late = min(waited_for_cpu, 3 * waited_for_cpu // max(1, slices - slices_before))
                 proven_ns = self._proven_ns(due, started_late)
                 self._look(now, gil_wait, proven_ns if is_one_call(slices - slices_before, gil_wait) else 0)
-                if not self._ended:
+                if not self._ended:  # else it has rung for the last time
                     now = time.perf_counter_ns()  # to settle a stall beside a busy loop may have taken milliseconds
                     self._alarm.set(self._next_look_ns(now), now)
         except Exception as error:  # without the watchdog there is no proof: the report must say so
@@ -258,7 +258,7 @@ class Watchdog:
         frames = sys._current_frames()
         frames.pop(self._ident, None)
         # A call that gevent has patched suspends the greenlet of the loop: the thread then shows a hub, not the caller.
-        suspended = getattr(self._home, "gr_frame", None)
+        suspended = self._home.suspended() if self._home is not None else None
         if suspended is not None:
             frames[self._meter.ident] = suspended
         return frames

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -108,12 +109,12 @@ def test_a_stall_that_does_not_end_is_found_with_its_line(run: Run) -> None:
 
     for report in reports:
         assert report["blocked"] is True, report
-        assert stalls(report) == {"loop": 1}
+        assert stalls(report)["loop"] == 1  # a loaded machine may add some of its own
         assert report["max_stall"] > 0.2
         assert report["lag"]["max"] > 0.2
-        (culprit,) = report["culprits"]
+        (culprit,) = (culprit for culprit in report["culprits"] if culprit["cause"] == "loop")
         assert (culprit["line"], culprit["function"]) == (line_of(never_ends, "# hanging"), "never_ends")
-    assert stalls(after) == {"loop": 1}  # counted once, in the end
+    assert stalls(after)["loop"] == 1  # counted once, in the end
 
 
 @both_loops
@@ -573,3 +574,33 @@ def test_the_hub_and_a_loop_beside_it_under_the_patch() -> None:
     assert stalls(hub)["loop"] >= 1
     assert {culprit["call"] for culprit in hub["culprits"] if culprit["cause"] == "loop"} == {"real_sleep(0.2)"}
     assert [culprit["call"] for culprit in loop["culprits"] if culprit["cause"] == "loop"] == ["real_sleep(0.25)"]
+
+
+def test_a_thread_that_ends_under_watch_in_a_process_with_greenlets() -> None:
+    """The watchdog looks for it beyond its end, where `gc.freeze` hid from the library greenlet who refers to what."""
+    script = """
+        import asyncio, gc, threading, time
+        import greenlet
+        from asyncload_lib.eventloop.lag import LoopMonitor
+
+        async def main():
+            monitor.start()  # and nobody stops it
+            await asyncio.sleep(0.02)
+            gc.freeze()
+
+        monitor = LoopMonitor()
+        thread = threading.Thread(target=lambda: asyncio.run(main()))
+        thread.start()
+        thread.join()
+        looks = []
+        monitor._watchdog._meter.state = lambda: looks.append(0)
+        while len(looks) < 20:
+            greenlet.getcurrent()  # frees what is left of threads that have ended
+            time.sleep(0.001)
+        print(monitor.report()["name"])
+    """
+
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
+
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "loop\n")
