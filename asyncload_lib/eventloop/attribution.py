@@ -69,12 +69,12 @@ def shares(evidence: Evidence) -> dict[str, float]:
     # Run delay is known over a little more than the stall; on a CPU or asleep the thread did not wait for one. Steal is
     # known of all CPUs together, and not every kernel keeps it out of the CPU time: but from one asleep nobody stole.
     elsewhere = max(0.0, length - max(evidence.cpu_s, evidence.asleep_s))
+    stolen = min(evidence.steal_s, max(0.0, length - evidence.asleep_s))
+    # A thread robbed of its CPU keeps the GIL, and the watchdog waits for it: that is one time, not two.
     parts = {
-        "gil": gil - handed_over,
+        "gil": max(0.0, gil - max(handed_over, stolen)),
         "gc": evidence.gc_s + gc_elsewhere,
-        "machine": min(evidence.run_delay_s, elsewhere)
-        + min(evidence.steal_s, max(0.0, length - evidence.asleep_s))
-        + handed_over,
+        "machine": min(evidence.run_delay_s, elsewhere) + max(handed_over, stolen),
     }
     scale = min(1.0, length / max(sum(parts.values()), 1e-9))
     parts = {cause: seconds * scale for cause, seconds in parts.items()}

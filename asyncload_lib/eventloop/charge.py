@@ -75,11 +75,11 @@ def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | No
     """Seconds that one callback ran inside the stall, and its samples.
 
     A callback seen alone reaches to the stall's edges, but not beyond the signs of life around it. Where others were
-    seen too, it reaches half way to them, and half way to the edges, of the time in which the thread had a CPU.
+    seen too, it reaches half way to them, and half way to the edges, of the time in which the thread had a CPU. One
+    that was never seen to sleep has no more than the CPU time.
     """
     late, best, longest = stall.late, None, 0.0
     start = late.now_ns - late.length_ns
-    on_cpu = max(0.0, 1 - late.run_delay_ns / max(late.length_ns, 1))
     callbacks = [segment for segment in stall.segments if not segment.idle]
     for index, segment in enumerate(callbacks):
         seen = segment.seen_ns
@@ -88,10 +88,12 @@ def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | No
             after = callbacks[index + 1].samples[0].since_ns if index + 1 < len(callbacks) else late.now_ns
             after = next((sign for sign in late.signs_ns if segment.samples[-1].at_ns < sign < after), after)
             if len(callbacks) == 1:
-                seen = max(seen, _reach_ns(stall, after - before))
+                reach = _reach_ns(stall, after - before)
+                seen = max(seen, min(reach, late.cpu_ns) if segment.is_awake else reach)
             else:
                 unseen = max(0, segment.samples[0].since_ns - before) + max(0, after - segment.samples[-1].at_ns)
-                seen += int(unseen * on_cpu / 2)
+                off_cpu_ns = late.length_ns - late.cpu_ns if segment.is_awake else late.run_delay_ns
+                seen += int(unseen * max(0.0, 1 - off_cpu_ns / max(late.length_ns, 1)) / 2)
         if seen > longest or best is None:
             best, longest = segment, seen
     return min(longest, late.length_ns) / NS, best

@@ -98,10 +98,18 @@ class Segment:
     idle: bool
 
     @property
+    def is_awake(self) -> bool:
+        """Whether it was never seen to sleep. Its own time is then its CPU time: what a hypervisor takes from a running
+        thread is in no other clock of the kernel's."""
+        return all(sample.state in (ON_GIL, RUNNING) for sample in self.samples)
+
+    @property
     def seen_ns(self) -> int:
         """How long the callback was seen to run, from the first sample to the last, without waits for CPU or GIL."""
         first, last = self.samples[0], self.samples[-1]
         on_cpu = last.cpu_ns - first.cpu_ns + (first.at_ns - first.since_ns)
+        if self.is_awake:
+            return on_cpu
         # A running thread may have waited for a CPU since long: the kernel counts a wait at its end. So up to where it
         # was last seen otherwise.
         sure = next((index for index in range(len(self.samples), 0, -1) if self.samples[index - 1].state != RUNNING), 1)

@@ -23,6 +23,9 @@ def evidence(length_s: float, **seen: object) -> Evidence:
         # without the machine it would have been a callback of 6 ms
         ("machine", evidence(0.050, cpu_s=0.006, run_delay_s=0.044, callback_s=0.050, samples=9)),
         ("machine", evidence(0.050, steal_s=0.045, callback_s=0.050, samples=9)),
+        # the hypervisor took the CPU from a thread that had the GIL: the watchdog's wait for it is the same time again
+        ("loop", evidence(0.034, cpu_s=0.022, steal_s=0.020, witness_s=0.012, callback_s=0.022, samples=1)),
+        ("machine", evidence(0.024, cpu_s=0.006, steal_s=0.020, witness_s=0.018, callback_s=0.006, samples=1)),
         # of a machine with many CPUs there is always some: not from a thread that slept
         ("loop", evidence(0.050, asleep_s=0.047, steal_s=0.300, callback_s=0.050, samples=9)),
         ("gc", evidence(0.050, cpu_s=0.050, gc_s=0.045, callback_s=0.050, samples=1)),
@@ -53,7 +56,7 @@ def test_the_shares_are_the_whole_stall_even_when_the_others_overlap() -> None:
     assert all(seconds >= 0 for seconds in parts.values())
 
 
-def looks(*rows: tuple[int, int, str]) -> Segment:
+def looks(*rows: tuple[int, int, str | None]) -> Segment:
     """A callback seen at these moments: (ms, its thread's CPU time in ms, state)."""
     samples = [Sample(at * 10**6, at * 10**6, 0, (), cpu * 10**6, state, 0, None) for at, cpu, state in rows]
     return Segment(None, None, samples, idle=False)
@@ -69,9 +72,12 @@ def looks(*rows: tuple[int, int, str]) -> Segment:
         # the watchdog itself made it wait for a moment; all else it used a CPU
         (10, looks((0, 0, ON_GIL), (4, 4, ON_GIL), (10, 10, ON_GIL))),
         (6, looks((0, 0, ON_GIL), (4, 0, ON_GIL), (10, 0, ASLEEP))),
+        # a hypervisor took its CPU for a while: the kernel still calls that running
+        (2, looks((0, 0, RUNNING), (4, 1, ON_GIL), (10, 2, RUNNING))),
+        (10, looks((0, 0, None), (4, 1, None), (10, 2, None))),  # the kernel does not tell: it may have slept
     ],
 )
-def test_a_callback_is_seen_without_its_waits_for_the_gil(seen_ms: int, segment: Segment) -> None:
+def test_a_callback_is_seen_without_its_waits(seen_ms: int, segment: Segment) -> None:
     assert segment.seen_ns == seen_ms * 10**6
 
 
@@ -93,6 +99,18 @@ def test_a_callback_reaches_no_further_than_the_signs_of_life_around_it(
     ]
     late = Late(0, 60 * ms, 2 * ms, (59 - run_delay_ms) * ms, run_delay_ms * ms, tuple(at * ms for at in signs_ms))
     stall = Stall(late, [Segment(None, None, samples, idle=False)], 2, 1.0, 0, 0, 0, 0, None)
+
+    callback_s, _ = charge._longest_callback(stall, LIMIT_S)
+
+    assert callback_s == pytest.approx(callback_ms / 1e3)
+
+
+@pytest.mark.parametrize(("state", "callback_ms"), [(RUNNING, 9), (ASLEEP, 59)])
+def test_a_callback_never_seen_to_sleep_has_no_more_than_the_cpu_time(state: str, callback_ms: int) -> None:
+    """Robbed of its CPU for 50 ms by a hypervisor, or asleep as long."""
+    ms = 10**6
+    segment = looks((14, 2, state), (30, 6, state))
+    stall = Stall(Late(0, 60 * ms, 2 * ms, 9 * ms, 0), [segment], 2, 1.0, 0, 0, 0, 0, None)
 
     callback_s, _ = charge._longest_callback(stall, LIMIT_S)
 
