@@ -107,8 +107,7 @@ def _reach_ns(stall: Stall, between_ns: int) -> int:
     late = stall.late
     if between_ns >= late.length_ns:
         return between_ns
-    off_ns = max(0, late.length_ns - late.cpu_ns - late.run_delay_ns)
-    return between_ns - late.run_delay_ns - min(off_ns, stall.witness_ns)
+    return between_ns - late.run_delay_ns - min(late.off_cpu_ns, stall.witness_ns)
 
 
 def _asleep_ns(segment: Segment | None) -> int:

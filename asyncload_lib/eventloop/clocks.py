@@ -92,8 +92,10 @@ class ThreadMeter:
                 os.close(file)
 
 
-def threads_cpu_ns() -> dict[int, int]:
-    """CPU time of every living Python thread by its identifier; empty where the system has no such clocks.
+def threads_cpu_ns() -> dict[tuple[int, int], int]:
+    """CPU time of every living Python thread; empty where the system has no such clocks.
+
+    By its identifier and its clock's: that of the thread is given to another one after its end.
 
     Call it with `uncollected` held. `pthread_getcpuclockid` reads freed memory when its thread has ended. A thread in
     the list cannot end while the GIL is held, but between two bytecodes another thread may get it: from the list of
@@ -106,7 +108,7 @@ def threads_cpu_ns() -> dict[int, int]:
         clocks = list(zip(idents, map(time.pthread_getcpuclockid, again), strict=True))
     except OSError:
         return {}
-    return {ident: _read(clock) for ident, clock in clocks}
+    return {(ident, clock): _read(clock) for ident, clock in clocks}
 
 
 def _read(clock: int) -> int:

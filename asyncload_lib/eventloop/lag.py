@@ -250,6 +250,8 @@ class _Monitor:
             return False
         self._read_delay(now - cpu)
         late.run_delay_ns = self._delay_ns - before_ns
+        if late.off_cpu_ns >= self._limit_s * NS and self._watchdog is not None:
+            late.holder = self._watchdog.holder()  # a moment later it may have gone on, or ended
         pulse.late.append(late)
         return True
 

@@ -22,6 +22,13 @@ class Late:
     run_delay_ns: int
     signs_ns: tuple[int, ...] = ()
     """Signs of life in between that ended what the watchdog may have looked at."""
+    holder: "Holder | None" = None
+    """Who may have kept the GIL, as the loop's thread saw it when it had it back."""
+
+    @property
+    def off_cpu_ns(self) -> int:
+        """How long the loop's thread was asleep in between."""
+        return max(0, self.length_ns - self.cpu_ns - self.run_delay_ns)
 
     @property
     def length_ns(self) -> int:

@@ -30,6 +30,7 @@ LONG_WATCH_NS = 50 * MS
 STEP_NS = MS // 4
 START_S = 1.0
 HURRY_S = 0.0005
+HOLDER_SHARE = 0.9
 RIVAL_SHARE = 0.01
 """Share of a CPU that all other threads used from one baseline to the next, from which on they are rivals."""
 
@@ -62,7 +63,7 @@ class Watchdog:
         self.failure = ""
         self._segments: list[Segment] = []
         self._waits: deque[tuple[int, int, int]] = deque(maxlen=256)
-        self._threads: dict[int, int] = {}
+        self._threads: dict[tuple[int, int], int] = {}
         self._threads_ns = 0
         self.has_rivals = True
         """Whether other threads want the GIL, too; they do until it is known that they do not."""
@@ -227,9 +228,7 @@ class Watchdog:
         for segment in inside:
             segment.samples = _since(late, segment)
         self._segments = []
-        with uncollected:
-            last = self._holder(self._frames())
-        stall = self._stall(late, inside, last)
+        stall = self._stall(late, inside, self.holder())
         self._let_go(inside)
         return stall
 
@@ -239,8 +238,9 @@ class Watchdog:
         # Somebody kept the GIL while the watchdog waited; the loop did not wait for it if it slept on something else.
         refuted = sum(sample.gil_wait_ns for sample in samples if sample.state == ASLEEP)
         waits = [wait for wait in list(self._waits) if late.before_ns < wait[0] <= late.now_ns]
-        seen = [*(sample.holder for sample in samples), last]
+        seen = [*(sample.holder for sample in samples), late.holder, last]
         holders = [holder for holder in seen if holder is not None]
+        most = max((holder.cpu_ns for holder in holders), default=0)
         return Stall(
             late=late,
             segments=[segment for segment in inside if segment.samples],
@@ -250,7 +250,8 @@ class Watchdog:
             refuted_ns=refuted,
             witness_delay_ns=sum(wait[2] for wait in waits),
             steal_ns=max(0, self._steal.steal_ns() - self._steal_ns) if self._steal_ns else 0,
-            holder=max(holders, key=lambda holder: holder.cpu_ns, default=None),
+            # The first look after its call: at the next one it may be a line further.
+            holder=next((holder for holder in holders if holder.cpu_ns >= HOLDER_SHARE * most), None),
         )
 
     def _frames(self) -> dict[int, FrameType]:
@@ -263,6 +264,11 @@ class Watchdog:
             frames[self._meter.ident] = suspended
         return frames
 
+    def holder(self) -> Holder | None:
+        """Of all threads but the loop's and this one, that which used the CPU most since the last baseline."""
+        with uncollected:
+            return self._holder(self._frames())
+
     def _holder(self, frames: dict[int, FrameType]) -> Holder | None:
         used = {ident: cpu for ident, cpu in self._used_by_others(threads_cpu_ns()).items() if ident in frames}
         if not used:
@@ -271,12 +277,10 @@ class Watchdog:
         stack = positions(callback_frames(frames[ident], None))
         return Holder(_thread_name(ident, stack), stack, used[ident])
 
-    def _used_by_others(self, threads: dict[int, int]) -> dict[int, int]:
+    def _used_by_others(self, threads: dict[tuple[int, int], int]) -> dict[int, int]:
         """CPU time since the last baseline of all threads but the loop's and this one."""
         base, known = self._threads, (self._meter.ident, self._ident)
-        others = {ident: cpu for ident, cpu in threads.items() if ident not in known}
-        # An identifier is given again after a thread's end: less than its baseline is a new thread.
-        return {ident: cpu - base.get(ident, 0) if cpu >= base.get(ident, 0) else cpu for ident, cpu in others.items()}
+        return {thread[0]: cpu - base.get(thread, 0) for thread, cpu in threads.items() if thread[0] not in known}
 
     def _let_go(self, segments: list[Segment]) -> None:
         for segment in segments:

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from asyncload_lib.eventloop.clocks import threads_cpu_ns
 from asyncload_lib.eventloop.lag import LoopMonitor
+from asyncload_lib.eventloop.stacks import uncollected
 from asyncload_lib.eventloop.watchdog import Watchdog, is_one_call
 from tests.eventloop.loops import Run, both_loops, cpu, line_of
 
@@ -387,6 +389,22 @@ def test_the_holder_of_the_gil_is_named() -> None:
     assert report["blocked"] is True
     assert named[0]["task"] == "cruncher"
     assert named[0]["function"].endswith("hold_the_gil")
+
+
+def test_a_thread_is_not_taken_for_one_that_ended_before_it() -> None:
+    """The identifier of an ended thread is given to the next one: its CPU time is not to be held against that."""
+    seen = set()
+
+    def look() -> None:
+        with uncollected:
+            seen.update(thread for thread in threads_cpu_ns() if thread[0] == threading.get_ident())
+
+    for _ in range(20):
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+
+    assert len(seen) == 20
 
 
 def test_waiting_for_a_lock_is_the_loops_own_fault_not_the_gil() -> None:
