@@ -50,7 +50,7 @@ SETTLE_S = 2.0
 CHORES_NS = 250_000_000
 """How often the watchdog is called to take the baseline of all threads' CPU time and of the steal: what the hypervisor
 stole since then is held against a stall, so an old one would excuse too much."""
-PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, 0.95, 1.0), (0.95, math.inf, 1.5))
+PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, 0.95, 1.0), (0.95, math.inf, 5 / 3))
 """From which load to which (share of a CPU) a loop beats after what part of the period: where there is CPU to spare a
 faster beat costs no throughput, and the beginnings of stalls are known better. In a saturated loop each beat does."""
 LONGEST_PACE_SHARE = 0.5

@@ -304,7 +304,7 @@ def test_the_pace_follows_the_load_where_every_beat_is_late() -> None:
         (0.1, 10, 3, 1),
         (0.3, 10, 3, 2),
         (0.7, 10, 3, 3),
-        (1.0, 10, 3, 4.5),
+        (1.0, 10, 3, 5),
         (0.1, 10, 1, 1),  # uvloop counts whole milliseconds
         (1.0, 5, 3, 3),  # beats further apart would be half as far as the limit, and more
         (1.0, 20, 20, 20),
