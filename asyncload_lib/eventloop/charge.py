@@ -92,8 +92,8 @@ def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | No
                 seen = max(seen, min(reach, late.cpu_ns) if segment.is_awake else reach)
             else:
                 unseen = max(0, segment.samples[0].since_ns - before) + max(0, after - segment.samples[-1].at_ns)
-                off_cpu_ns = late.length_ns - late.cpu_ns if segment.is_awake else late.run_delay_ns
-                seen += int(unseen * max(0.0, 1 - off_cpu_ns / max(late.length_ns, 1)) / 2)
+                lost_ns = late.length_ns - late.cpu_ns if segment.is_awake else late.run_delay_ns
+                seen += int(unseen * max(0.0, 1 - lost_ns / max(late.length_ns, 1)) / 2)
         if seen > longest or best is None:
             best, longest = segment, seen
     return min(longest, late.length_ns) / NS, best
