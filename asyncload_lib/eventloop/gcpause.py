@@ -2,9 +2,9 @@
 
 import gc
 import sys
-import time
 from collections import deque
 from dataclasses import dataclass
+from time import perf_counter_ns, thread_time_ns
 from typing import Any
 
 from .native import native
@@ -54,12 +54,12 @@ class GcPauses:
         return [pause for pause in list(self._pauses) if pause.end_ns > start_ns and pause.start_ns < end_ns]
 
     def _heard(self, phase: str, info: dict[str, Any]) -> None:
-        now = time.perf_counter_ns()
+        now = perf_counter_ns()
         if phase == "start":
             self._started_ns = now
             if info["generation"] == OLDEST:
-                self._cpu_ns = time.thread_time_ns()
+                self._cpu_ns = thread_time_ns()
         elif now - self._started_ns >= SHORTEST_NS and self._started_ns:
             generation, stack = info["generation"], positions(callback_frames(sys._getframe().f_back, None))
-            cpu = time.thread_time_ns() - self._cpu_ns if generation == OLDEST else now - self._started_ns
+            cpu = thread_time_ns() - self._cpu_ns if generation == OLDEST else now - self._started_ns
             self._pauses.append(GcPause(self._started_ns, now, cpu, self._ident(), generation, stack))

@@ -12,8 +12,8 @@ import asyncio
 import copy
 import math
 import sys
-import time
 from collections.abc import Callable
+from time import perf_counter_ns, thread_time_ns
 from types import CodeType, TracebackType
 from typing import Any, Self
 
@@ -47,9 +47,10 @@ RELAXED_SHARE = 0.9
 An alarm that is always further away than the kernel's next tick (4 ms at 250 Hz) never has to be put into the hardware,
 which costs 20 us in a virtual machine."""
 SETTLE_S = 2.0
-CHORES_NS = 250_000_000
+CHORES_NS, CALM_CHORES_NS = 250_000_000, 1_000_000_000
 """How often the watchdog is called to take the baseline of all threads' CPU time and of the steal: what the hypervisor
-stole since then is held against a stall, so an old one would excuse too much."""
+stole since then is held against a stall, so an old one would excuse too much. It costs a saturated loop 0.4 ms, most of
+it the GIL's way to the watchdog and back; so less often where nothing is stolen and no other thread is busy."""
 PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, 0.95, 1.0), (0.95, math.inf, 5 / 3))
 """From which load to which (share of a CPU) a loop beats after what part of the period: where there is CPU to spare a
 faster beat costs no throughput, and the beginnings of stalls are known better. In a saturated loop each beat does."""
@@ -81,7 +82,7 @@ class _Monitor:
         self._gc = GcPauses()
         self._running = False
         self._ended_ns: int | None = None
-        now = time.perf_counter_ns()
+        now = perf_counter_ns()
         self._pulse = Pulse(now, 0)
         self._findings = Findings(now, limit_s, period_s)
         self._pace_ns = self._usual_gap_ns = self._period_ns
@@ -106,7 +107,7 @@ class _Monitor:
     def reset(self) -> None:
         """Begin anew, as if just started; a stall that has not ended yet counts from now on."""
         self._settle()
-        self._findings = self._findings.anew(time.perf_counter_ns())
+        self._findings = self._findings.anew(perf_counter_ns())
 
     def report(self) -> dict[str, Any]:
         """What was found since the start or the last reset: one element of `event_loops` in the results file.
@@ -117,7 +118,7 @@ class _Monitor:
         if self._running and native("_thread", "get_ident")() == self._meter.ident:
             self._measure()
         self._settle()
-        now = self._ended_ns or time.perf_counter_ns()
+        now = self._ended_ns or perf_counter_ns()
         report = self._with_unended(now).report(self.name, now)
         problem = self._problem()
         return {**report, "blocked": None, "note": f"{problem} {report['note']}".strip()} if problem else report
@@ -129,7 +130,7 @@ class _Monitor:
         looking for what there is not, which costs throughput; and what blocks later in the queue has begun after this.
         False if nothing is watched: the monitor does not run, or its loop is closed.
         """
-        now, pulse = time.perf_counter_ns(), self._pulse
+        now, pulse = perf_counter_ns(), self._pulse
         before_ns, pulse.begun_ns = pulse.begun_ns, now
         return now <= pulse.quiet_ns or self.came_alive(now, before_ns)
 
@@ -175,8 +176,8 @@ class _Monitor:
         if self._running:
             raise RuntimeError(f"the monitor {self.name!r} is running already")
         self._meter = ThreadMeter()
-        now = time.perf_counter_ns()
-        self._pulse = Pulse(now, time.thread_time_ns(), alive_ns=now, base=base)
+        now = perf_counter_ns()
+        self._pulse = Pulse(now, thread_time_ns(), alive_ns=now, base=base)
         self._findings = Findings(now, self._limit_s, self._period_s)
         self._ended_ns = None
         self._read_delay(now - self._pulse.cpu_ns)
@@ -202,7 +203,7 @@ class _Monitor:
             self._measure()
         self._settle()
         self._running = False
-        self._ended_ns = time.perf_counter_ns()
+        self._ended_ns = perf_counter_ns()
         self._gc.stop()
         self._meter.close()
         if self._watchdog is not None:
@@ -216,7 +217,7 @@ class _Monitor:
         pulse, look = self._pulse, False
         if pulse.discard:
             pulse.discard.clear()  # before the clock is read: what is freed here belongs to the callback that made it
-        now, cpu = time.perf_counter_ns(), time.thread_time_ns()
+        now, cpu = perf_counter_ns(), thread_time_ns()
         gap = now - pulse.beat_ns
         if gap >= self._late_ns:
             look = self._came_late(now, cpu, gap)
@@ -233,7 +234,7 @@ class _Monitor:
             pulse.signs_ns.clear()
         if self._watchdog is not None:
             if look:
-                self._chores_ns = now + CHORES_NS
+                self._chores_ns = now + (CALM_CHORES_NS if self._watchdog.is_calm else CHORES_NS)
             self._watchdog.beaten(now, look)
         self._findings.lag(gap - self._pace_ns, now)
 
@@ -303,8 +304,8 @@ class _Monitor:
 
     def _settle(self) -> None:
         """Wait until the watchdog has judged the late beats; in native sleep, for this may be any thread."""
-        deadline = time.perf_counter_ns() + int(SETTLE_S * 1e9)
-        while self._running and self._pulse.late and time.perf_counter_ns() < deadline:
+        deadline = perf_counter_ns() + int(SETTLE_S * 1e9)
+        while self._running and self._pulse.late and perf_counter_ns() < deadline:
             native("time", "sleep")(0.0005)
 
     def _with_unended(self, now_ns: int) -> Findings:

@@ -31,6 +31,8 @@ STEP_NS = MS // 4
 START_S = 1.0
 HURRY_S = 0.0005
 HOLDER_SHARE = 0.9
+YOUNG_NS = 40 * MS
+"""Age of a baseline from which on it is taken anew: to ask all threads and the system costs 0.1 ms."""
 RIVAL_SHARE = 0.01
 """Share of a CPU that all other threads used from one baseline to the next, from which on they are rivals."""
 
@@ -67,8 +69,10 @@ class Watchdog:
         self._threads_ns = 0
         self.has_rivals = True
         """Whether other threads want the GIL, too; they do until it is known that they do not."""
+        self.is_calm = False
+        """Whether from one baseline to the next neither other threads were busy nor the hypervisor stole anything."""
         self._steal = StealMeter()
-        self._steal_ns = 0
+        self._steal_ns = self._steal.steal_ns()
         self._ident = 0
         self._switch_s: float | None = None
         self._looked = (0, 0)
@@ -164,11 +168,11 @@ class Watchdog:
         self._hurry(overdue or not self.has_rivals)
         if overdue:
             self._sample(now, gil_wait, proven)
-        elif self._segments:
-            if self._segments[-1].samples[-1].at_ns < pulse.beat_ns:  # else they belong to the beat that is to come
-                self._let_go(self._segments)
-                self._segments = []
-        else:
+            return
+        if self._segments and self._segments[-1].samples[-1].at_ns < pulse.beat_ns:  # else the beat is yet to come
+            self._let_go(self._segments)
+            self._segments = []
+        if not self._segments and now - self._threads_ns >= YOUNG_NS:
             self._take_baseline(now)
 
     def _take_baseline(self, now: int) -> None:
@@ -177,8 +181,9 @@ class Watchdog:
             threads = threads_cpu_ns()
         used_ns = sum(self._used_by_others(threads).values())
         self.has_rivals = not self._threads or used_ns >= RIVAL_SHARE * (now - self._threads_ns)
-        self._threads, self._threads_ns = threads, now
-        self._steal_ns = self._steal.steal_ns()
+        steal_ns = self._steal.steal_ns()
+        self.is_calm = not self.has_rivals and steal_ns == self._steal_ns
+        self._threads, self._threads_ns, self._steal_ns = threads, now, steal_ns
 
     def _hurry(self, hurry: bool) -> None:
         """Ask for the GIL sooner while a beat is overdue: with the usual 5 ms a stall of 12 ms is seen once or never.
@@ -249,7 +254,7 @@ class Watchdog:
             witness_ns=max(0, sum(wait[1] for wait in waits) - refuted),
             refuted_ns=refuted,
             witness_delay_ns=sum(wait[2] for wait in waits),
-            steal_ns=max(0, self._steal.steal_ns() - self._steal_ns) if self._steal_ns else 0,
+            steal_ns=max(0, self._steal.steal_ns() - self._steal_ns),
             # The first look after its call: at the next one it may be a line further.
             holder=next((holder for holder in holders if holder.cpu_ns >= HOLDER_SHARE * most), None),
         )

@@ -51,7 +51,7 @@ async def against_target(options: argparse.Namespace, directory: Path) -> dict[s
             result["overhead"] = []
             for kind, connections in TARGETS:
                 with target(options.loop, slow, None, kind) as ready:
-                    modes = await overhead(ready["port"], connections, 60 if options.quick else 250)
+                    modes = await overhead(ready["port"], connections, 45 if options.quick else 240)
                 result["overhead"].append({"target": kind, "connections": connections, "modes": modes})
     return result
 

@@ -6,7 +6,6 @@ monitor takes is measured too, and wanders less: the time inside of it, and the 
 
 import asyncio
 import math
-import random
 import statistics
 import time
 from typing import Any
@@ -18,59 +17,55 @@ __all__ = ["TARGETS", "overhead"]
 TARGETS = (("bare", 8), ("fastapi", 8), ("fastapi", 64))
 """What is kept busy, and by how many connections."""
 MODES = ("nothing", "monitor", "probe")
-BLOCK_S = 0.16
-"""How long each count lasts. Short, for a virtual machine's speed wanders; but not shorter than the load before it."""
-WARM_S = 0.15
-"""Load before each count: a monitor that has just been started takes the CPU time of all threads and measures its pace;
-it knows them after two of its windows."""
+SETTLED_S = 0.6
+"""Load before the time inside is taken."""
 TIMED_S = 10.0
 
 
-async def overhead(port: int, connections: int, rounds: int) -> dict[str, dict[str, Any]]:
+async def overhead(port: int, connections: int, seconds: float) -> dict[str, dict[str, Any]]:
     """Return for "monitor" and "probe" the ratio of throughput to that of "nothing".
 
-    The three take turns in one process, each round in another order; it is the median of the rounds' ratios, with
-    its 95 % interval: (median, low, high). `loop_share`: of the loop's time, what the monitor and its watchdog take.
+    The three take turns in the target, which counts its requests; it is the median of the rounds' ratios, with its
+    95 % interval: (median, low, high). The load never pauses, and the generator never sleeps: to wake it would be the
+    target's cost. `loop_share`: of the loop's time, what the monitor and its watchdog take.
     """
     clients = [Client(port) for _ in range(connections)]
     control = Client(port)
-    seen: dict[str, list[float]] = {mode: [] for mode in MODES}
 
-    async def hammer(client: Client, end: float) -> int:
-        done = 0
+    async def hammer(client: Client, end: float) -> None:
         while time.perf_counter() < end:
             await client.call("GET", "/work")
-            done += 1
-        return done
 
-    async def load(seconds: float) -> int:
+    async def load(seconds: float) -> None:
         end = time.perf_counter() + seconds
-        return sum(await asyncio.gather(*(hammer(client, end) for client in clients)))
+        await asyncio.gather(*(hammer(client, end) for client in clients))
 
-    for _ in range(rounds):
-        for mode in random.sample(MODES, len(MODES)):
-            await control.call("POST", f"/mode/{mode}")
-            await load(WARM_S)
-            start = time.perf_counter()
-            done = await load(BLOCK_S)
-            seen[mode].append(done / (time.perf_counter() - start))
+    async def never_sleep() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    awake = asyncio.create_task(never_sleep())
+    await control.call("POST", "/mode/turns")
+    await load(seconds)
+    per_s = await control.call("POST", "/mode/turns")
     taken = {}
     for mode in MODES:
         await control.call("POST", f"/mode/{mode}-timed")
-        await load(4 * WARM_S)
+        await load(SETTLED_S)
         before = await control.call("POST", f"/mode/{mode}-timed")
         await load(TIMED_S)
         after = await control.call("POST", f"/mode/{mode}-timed")
         spent = {key: after[key] - before[key] for key in after}
         taken[mode] = (spent["inside_s"] + spent["cpu_s"] - spent["loop_cpu_s"]) / spent["now_s"]
     await control.call("POST", "/mode/probe")
+    awake.cancel()
     for client in (*clients, control):
         client.close()
-    nothing = seen["nothing"]
+    nothing = per_s["nothing"]
     return {
         mode: {
             "requests_per_second": statistics.median(nothing),
-            "throughput_ratio": _median([a / b for a, b in zip(seen[mode], nothing, strict=True)]),
+            "throughput_ratio": _median([a / b for a, b in zip(per_s[mode], nothing, strict=False)]),
             "loop_share": taken[mode] - taken["nothing"],
         }
         for mode in MODES[1:]

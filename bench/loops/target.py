@@ -3,7 +3,8 @@
 `GET /fault/<name>` runs one fault and answers with what it truly took: {"wall_s", "cpu_s"}. The culprit's line carries
 the mark `# fault: <name>`. `GET /work` is the ordinary load; `POST /mode/nothing|monitor|probe` says what stands around
 it from now on, for the measurement of overhead, and answers with what was used so far (`usage`). With `-timed` behind
-it the time spent inside is measured, too, which itself costs a little.
+it the time spent inside is measured, too, which itself costs a little. `POST /mode/turns` has the three take turns,
+and answers with what `Turns` counted so far.
 `target.py LOOP bare|fastapi`: the latter has no faults, and is for that measurement alone.
 Prints {"port", "pid"} when it listens, ends when its standard input does.
 """
@@ -32,7 +33,8 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from asyncload_lib.eventloop.asgi import Probe
-from asyncload_lib.eventloop.lag import LIMIT_S, PERIOD_S
+from asyncload_lib.eventloop.gcpause import GcPauses
+from asyncload_lib.eventloop.lag import LIMIT_S, PERIOD_S, LoopMonitor
 
 TOKEN = "bench"
 SLOW = json.loads(os.environ.get("LOOP_FAULTS_SLOW", "{}"))
@@ -40,6 +42,10 @@ SLOW = json.loads(os.environ.get("LOOP_FAULTS_SLOW", "{}"))
 MEGABYTES_50 = "[" + ",".join(['[1, 2.5, "three"]'] * (50 * 1024 * 1024 // 18)) + "]"
 EVIL = re.compile(r"(a+)+$")
 held = threading.Lock()
+MODES = ("nothing", "monitor", "probe")
+SETTLED_S, COUNTED_S = 0.1, 0.15
+"""Of a turn: a monitor that has just been started takes the CPU time of all threads twice, 50 ms apart. Short, for a
+virtual machine's speed wanders."""
 
 
 def cpu_loop(seconds: float) -> None:
@@ -135,9 +141,8 @@ def ordinary() -> FastAPI:
         return Numbers(numbers=[random.random() for _ in range(20)])
 
     @api.post("/mode/{mode}")
-    async def change(mode: str) -> dict[str, float]:
-        switch(mode)
-        return usage()
+    async def mode(mode: str) -> dict[str, Any]:
+        return change(mode)
 
     return api
 
@@ -153,8 +158,7 @@ async def app(scope, receive, send) -> None:
         seconds = float(parse_qs(scope["query_string"].decode()).get("seconds", ["0"])[0])
         answer = await run_fault(path.removeprefix("/fault/"), seconds)
     elif path.startswith("/mode/"):
-        switch(path.removeprefix("/mode/"))
-        answer = usage()
+        answer = change(path.removeprefix("/mode/"))
     else:
         json.loads(json.dumps({"numbers": [random.random() for _ in range(20)]}))
         await asyncio.sleep(0)
@@ -182,12 +186,29 @@ class Stopwatch:
         return timed
 
 
+stopwatch = Stopwatch()
+
+
+class TimedGcPauses(GcPauses):
+    _heard = stopwatch.around(GcPauses._heard)
+
+
+class TimedMonitor(LoopMonitor):
+    """A monitor of its own: attributes set on the instance of the other one would make every beat of it slower."""
+
+    _beat = stopwatch.around(LoopMonitor._beat)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._gc = TimedGcPauses()
+
+
 served = ordinary() if sys.argv[2] == "fastapi" else app
 probe = Probe(served, TOKEN, "/asyncload/loop", LIMIT_S, PERIOD_S)
+monitors = {False: probe.monitor, True: TimedMonitor()}
 mounted = probe.middleware()
 outermost = mounted
 mode_now = ""
-stopwatch = Stopwatch()
 
 
 def switch(mode: str) -> None:
@@ -197,16 +218,59 @@ def switch(mode: str) -> None:
         return
     mode_now, kind, is_timed = mode, mode.removesuffix("-timed"), mode.endswith("-timed")
     outermost = mounted if kind == "probe" else served
-    monitor = probe.monitor
-    monitor.stop()
-    for owner, name in ((monitor, "_beat"), (monitor._gc, "_heard")):
-        vars(owner).pop(name, None)
-        if is_timed:
-            setattr(owner, name, stopwatch.around(getattr(owner, name)))
     if is_timed:
         outermost = stopwatch.around(outermost)
+    probe.monitor.stop()
+    probe.monitor = monitors[is_timed]
     if kind != "nothing":
-        monitor.start()
+        probe.monitor.start()
+
+
+class Turns:
+    """Modes that take turns, each round in another order, while the load goes on; counts the requests in each turn.
+
+    From inside, for a generator that stops and begins again for each turn measures its own beginnings, too.
+    """
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.per_s: dict[str, list[float]] = {mode: [] for mode in MODES}
+        self._left: list[str] = []
+        self.next: asyncio.TimerHandle | None = None
+
+    def take(self) -> None:
+        """Begin the next turn."""
+        if not self._left:
+            self._left = random.sample(MODES, len(MODES))
+        switch(self._left[-1])
+        self.next = asyncio.get_running_loop().call_later(SETTLED_S, self._count)
+
+    def end(self) -> None:
+        """Let the mode stay as it is."""
+        if self.next is not None:
+            self.next.cancel()
+
+    def _count(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.next = loop.call_later(COUNTED_S, self._counted, self.requests, time.perf_counter())
+
+    def _counted(self, requests: int, start: float) -> None:
+        per_s = (self.requests - requests) / (time.perf_counter() - start)
+        self.per_s[self._left.pop()].append(per_s)
+        self.take()
+
+
+turns = Turns()
+
+
+def change(mode: str) -> dict[str, Any]:
+    if mode == "turns":
+        if turns.next is None:
+            turns.take()
+        return turns.per_s
+    turns.end()
+    switch(mode)
+    return usage()
 
 
 def usage() -> dict[str, float]:
@@ -221,6 +285,7 @@ def usage() -> dict[str, float]:
 
 
 async def server_app(scope, receive, send) -> None:
+    turns.requests += 1
     await outermost(scope, receive, send)
 
 
