@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from asyncload_lib.eventloop.clocks import ThreadMeter, threads_cpu_ns
-from asyncload_lib.eventloop.lag import LoopMonitor
+from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, LoopMonitor
 from asyncload_lib.eventloop.stacks import uncollected
 from asyncload_lib.eventloop.stall import Holder, Late, Pulse
 from asyncload_lib.eventloop.watchdog import Watchdog, is_one_call
@@ -404,6 +404,95 @@ def test_of_the_holders_looks_the_first_after_its_call_counts(used_before: int, 
     assert stall.holder.name == named
 
 
+class Steal:
+    """Stands for a hypervisor: what it has stolen so far."""
+
+    def __init__(self) -> None:
+        self.ns = 0
+
+    def steal_ns(self) -> int:
+        return self.ns
+
+    def close(self) -> None:
+        pass
+
+
+def watchdog_of_this_thread(pulse: Pulse) -> tuple[Watchdog, Steal]:
+    watchdog, steal = Watchdog(ThreadMeter(), pulse, 1_000_000, lambda: None, lambda stall: None), Steal()
+    watchdog._steal.close()
+    watchdog._steal, watchdog._steal_ns = steal, 0  # type: ignore[assignment]
+    return watchdog, steal
+
+
+def test_a_loop_looked_at_again_and_again_does_not_put_the_baseline_off() -> None:
+    pulse = Pulse(0, 0)
+    watchdog, _ = watchdog_of_this_thread(pulse)
+    taken = []
+    for now in range(0, 200_000_000, 10_000_000):
+        pulse.beat_ns = pulse.alive_ns = now
+        watchdog._look(now + 2_000_000, 0, 0)  # the beat is overdue
+        pulse.beat_ns = pulse.alive_ns = now + 3_000_000
+        watchdog._look(now + 3_000_000, 0, 0)
+        taken.append(watchdog._threads_ns)
+    watchdog._hurry(False)
+    watchdog._close()
+
+    assert sorted(set(taken)) == [0, 43_000_000, 83_000_000, 123_000_000, 163_000_000]
+
+
+def test_what_a_machine_that_was_never_robbed_loses_counts_from_the_first_time() -> None:
+    watchdog, steal = watchdog_of_this_thread(Pulse(0, 0))
+    steal.ns = 40_000_000
+
+    stall = watchdog._stall(Late(0, 60_000_000, 0, 0, 0), [])
+    watchdog._close()
+
+    assert stall.steal_ns == 40_000_000
+
+
+@pytest.mark.parametrize(
+    ("stolen_ns", "burns", "is_calm"), [(0, False, True), (10_000_000, False, False), (0, True, False)]
+)
+def test_calm_is_a_process_whose_other_threads_sleep_on_a_machine_of_its_own(
+    stolen_ns: int, burns: bool, is_calm: bool
+) -> None:
+    watchdog, steal = watchdog_of_this_thread(Pulse(0, 0))
+    asked, burnt, end = threading.Event(), threading.Event(), threading.Event()
+
+    def other() -> None:
+        asked.wait()
+        if burns:
+            cpu(0.02)
+        burnt.set()
+        end.wait()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    watchdog._take_baseline(0)
+    asked.set()
+    burnt.wait()
+    steal.ns += stolen_ns
+    watchdog._take_baseline(1_000_000_000)
+    end.set()
+    thread.join()
+    watchdog._close()
+
+    assert watchdog.is_calm is is_calm
+
+
+@pytest.mark.parametrize(("is_calm", "wait_ns"), [(False, CHORES_NS), (True, CALM_CHORES_NS)])
+def test_the_baseline_of_a_calm_process_is_taken_less_often(is_calm: bool, wait_ns: int) -> None:
+    async def main() -> int:
+        async with LoopMonitor() as monitor:
+            assert monitor._watchdog is not None
+            monitor._window_ns = monitor._chores_ns = 0
+            monitor._watchdog.is_calm = is_calm
+            monitor._measure()
+            return monitor._chores_ns - monitor._pulse.beat_ns
+
+    assert asyncio.run(main()) == wait_ns
+
+
 def test_a_thread_is_not_taken_for_one_that_ended_before_it() -> None:
     """The identifier of an ended thread is given to the next one: its CPU time is not to be held against that."""
     seen = set()
@@ -612,7 +701,7 @@ def test_a_thread_that_ends_under_watch_in_a_process_with_greenlets() -> None:
     script = """
         import asyncio, gc, threading, time
         import greenlet
-        from asyncload_lib.eventloop.lag import LoopMonitor
+        from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, LoopMonitor
 
         async def main():
             monitor.start()  # and nobody stops it
