@@ -16,7 +16,6 @@ __all__ = ["TARGETS", "overhead"]
 
 TARGETS = (("bare", 8), ("fastapi", 8), ("fastapi", 64))
 """What is kept busy, and by how many connections."""
-MODES = ("nothing", "monitor", "probe")
 SETTLED_S = 0.6
 """Load before the time inside is taken."""
 TIMED_S = 10.0
@@ -49,7 +48,7 @@ async def overhead(port: int, connections: int, seconds: float) -> dict[str, dic
     await load(seconds)
     per_s = await control.call("POST", "/mode/turns")
     taken = {}
-    for mode in MODES:
+    for mode in per_s:
         await control.call("POST", f"/mode/{mode}-timed")
         await load(SETTLED_S)
         before = await control.call("POST", f"/mode/{mode}-timed")
@@ -68,7 +67,8 @@ async def overhead(port: int, connections: int, seconds: float) -> dict[str, dic
             "throughput_ratio": _median([a / b for a, b in zip(per_s[mode], nothing, strict=False)]),
             "loop_share": taken[mode] - taken["nothing"],
         }
-        for mode in MODES[1:]
+        for mode in per_s
+        if mode != "nothing"
     }
 
 

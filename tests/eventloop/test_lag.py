@@ -392,18 +392,6 @@ def test_the_holder_of_the_gil_is_named() -> None:
     assert named[0]["function"].endswith("hold_the_gil")
 
 
-@pytest.mark.parametrize(("used_before", "named"), [(95, "as the loop saw it"), (50, "as the watchdog saw it")])
-def test_of_the_holders_looks_the_first_after_its_call_counts(used_before: int, named: str) -> None:
-    watchdog = Watchdog(ThreadMeter(), Pulse(0, 0), 0, lambda: None, lambda stall: None)
-    late = Late(0, 60, 2, 0, 0, holder=Holder("as the loop saw it", (), used_before))
-
-    stall = watchdog._stall(late, [], Holder("as the watchdog saw it", (), 100))
-    watchdog._close()
-
-    assert stall.holder is not None
-    assert stall.holder.name == named
-
-
 class Steal:
     """Stands for a hypervisor: what it has stolen so far."""
 
@@ -418,10 +406,24 @@ class Steal:
 
 
 def watchdog_of_this_thread(pulse: Pulse) -> tuple[Watchdog, Steal]:
-    watchdog, steal = Watchdog(ThreadMeter(), pulse, 1_000_000, lambda: None, lambda stall: None), Steal()
+    meter, steal = ThreadMeter(), Steal()
+    watchdog = Watchdog(meter, pulse, 1_000_000, lambda: None, lambda stall: None)
+    meter.close()
     watchdog._steal.close()
     watchdog._steal, watchdog._steal_ns = steal, 0  # type: ignore[assignment]
     return watchdog, steal
+
+
+@pytest.mark.parametrize(("used_before", "named"), [(95, "as the loop saw it"), (50, "as the watchdog saw it")])
+def test_of_the_holders_looks_the_first_after_its_call_counts(used_before: int, named: str) -> None:
+    watchdog, _ = watchdog_of_this_thread(Pulse(0, 0))
+    late = Late(0, 60, 2, 0, 0, holder=Holder("as the loop saw it", (), used_before))
+
+    stall = watchdog._stall(late, [], Holder("as the watchdog saw it", (), 100))
+    watchdog._close()
+
+    assert stall.holder is not None
+    assert stall.holder.name == named
 
 
 def test_a_loop_looked_at_again_and_again_does_not_put_the_baseline_off() -> None:
@@ -701,7 +703,7 @@ def test_a_thread_that_ends_under_watch_in_a_process_with_greenlets() -> None:
     script = """
         import asyncio, gc, threading, time
         import greenlet
-        from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, LoopMonitor
+        from asyncload_lib.eventloop.lag import LoopMonitor
 
         async def main():
             monitor.start()  # and nobody stops it
