@@ -1,7 +1,7 @@
 """From what the watchdog saw of a stall to its cause and its culprit."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from .attribution import QUEUE, Evidence, cause_of
 from .clocks import ASLEEP
@@ -19,32 +19,49 @@ PROOF_SHARE = 0.15
 MAJORITY = 0.6
 
 
+@dataclass(frozen=True, slots=True)
+class _Callback:
+    """One callback of a late beat: it ran for `own_ns` for sure, and kept the loop for `length_ns` up to `end_ns`."""
+
+    segment: Segment
+    own_ns: int
+    length_ns: int
+    end_ns: int
+
+
 def charge(stall: Stall, pauses: list[GcPause], loop_ident: int, findings: Findings) -> None:
-    """Enter one late beat into the findings: as a stall with cause and culprit, or as load."""
-    callback_s, segment = _longest_callback(stall, findings.limit_s)
-    evidence = _evidence(stall, pauses, loop_ident, findings.limit_s, callback_s, segment)
+    """Enter one late beat into the findings: as stalls with cause and culprit, or as load.
+
+    Each callback that alone took longer than the limit is a stall of its own; what others took is one for the beat.
+    """
+    callbacks = _callbacks(stall, findings.limit_s)
+    longest = max(callbacks, key=lambda callback: callback.own_ns, default=None)
+    evidence = _evidence(stall, pauses, loop_ident, findings.limit_s, longest)
     if evidence.length_s < findings.limit_s:
         return
     cause = cause_of(evidence)
     if cause == QUEUE:
         findings.queue(evidence.length_s)
         return
+    if cause == "loop":
+        least_ns = findings.limit_s * NS + _collected_ns(pauses, loop_ident)
+        for callback in callbacks:
+            if callback.own_ns >= least_ns:
+                findings.stall(callback.end_ns, callback.length_ns / NS, cause, *_culprit(callback.segment))
+        return
     place, task = None, ""
-    if cause == "loop" and segment is not None:
-        place, task = _culprit(segment)
-    elif cause == "gil":
+    if cause == "gil":
         place, task = _holder(stall, findings.limit_s)
     elif cause == "gc":
-        place, task = _collection(pauses, segment)
+        place, task = _collection(pauses, longest.segment if longest is not None else None)
     findings.stall(stall.late.now_ns, evidence.length_s, cause, place, task)
 
 
 def _evidence(
-    stall: Stall, pauses: list[GcPause], loop_ident: int, limit_s: float, callback_s: float, segment: Segment | None
+    stall: Stall, pauses: list[GcPause], loop_ident: int, limit_s: float, longest: _Callback | None
 ) -> Evidence:
     late = stall.late
-    # A collection in the loop's own thread counts by its CPU time: its waits for a CPU are run delay already.
-    own = sum(pause.cpu_ns for pause in pauses if pause.ident == loop_ident)
+    own = _collected_ns(pauses, loop_ident)
     elsewhere = sum(
         min(pause.end_ns, late.now_ns) - max(pause.start_ns, late.before_ns)
         for pause in pauses
@@ -58,45 +75,76 @@ def _evidence(
         cpu_s=late.cpu_ns / NS,
         run_delay_s=late.run_delay_ns / NS,
         steal_s=steal / NS,
-        asleep_s=_asleep_ns(segment) / NS,
+        asleep_s=_asleep_ns(longest.segment if longest is not None else None) / NS,
         gc_s=own / NS,
         gc_elsewhere_s=elsewhere / NS,
         gil_share=stall.gil_share,
         witness_s=stall.witness_ns / NS,
         refuted_s=stall.refuted_ns / NS,
         witness_delay_s=stall.witness_delay_ns / NS,
-        callback_s=max(0.0, callback_s - own / NS),  # a collection is not the callback's, wherever it fell
+        # A collection is not the callback's, wherever it fell.
+        callback_s=max(0, longest.own_ns - own) / NS if longest is not None else 0.0,
         samples=stall.samples,
         idle=bool(stall.segments) and all(segment.idle for segment in stall.segments),
     )
 
 
-def _longest_callback(stall: Stall, limit_s: float) -> tuple[float, Segment | None]:
-    """Seconds that one callback ran inside the stall, and its samples.
+def _collected_ns(pauses: list[GcPause], loop_ident: int) -> int:
+    """What collections in the loop's own thread took, by the CPU clock: their waits for a CPU are run delay already."""
+    return sum(pause.cpu_ns for pause in pauses if pause.ident == loop_ident)
 
-    A callback seen alone reaches to the stall's edges, but not beyond the signs of life around it. Where others were
-    seen too, it reaches half way to them, and half way to the edges, of the time in which the thread had a CPU. One
-    that was never seen to sleep has no more than the CPU time.
+
+def _callbacks(stall: Stall, limit_s: float) -> list[_Callback]:
+    """The callbacks seen inside the stall, in order."""
+    seen = [segment for segment in stall.segments if not segment.idle]
+    if len(seen) == 1:
+        return [_alone(stall, seen[0], limit_s)]
+    neighbours = zip([None, *seen], seen, [*seen[1:], None], strict=False)
+    return [_among(stall, before, segment, after, limit_s) for before, segment, after in neighbours]
+
+
+def _alone(stall: Stall, segment: Segment, limit_s: float) -> _Callback:
+    """A callback seen alone reaches to the stall's edges, but not beyond the signs of life around it.
+
+    One that was never seen to sleep ran no longer than the CPU time.
     """
-    late, best, longest = stall.late, None, 0.0
-    start = late.now_ns - late.length_ns
-    callbacks = [segment for segment in stall.segments if not segment.idle]
-    for index, segment in enumerate(callbacks):
-        seen = segment.seen_ns
-        if seen >= PROOF_SHARE * limit_s * NS:
-            before = max(callbacks[index - 1].samples[-1].at_ns if index else start, segment.samples[0].alive_ns)
-            after = callbacks[index + 1].samples[0].since_ns if index + 1 < len(callbacks) else late.now_ns
-            after = next((sign for sign in late.signs_ns if segment.samples[-1].at_ns < sign < after), after)
-            if len(callbacks) == 1:
-                reach = _reach_ns(stall, after - before)
-                seen = max(seen, min(reach, late.cpu_ns) if segment.is_awake else reach)
-            else:
-                unseen = max(0, segment.samples[0].since_ns - before) + max(0, after - segment.samples[-1].at_ns)
-                lost_ns = late.length_ns - late.cpu_ns if segment.is_awake else late.run_delay_ns
-                seen += int(unseen * max(0.0, 1 - lost_ns / max(late.length_ns, 1)) / 2)
-        if seen > longest or best is None:
-            best, longest = segment, seen
-    return min(longest, late.length_ns) / NS, best
+    late, last = stall.late, segment.samples[-1]
+    begin_ns = max(late.begun_ns, segment.samples[0].alive_ns)
+    end_ns = next((sign for sign in late.signs_ns if sign > last.at_ns), late.now_ns)
+    own_ns = length_ns = segment.seen_ns
+    if _is_one(segment, limit_s):
+        reach_ns = _reach_ns(stall, end_ns - begin_ns)
+        own_ns = max(own_ns, min(reach_ns, late.cpu_ns) if segment.is_awake else reach_ns)
+        length_ns = max(own_ns, reach_ns)
+    return _Callback(segment, min(own_ns, late.length_ns), min(length_ns, late.length_ns), end_ns)
+
+
+def _among(stall: Stall, before: Segment | None, segment: Segment, after: Segment | None, limit_s: float) -> _Callback:
+    """A callback among others reaches to the signs of life around it, or half way to its neighbours and the edges.
+
+    Of that, it ran as much as the thread had a CPU.
+    """
+    late, first, last = stall.late, segment.samples[0], segment.samples[-1]
+    begin_ns, last_before_ns = first.alive_ns, before.samples[-1].at_ns if before is not None else late.before_ns
+    if begin_ns <= last_before_ns:
+        begin_ns = (max(last_before_ns, late.begun_ns) + first.since_ns) // 2
+    end_ns = next((sign for sign in late.signs_ns if sign > last.at_ns), None)
+    first_after_ns = after.samples[0].since_ns if after is not None else late.now_ns
+    if end_ns is None and after is None and late.signs_ns:
+        end_ns = first_after_ns  # whoever came behind it would have said so
+    elif end_ns is None or end_ns > first_after_ns:
+        end_ns = (last.at_ns + first_after_ns) // 2
+    own_ns = segment.seen_ns
+    if _is_one(segment, limit_s):
+        unseen_ns = max(0, first.since_ns - max(begin_ns, late.begun_ns)) + max(0, end_ns - last.at_ns)
+        lost_ns = late.length_ns - late.cpu_ns if segment.is_awake else late.run_delay_ns
+        own_ns += int(unseen_ns * max(0.0, 1 - lost_ns / max(late.length_ns, 1)))
+    own_ns = min(own_ns, late.length_ns)
+    return _Callback(segment, own_ns, own_ns, end_ns)
+
+
+def _is_one(segment: Segment, limit_s: float) -> bool:
+    return segment.seen_ns >= PROOF_SHARE * limit_s * NS
 
 
 def _reach_ns(stall: Stall, between_ns: int) -> int:

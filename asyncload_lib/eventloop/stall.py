@@ -31,9 +31,14 @@ class Late:
         return max(0, self.length_ns - self.cpu_ns - self.run_delay_ns)
 
     @property
+    def begun_ns(self) -> int:
+        """When the stall began: somewhere between two beats, half a usual gap after the last on average."""
+        return min(self.now_ns, self.before_ns + self.usual_gap_ns // 2)
+
+    @property
     def length_ns(self) -> int:
-        """Length of the stall: it began somewhere between two beats, half a usual gap after the last on average."""
-        return max(0, self.now_ns - self.before_ns - self.usual_gap_ns // 2)
+        """Length of the stall, from then on."""
+        return self.now_ns - self.begun_ns
 
 
 @dataclass(slots=True)

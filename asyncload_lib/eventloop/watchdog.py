@@ -151,9 +151,14 @@ class Watchdog:
         return max(0, cpu - cpu_before - max(0, due - before_ns) - started_late_ns - self._switch_ns())
 
     def _next_look_ns(self, now: int) -> int:
+        """Soon, and the later the longer the callback is known; one among many is looked at twice within the limit."""
         # In whole steps, for the alarm keeps one timer value for each; never longer than the heartbeat itself allows.
-        overdue = now - self._pulse.alive_ns - self.patience_ns
-        wait = -overdue if overdue < 0 else min(overdue // 4, LONG_WATCH_NS)
+        wait = self._pulse.alive_ns + self.patience_ns - now
+        if wait < 0 and len(self._segments) > 1 and len(self._segments[-1].samples) == 1:
+            wait = self.patience_ns // 2
+        elif wait < 0:
+            known_ns = now - self._segments[-1].samples[0].at_ns if self._segments else 0
+            wait = min(known_ns // 4, LONG_WATCH_NS)
         return max(CLOSE_WATCH_NS, wait // STEP_NS * STEP_NS)
 
     def _look(self, now: int, gil_wait: int, proven: int) -> None:

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from asyncload_lib.eventloop import charge
 from asyncload_lib.eventloop.attribution import CAUSES, QUEUE, Evidence, cause_of, shares
 from asyncload_lib.eventloop.clocks import ASLEEP, ON_GIL, RUNNING
+from asyncload_lib.eventloop.findings import Findings
 from asyncload_lib.eventloop.gcpause import GcPause
 from asyncload_lib.eventloop.stall import Late, Sample, Segment, Stall
 
@@ -100,9 +103,9 @@ def test_a_callback_reaches_no_further_than_the_signs_of_life_around_it(
     late = Late(0, 60 * ms, 2 * ms, (59 - run_delay_ms) * ms, run_delay_ms * ms, tuple(at * ms for at in signs_ms))
     stall = Stall(late, [Segment(None, None, samples, idle=False)], 2, 1.0, 0, 0, 0, 0, None)
 
-    callback_s, _ = charge._longest_callback(stall, LIMIT_S)
+    [callback] = charge._callbacks(stall, LIMIT_S)
 
-    assert callback_s == pytest.approx(callback_ms / 1e3)
+    assert callback.own_ns == callback_ms * ms
 
 
 @pytest.mark.parametrize(("state", "callback_ms"), [(RUNNING, 9), (ASLEEP, 59)])
@@ -112,9 +115,9 @@ def test_a_callback_never_seen_to_sleep_has_no_more_than_the_cpu_time(state: str
     segment = looks((14, 2, state), (30, 6, state))
     stall = Stall(Late(0, 60 * ms, 2 * ms, 9 * ms, 0), [segment], 2, 1.0, 0, 0, 0, 0, None)
 
-    callback_s, _ = charge._longest_callback(stall, LIMIT_S)
+    [callback] = charge._callbacks(stall, LIMIT_S)
 
-    assert callback_s == pytest.approx(callback_ms / 1e3)
+    assert callback.own_ns == callback_ms * ms
 
 
 def test_a_collection_in_a_short_callback_is_not_its_own_time() -> None:
@@ -123,9 +126,41 @@ def test_a_collection_in_a_short_callback_is_not_its_own_time() -> None:
     late = Late(0, 60 * ms, 2 * ms, 59 * ms, 0, (22 * ms,))
     stall = Stall(late, [Segment(None, None, samples, idle=False)], 2, 1.0, 0, 0, 0, 0, None)
     pause = GcPause(8 * ms, 21 * ms, 13 * ms, ident=1, generation=2, stack=())
-    callback_s, segment = charge._longest_callback(stall, LIMIT_S)
+    [callback] = charge._callbacks(stall, LIMIT_S)
 
-    without = charge._evidence(stall, [], 1, LIMIT_S, callback_s, segment)
-    with_one = charge._evidence(stall, [pause], 1, LIMIT_S, callback_s, segment)
+    without = charge._evidence(stall, [], 1, LIMIT_S, callback)
+    with_one = charge._evidence(stall, [pause], 1, LIMIT_S, callback)
 
     assert (cause_of(without), cause_of(with_one)) == ("loop", QUEUE)
+
+
+@pytest.mark.parametrize(
+    ("signs_ms", "alive_ms", "lengths_ms"),
+    [
+        # half way to the neighbours and to the edges
+        ((), (0, 0, 0), (30, 9, 28)),
+        # from one sign of life to the next, and to the edge behind which nobody gave one
+        ((32, 40), (2, 32, 40), (30, 8, 35)),
+    ],
+)
+def test_each_callback_over_the_limit_is_a_stall_of_its_own(
+    signs_ms: tuple[int, ...], alive_ms: tuple[int, ...], lengths_ms: tuple[int, ...]
+) -> None:
+    """Seen from 5 to 30 ms, from 36 to 38, and from 46 to 65; in a beat that began at 1 ms and came at 75."""
+    ms = 10**6
+    callbacks = [looks((a, 0, ASLEEP), (b, 0, ASLEEP)) for a, b in ((5, 30), (36, 38), (46, 65))]
+    for segment, alive in zip(callbacks, alive_ms, strict=True):
+        code = (lambda: None).__code__
+        segment.samples = [replace(sample, alive_ns=alive * ms, stack=((code, 0),)) for sample in segment.samples]
+    stall = Stall(
+        Late(0, 75 * ms, 2 * ms, 0, 0, tuple(at * ms for at in signs_ms)), callbacks, 6, 0.0, 0, 0, 0, 0, None
+    )
+    findings = Findings(0, LIMIT_S, 0.003)
+
+    charge.charge(stall, [], 1, findings)
+
+    assert [callback.length_ns // ms for callback in charge._callbacks(stall, LIMIT_S)] == list(lengths_ms)
+    blocked_ms = [length for length in lengths_ms if length > 10]
+    report = findings.report("loop", 75 * ms)
+    assert [round(stall["length"] * 1e3) for stall in report["stall_times"]] == blocked_ms
+    assert (report["stalls"], round(report["blocked_s"] * 1e3)) == (2, sum(blocked_ms))

@@ -340,6 +340,32 @@ def test_what_blocks_among_signs_of_life_is_charged_its_own_time(long_s: float, 
     )
 
 
+@both_loops
+@pytest.mark.parametrize("is_told", [False, True])
+def test_calls_that_block_one_behind_the_other_are_a_stall_each(run: Run, is_told: bool) -> None:
+    """A burst of requests in one turn of the loop, each of which blocks: the loop is late by all of them together."""
+
+    async def request(monitor: LoopMonitor) -> None:
+        if is_told:
+            monitor.alive()
+        time.sleep(0.03)
+
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor("mine") as monitor:
+            await calm()
+            await asyncio.gather(*(request(monitor) for _ in range(10)))
+            await calm()
+        return monitor.report()
+
+    report = run(main())
+
+    [culprit] = [culprit for culprit in report["culprits"] if culprit["cause"] == "loop"]
+    assert culprit["line"] == line_of(request, "time.sleep(0.03)")
+    assert culprit["count"] >= 9, report["by_cause"]  # by the machine one may be hidden
+    assert culprit["longest_s"] < 0.1 < 0.25 < report["lag"]["max"]
+    assert 0.2 < report["blocked_s"] <= report["lag"]["max"] + report["period_s"]
+
+
 def test_a_collection_provoked_on_purpose_is_named() -> None:
     async def main() -> dict[str, Any]:
         async with LoopMonitor() as monitor:
