@@ -14,6 +14,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter_ns
@@ -28,6 +29,7 @@ __all__ = ["TOKEN_HEADER", "LoopProbe", "Probe"]
 logger = logging.getLogger(__name__)
 
 TOKEN_HEADER = "X-Asyncload-Token"
+VISIBLE = re.compile(r"[!-~]+")
 SHORTEST_PERIOD_S, LONGEST_S = 0.001, 60.0
 """Bounds of what a reset may bring: those of the settings `loop.period` and `loop.limit`."""
 
@@ -54,7 +56,7 @@ def LoopProbe(  # noqa: N802 - mounted where a middleware class is expected
     """ASGI middleware that watches the loop it runs on, from the lifespan's start or the first request.
 
     `limit_s` and `period_s` are the monitor's, until a reset brings others. Raises ValueError without a token (findings
-    name source lines), and as `LoopMonitor` does.
+    name source lines), for a token or a path that no request could carry, and as `LoopMonitor` does.
     """
     return Probe(app, token, path, limit_s, period_s).middleware()
 
@@ -65,6 +67,10 @@ class Probe:
     def __init__(self, app: Application, token: str, path: str, limit_s: float, period_s: float) -> None:
         if not token:
             raise ValueError("LoopProbe needs a token: its findings name source lines")
+        if not isinstance(token, str) or not VISIBLE.fullmatch(token):
+            raise ValueError("the token of LoopProbe must be a text of visible ASCII characters, without spaces")
+        if not isinstance(path, str) or not VISIBLE.fullmatch(path.strip("/")):
+            raise ValueError(f"path is {path!r}: it must be of visible ASCII characters and not the root itself")
         self._app = app
         self._token = token.encode()
         self._path = "/" + path.strip("/")

@@ -71,8 +71,11 @@ class _Monitor:
     _paces: tuple[tuple[float, float, float], ...] = PACES
 
     def __init__(self, name: str, limit_s: float = LIMIT_S, period_s: float = PERIOD_S) -> None:
-        if limit_s < SHORTEST_LIMIT_S:
-            raise ValueError(f"limit_s is {limit_s}: it must be at least {SHORTEST_LIMIT_S}")
+        for key, value in (("limit_s", limit_s), ("period_s", period_s)):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{key} is {value!r}: it must be a number of seconds, such as 0.01")
+        if not SHORTEST_LIMIT_S <= limit_s < math.inf:
+            raise ValueError(f"limit_s is {limit_s}: it must be at least {SHORTEST_LIMIT_S}, and finite")
         if not 0 < period_s <= limit_s:
             raise ValueError(f"period_s is {period_s}: it must be over 0 and at most limit_s ({limit_s})")
         self.name = name
@@ -343,7 +346,7 @@ class LoopMonitor(_Monitor):
 
     `async with LoopMonitor() as monitor: ...; monitor.report()`. `name` is the report's; `limit_s`: a stall over it is
     "blocked"; `period_s`: of the heartbeat. Raises ValueError for a limit under 5 ms or a period over the limit,
-    RuntimeError if started twice or outside a running loop.
+    TypeError for what is no number, RuntimeError if started twice or outside a running loop.
     """
 
     def __init__(self, name: str = "loop", limit_s: float = LIMIT_S, period_s: float = PERIOD_S) -> None:

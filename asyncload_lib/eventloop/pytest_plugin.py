@@ -5,48 +5,52 @@
     @pytest.mark.loop_limit(0.020)                                  # seconds; 10 ms without the mark
     async def test_answer(loop_must_not_block): ...
 
-Works with `asyncio.run` in a plain test as with any plugin for async tests: every loop that is run while the fixture
-lives, asyncio's or uvloop's, is watched. The failure names file, line, function and call.
+Works with `asyncio.run` in a plain test as with any plugin for async tests: every loop of asyncio or uvloop that begins
+to run while the fixture lives is watched, in whichever thread. The failure names file, line, function and call; pytest
+shows it as an error at the test's teardown.
 """
 
 import asyncio
 import functools
-import sys
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from .lag import LIMIT_S, PERIOD_S, LoopMonitor
+from .lag import LIMIT_S, PERIOD_S, SHORTEST_LIMIT_S, LoopMonitor
 
 __all__ = ["LoopGuard", "loop_must_not_block"]
 
+LONGEST_LIMIT_S = 10.0
+"""A mark above is taken for milliseconds."""
+
 
 class LoopGuard:
-    """Collects a monitor for each loop that runs; `check()` fails the test that blocked one of them."""
+    """Has a monitor for each loop that runs; `check()` fails the test that blocked one of them."""
 
     def __init__(self, limit_s: float = LIMIT_S) -> None:
         self.limit_s = limit_s
-        self.reports: list[dict[str, Any]] = []
+        self.monitors: list[LoopMonitor] = []
 
-    def watching(self, run_until_complete: Callable[..., Any]) -> Callable[..., Any]:
-        """The given method of a loop class, with a monitor on the loop while it runs."""
+    def watching(self, run_forever: Callable[[Any], None]) -> Callable[[Any], None]:
+        """The given method of a loop class, by which all its loops run, with a monitor while it lasts."""
 
-        @functools.wraps(run_until_complete)
-        def watched(loop: asyncio.AbstractEventLoop, future: Any) -> Any:
+        @functools.wraps(run_forever)
+        def watched(loop: asyncio.AbstractEventLoop) -> None:
             monitor = LoopMonitor("test", self.limit_s, min(PERIOD_S, self.limit_s))
             monitor.start(loop)
+            self.monitors.append(monitor)
             try:
-                return run_until_complete(loop, future)
+                run_forever(loop)
             finally:
                 monitor.stop()
-                self.reports.append(monitor.report())
 
         return watched
 
     def check(self) -> None:
-        """Fail the running test if a loop was blocked."""
-        blocked = [report for report in self.reports if report["blocked"]]
+        """Fail the running test if a loop was blocked, even one that still runs."""
+        blocked = [report for report in (monitor.report() for monitor in self.monitors) if report["blocked"]]
         if blocked:
             pytest.fail("\n".join(_sentences(blocked)), pytrace=False)
 
@@ -54,15 +58,34 @@ class LoopGuard:
 @pytest.fixture
 def loop_must_not_block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopGuard]:
     """Fails the test when one call blocks its event loop for longer than the limit."""
-    mark = request.node.get_closest_marker("loop_limit")
-    guard = LoopGuard(float(mark.args[0]) if mark is not None else LIMIT_S)
-    classes: list[Any] = [asyncio.BaseEventLoop]
-    if "uvloop" in sys.modules:
-        classes.append(sys.modules["uvloop"].Loop)
-    for loop_class in classes:
-        monkeypatch.setattr(loop_class, "run_until_complete", guard.watching(loop_class.run_until_complete))
+    guard = LoopGuard(_limit_s(request))
+    for loop_class in _loop_classes():
+        monkeypatch.setattr(loop_class, "run_forever", guard.watching(loop_class.run_forever))
     yield guard
     guard.check()
+
+
+def _limit_s(request: pytest.FixtureRequest) -> float:
+    mark = request.node.get_closest_marker("loop_limit")
+    if mark is None:
+        return LIMIT_S
+    match mark.args:
+        case [int() | float() as limit] if SHORTEST_LIMIT_S <= limit <= LONGEST_LIMIT_S and limit is not True:
+            if not mark.kwargs:
+                return float(limit)
+    given = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
+    raise pytest.UsageError(
+        f"loop_limit({given}): allowed is one number of seconds from {SHORTEST_LIMIT_S} to {LONGEST_LIMIT_S:g}"
+    )
+
+
+def _loop_classes() -> list[Any]:
+    classes: list[Any] = [asyncio.BaseEventLoop]
+    try:
+        classes.append(importlib.import_module("uvloop").Loop)  # a server may import it only when it is started
+    except ImportError:
+        pass
+    return classes
 
 
 def pytest_configure(config: pytest.Config) -> None:

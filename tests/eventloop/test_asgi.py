@@ -396,8 +396,20 @@ def test_a_deep_temporary_directory_does_not_stop_it(tmp_path: Path, monkeypatch
     asyncio.run(main())
 
 
-def test_without_a_token_it_is_not_mounted() -> None:
-    with pytest.raises(ValueError, match="token"):
-        LoopProbe(None, token="")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"limit_s is 0\.001"):
-        LoopProbe(None, token="t", limit_s=0.001)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"token": ""}, ValueError, "needs a token"),
+        ({"token": "a b"}, ValueError, "without spaces"),  # no setting could name it
+        ({"token": 5}, ValueError, "a text of visible ASCII"),
+        ({"path": 5}, ValueError, "path is 5"),
+        ({"path": ""}, ValueError, "path is ''"),
+        ({"path": "/"}, ValueError, "not the root itself"),
+        ({"path": "/a b"}, ValueError, "path is '/a b'"),
+        ({"limit_s": 0.001}, ValueError, r"limit_s is 0\.001"),
+        ({"limit_s": "10ms"}, TypeError, "limit_s is '10ms': it must be a number of seconds"),
+    ],
+)
+def test_what_cannot_work_is_not_mounted(given: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        LoopProbe(None, **{"token": "t", **given})  # type: ignore[arg-type]

@@ -698,6 +698,10 @@ def test_misuse_is_told() -> None:
         LoopMonitor(period_s=1.0)
     with pytest.raises(ValueError, match=r"limit_s is 0\.004"):
         LoopMonitor(limit_s=0.004)
+    with pytest.raises(ValueError, match="limit_s is nan"):
+        LoopMonitor(limit_s=float("nan"))
+    with pytest.raises(TypeError, match="limit_s is None: it must be a number of seconds"):
+        LoopMonitor(limit_s=None)  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="no running event loop"):
         LoopMonitor().start()
 
