@@ -21,7 +21,8 @@ MAJORITY = 0.6
 
 @dataclass(frozen=True, slots=True)
 class _Callback:
-    """One callback of a late beat: it ran for `own_ns` for sure, and kept the loop for `length_ns` up to `end_ns`."""
+    """One callback of a late beat: it kept the loop for `length_ns` up to `end_ns`, its waits included, and ran for
+    `own_ns` of that for sure."""
 
     segment: Segment
     own_ns: int
@@ -111,36 +112,40 @@ def _alone(stall: Stall, segment: Segment, limit_s: float) -> _Callback:
     late, last = stall.late, segment.samples[-1]
     begin_ns = max(late.begun_ns, segment.samples[0].alive_ns)
     end_ns = next((sign for sign in late.signs_ns if sign > last.at_ns), late.now_ns)
-    own_ns = length_ns = segment.seen_ns
+    own_ns = segment.seen_ns
     if _is_one(segment, limit_s):
         reach_ns = _reach_ns(stall, end_ns - begin_ns)
         own_ns = max(own_ns, min(reach_ns, late.cpu_ns) if segment.is_awake else reach_ns)
-        length_ns = max(own_ns, reach_ns)
-    return _Callback(segment, min(own_ns, late.length_ns), min(length_ns, late.length_ns), end_ns)
+    return _callback(stall, segment, own_ns, begin_ns, end_ns)
 
 
 def _among(stall: Stall, before: Segment | None, segment: Segment, after: Segment | None, limit_s: float) -> _Callback:
     """A callback among others reaches to the signs of life around it, or half way to its neighbours and the edges.
 
-    Of that, it ran as much as the thread had a CPU.
+    Of what was not seen, it ran for sure as much as the thread had a CPU.
     """
     late, first, last = stall.late, segment.samples[0], segment.samples[-1]
     begin_ns, last_before_ns = first.alive_ns, before.samples[-1].at_ns if before is not None else late.before_ns
     if begin_ns <= last_before_ns:
-        begin_ns = (max(last_before_ns, late.begun_ns) + first.since_ns) // 2
+        begin_ns = (max(last_before_ns, late.begun_ns) + first.asked_ns) // 2
+    begin_ns = max(begin_ns, late.begun_ns)
     end_ns = next((sign for sign in late.signs_ns if sign > last.at_ns), None)
-    first_after_ns = after.samples[0].since_ns if after is not None else late.now_ns
+    first_after_ns = after.samples[0].asked_ns if after is not None else late.now_ns
     if end_ns is None and after is None and late.signs_ns:
         end_ns = first_after_ns  # whoever came behind it would have said so
     elif end_ns is None or end_ns > first_after_ns:
         end_ns = (last.at_ns + first_after_ns) // 2
     own_ns = segment.seen_ns
     if _is_one(segment, limit_s):
-        unseen_ns = max(0, first.since_ns - max(begin_ns, late.begun_ns)) + max(0, end_ns - last.at_ns)
+        unseen_ns = max(0, first.since_ns - begin_ns) + max(0, end_ns - last.at_ns)
         lost_ns = late.length_ns - late.cpu_ns if segment.is_awake else late.run_delay_ns
         own_ns += int(unseen_ns * max(0.0, 1 - lost_ns / max(late.length_ns, 1)))
-    own_ns = min(own_ns, late.length_ns)
-    return _Callback(segment, own_ns, own_ns, end_ns)
+    return _callback(stall, segment, own_ns, begin_ns, end_ns)
+
+
+def _callback(stall: Stall, segment: Segment, own_ns: int, begin_ns: int, end_ns: int) -> _Callback:
+    own_ns = min(own_ns, stall.late.length_ns)
+    return _Callback(segment, own_ns, max(own_ns, end_ns - begin_ns), end_ns)
 
 
 def _is_one(segment: Segment, limit_s: float) -> bool:

@@ -96,6 +96,11 @@ class Sample:
     holder: Holder | None
     alive_ns: int = 0
 
+    @property
+    def asked_ns(self) -> int:
+        """From when on the callback was there: if one call kept the GIL, since the watchdog asked for it."""
+        return min(self.since_ns, self.at_ns - self.gil_wait_ns) if self.since_ns < self.at_ns else self.at_ns
+
 
 @dataclass(slots=True)
 class Segment:

@@ -27,6 +27,9 @@ MS = 1_000_000
 NS = 1e9
 CLOSE_WATCH_NS = MS
 LONG_WATCH_NS = 50 * MS
+LENGTH_PARTS = 10
+"""The longer a callback is known, the later the next look: where others come before and behind it, its length is known
+to a tenth, half of that at either end."""
 STEP_NS = MS // 4
 START_S = 1.0
 HURRY_S = 0.0005
@@ -158,7 +161,7 @@ class Watchdog:
             wait = self.patience_ns // 2
         elif wait < 0:
             known_ns = now - self._segments[-1].samples[0].at_ns if self._segments else 0
-            wait = min(known_ns // 4, LONG_WATCH_NS)
+            wait = min(known_ns // LENGTH_PARTS, LONG_WATCH_NS)
         return max(CLOSE_WATCH_NS, wait // STEP_NS * STEP_NS)
 
     def _look(self, now: int, gil_wait: int, proven: int) -> None:

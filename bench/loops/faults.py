@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from bench.loops.peers import Client
 
-__all__ = ["FAULTS", "Fault", "fault_row", "load", "sweep_row"]
+__all__ = ["FAULTS", "Fault", "burst_row", "fault_row", "load", "sweep_row"]
 
 TARGET = Path(__file__).with_name("target.py")
 SETTLE_S = 0.06
@@ -101,6 +101,25 @@ async def fault_row(client: Client, fault: Fault, times: int) -> dict[str, Any]:
     row["true_ms"] = statistics.median(truths) * 1e3
     row["worst_error_ms"] = max((abs(error) for error in errors), default=0.0) * 1e3
     row["charged"] = sorted(set(charged))
+    return row
+
+
+async def burst_row(client: Client, times: int) -> dict[str, Any]:
+    """Do bursts of calls that each block for 30 ms, in one turn of the loop: each call is a stall of its own."""
+    at_once, seconds, line = 10, 0.030, marked_lines()["burst"]
+    row: dict[str, Any] = {"fault": f"{at_once} times `time.sleep` of 30 ms, one behind the other", "cause": "loop"}
+    row |= {"times": times * at_once, "found": 0, "line_right": 0, "within": 0}
+    truths, errors = [], []
+    for _ in range(times):
+        truth, report = await one_fault(client, "burst", seconds * at_once)
+        truths.append(truth["wall_s"] / at_once)
+        lengths = [stall["length"] for stall in report["stall_times"] if stall["cause"] == "loop"]
+        row["found"] += len(lengths)
+        row["line_right"] += sum(c["count"] for c in report["culprits"] if c["line"] == line and c["cause"] == "loop")
+        errors += [abs(length - truths[-1]) for length in lengths]
+        row["within"] += sum(error <= max(0.002, 0.1 * truths[-1]) for error in errors[-len(lengths) :])
+    row["true_ms"] = statistics.median(truths) * 1e3
+    row["worst_error_ms"] = max(errors, default=0.0) * 1e3
     return row
 
 

@@ -41,6 +41,8 @@ SLOW = json.loads(os.environ.get("LOOP_FAULTS_SLOW", "{}"))
 """Where the slow peers are: {"http_port", "redis_port", "fifo"}."""
 MEGABYTES_50 = "[" + ",".join(['[1, 2.5, "three"]'] * (50 * 1024 * 1024 // 18)) + "]"
 EVIL = re.compile(r"(a+)+$")
+BURST = 10
+"""Calls that block one behind the other, in one turn of the loop."""
 held = threading.Lock()
 MODES = ("nothing", "monitor", "probe")
 SETTLED_S, COUNTED_S = 0.1, 0.15
@@ -65,6 +67,10 @@ def read_settings() -> bytes:
     return b"settings"
 
 
+async def blocking(seconds: float) -> None:
+    time.sleep(seconds)  # fault: burst
+
+
 def burn_in_c() -> None:
     EVIL.match("a" * 21 + "b")  # fault: gil
 
@@ -80,6 +86,8 @@ def garbage() -> None:
 async def fault(name: str, seconds: float) -> None:
     if name == "sleep":
         time.sleep(seconds)  # fault: sleep
+    elif name == "burst":
+        await asyncio.gather(*(blocking(seconds / BURST) for _ in range(BURST)))
     elif name == "redis":
         redis.Redis(port=SLOW["redis_port"], protocol=2).execute_command("PING")  # fault: redis
     elif name == "http":
