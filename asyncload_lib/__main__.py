@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -121,8 +121,7 @@ def _check(options: argparse.Namespace) -> int:
     effective = settings.redacted()
     width = max(map(len, OPTIONS))
     for key, option in OPTIONS.items():
-        value = f"{_shown(effective[key])} {option.kind.unit}".rstrip()
-        print(f"{key:{width}}  {value}  ({settings.origin(key)})")
+        print(f"{key:{width}}  {_shown(effective[key], option.kind.written)}  ({settings.origin(key)})")
     print()
     target = {"embedded": is_embedded(settings, settings.host)}
     planned = {"run": {"kind": "suite", "settings": effective, "target": target}}
@@ -135,14 +134,12 @@ def _check(options: argparse.Namespace) -> int:
     return ExitCode.PASS
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, written: Callable[[Any], str] = str) -> str:
     if isinstance(value, list):
         return ", ".join(map(_shown, value)) or "none"
     if isinstance(value, dict):
         return f"{value['name']} = {value['url']}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "not set" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "not set" if value is None else written(value)
 
 
 if __name__ == "__main__":

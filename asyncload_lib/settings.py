@@ -200,15 +200,17 @@ def _contradictions(settings: Settings, wrong: set[str]) -> Iterator[str]:
     if few_users_given and settings.chat.few_users > settings.chat.users and "chat.users" not in wrong:
         yield f"chat.few_users is {settings.chat.few_users}; allowed is at most chat.users ({settings.chat.users})"
     if settings.loop.period > settings.loop.limit and not wrong & {"loop.period", "loop.limit"}:
+        written = OPTIONS["loop.period"].kind.written
         yield (
-            f"loop.period is {settings.loop.period:g} s; allowed is at most loop.limit ({settings.loop.limit:g} s): "
-            "a slower heartbeat would miss the stall"
+            f"loop.period is {written(settings.loop.period)}; allowed is at most loop.limit "
+            f"({written(settings.loop.limit)}): a slower heartbeat would miss the stall"
         )
     files = settings.files
     if files.operations * files.bytes > files.max_bytes and not any(key.startswith("files.") for key in wrong):
+        written = OPTIONS["files.bytes"].kind.written
         yield (
-            f"files.operations times files.bytes is {files.operations * files.bytes}; "
-            f"allowed is at most files.max_bytes ({files.max_bytes})"
+            f"files.operations times files.bytes is {written(files.operations * files.bytes)}; "
+            f"allowed is at most files.max_bytes ({written(files.max_bytes)})"
         )
 
 

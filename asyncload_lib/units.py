@@ -1,4 +1,4 @@
-"""Kinds of values a setting can have: how each is read, which values are allowed, in which unit it is kept.
+"""Kinds of values a setting can have: how each is read, which values are allowed, and how one is written.
 
 Durations are kept as float seconds, sizes as int bytes, percentages as float percent. A TOML file brings numbers and
 booleans as such; environment and command line bring text, which `from_text` turns into what the file would hold.
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from asyncload_lib.redaction import redact
@@ -53,12 +53,15 @@ class NotAllowedError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
-    """How one sort of value is read: `check` takes what TOML holds and raises ValueError when it is not allowed."""
+    """How one sort of value is read: `check` takes what TOML holds and raises ValueError when it is not allowed.
+
+    `written` gives a value back as a user would write it, for messages.
+    """
 
     allowed: str
     check: Callable[[object], T]
     from_text: Callable[[str], object] = str
-    unit: str = ""
+    written: Callable[[Any], str] = str
 
 
 def shown(value: object) -> str:
@@ -85,6 +88,16 @@ def _quantity(value: object, units: Mapping[str, float], low: float, high: float
     return float(value * factor)
 
 
+def _written_duration(seconds: float) -> str:
+    unit = next((unit for unit in ("s", "ms") if seconds >= DURATION_UNITS[unit]), "us" if seconds else "s")
+    return f"{seconds / DURATION_UNITS[unit]:.12g}{unit}"
+
+
+def _written_size(size_bytes: int) -> str:
+    unit = next(unit for unit in ("GiB", "MiB", "KiB", "GB", "MB", "kB", "B") if size_bytes % SIZE_UNITS[unit] == 0)
+    return f"{size_bytes // SIZE_UNITS[unit]:.0f}{unit}"
+
+
 def whole(low: int = 0, high: int = 1_000_000) -> Kind[int]:
     """A whole number within low..high."""
 
@@ -98,13 +111,15 @@ def whole(low: int = 0, high: int = 1_000_000) -> Kind[int]:
 
 def number(low: float, high: float) -> Kind[float]:
     """A number within low..high."""
-    return Kind(f"a number from {low:g} to {high:g}", lambda value: _quantity(value, {}, low, high))
+    allowed = f"a number from {low:g} to {high:g}"
+    return Kind(allowed, lambda value: _quantity(value, {}, low, high), written="{:g}".format)
 
 
 def duration(low_s: float = 0.0, high_s: float = 86_400.0) -> Kind[float]:
     """A duration: seconds, or text with a unit (us, ms, s, m, h); kept in seconds."""
-    allowed = f'a duration from {low_s:g} s to {high_s:g} s, such as 15, "15s", "200 ms" or "1m"'
-    return Kind(allowed, lambda value: _quantity(value, DURATION_UNITS, low_s, high_s), unit="s")
+    low, high = _written_duration(low_s), _written_duration(high_s)
+    allowed = f'a duration from {low} to {high}, such as 15, "15s", "200 ms" or "1m"'
+    return Kind(allowed, lambda value: _quantity(value, DURATION_UNITS, low_s, high_s), written=_written_duration)
 
 
 def size(low_bytes: int, high_bytes: int) -> Kind[int]:
@@ -116,13 +131,14 @@ def size(low_bytes: int, high_bytes: int) -> Kind[int]:
             raise ValueError(value)
         return int(size_bytes)
 
-    return Kind(f'a size from {low_bytes} to {high_bytes} bytes, such as 65536, "64KiB" or "1 MB"', check, unit="bytes")
+    low, high = _written_size(low_bytes), _written_size(high_bytes)
+    return Kind(f'a size from {low} to {high}, such as 65536, "64KiB" or "1 MB"', check, written=_written_size)
 
 
 def percentage(low: float = 0.0, high: float = 100.0) -> Kind[float]:
     """A percentage such as 90 or "90 %"; kept in percent."""
     allowed = f'a percentage from {low:g} to {high:g}, such as 90 or "90 %"'
-    return Kind(allowed, lambda value: _quantity(value, {"%": 1.0}, low, high), unit="%")
+    return Kind(allowed, lambda value: _quantity(value, {"%": 1.0}, low, high), written="{:g} %".format)
 
 
 def flag() -> Kind[bool]:
@@ -133,7 +149,8 @@ def flag() -> Kind[bool]:
             raise ValueError(value)
         return value
 
-    return Kind("true or false", check, lambda line: {"true": True, "false": False}.get(line.strip().lower()))
+    words = {"true": True, "false": False}
+    return Kind("true or false", check, lambda line: words.get(line.strip().lower()), lambda value: str(value).lower())
 
 
 def text(pattern: str, allowed: str) -> Kind[str]:

@@ -63,8 +63,8 @@ def test_check_shows_settings_with_origin_and_criteria(
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for line in (
         "scenarios redis (file)", "redis.url redis://:***@127.0.0.1:6379/0 (environment)", "chat.users 50 (default)",
-        "loop.limit 0.02 s (file)", "loop.probe_token not set (default)", "redis p95 < 1 s (file)",
-        "redis total_time < 2 s (default)", "redis max_stall < 20 ms (default)",
+        "loop.limit 20ms (file)", "files.max_bytes 256MiB (default)", "loop.probe_token not set (default)",
+        "redis p95 < 1 s (file)", "redis total_time < 2 s (default)", "redis max_stall < 20 ms (default)",
     ):  # fmt: skip
         assert line in lines
     assert [line for line in lines if "hunter2" in line or line.startswith("redis p95 < 2 s")] == []

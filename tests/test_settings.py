@@ -163,6 +163,32 @@ def test_toml_values_are_read(tmp_path: Path) -> None:
     assert settings.vms == (Vm("Cache", "redis", "rediss://10.0.0.2"),)
 
 
+WRITTEN = [
+    ("chat.sustain", 0.0, "0s"),
+    ("chat.sustain", 5400.0, "5400s"),
+    ("loop.limit", 0.0105, "10.5ms"),
+    ("loop.period", 0.00125, "1.25ms"),
+    ("loop.period", 0.0005, "500us"),
+    ("files.bytes", 1, "1B"),
+    ("files.bytes", 2_000_000, "2MB"),
+    ("files.bytes", 65537, "65537B"),
+    ("generator.max_cpu", 75.0, "75 %"),
+    ("chat.turns_mean", 2.5, "2.5"),
+    ("baseline.enabled", False, "false"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "text"), WRITTEN)
+def test_a_value_is_written_as_a_user_would(key: str, value: object, text: str) -> None:
+    assert OPTIONS[key].kind.written(value) == text
+
+
+def test_a_default_is_written_as_it_is_declared() -> None:
+    for option in OPTIONS.values():
+        if isinstance(option.default, str):
+            assert option.kind.written(option.kind.check(option.default)) == option.default, option.key
+
+
 REFUSED = [
     # toml                                                  what the one sentence must name
     ("chat.users = 'fifty'", ["chat.users", "given.toml", "'fifty'", "a whole number"]),
@@ -213,10 +239,11 @@ REFUSED = [
     ("vms = [{url = 'http://a'}]", ["vms", "machine 1", "name is missing"]),
     ("vms = [{name = 'A', url = 'http://a', port = 1}]", ["vms", "machine 1", "'port'"]),
     ("vms = [{name = 'A', url = 'http://a', kind = 'redis'}]", ["vms", "machine 1", "url", "redis://"]),
-    ("loop = {limit = '5ms', period = '6ms'}", ["loop.period", "loop.limit", "0.005", "0.006"]),
-    ("loop = {limit = '4ms'}", ["loop.limit", "4ms", "0.005"]),
+    ("loop = {limit = '5ms', period = '6ms'}", ["loop.period is 6ms", "loop.limit (5ms)"]),
+    ("loop = {limit = '4ms'}", ["loop.limit", "4ms", "from 5ms to 60s"]),
     ("chat = {users = 5, few_users = 6}", ["chat.few_users", "6", "5"]),
-    ("files.operations = 100000", ["files.operations", "files.max_bytes"]),
+    ("files.operations = 100000", ["files.operations", "is 6250MiB", "files.max_bytes (256MiB)"]),
+    ("files.max_bytes = 0", ["files.max_bytes", "from 1B to 1024GiB"]),
     ("seed = 0x" + "f" * 5000, ["seed", "thousands of digits"]),
     ("seed = 1\nout = x\n", ["given.toml", "not valid TOML", "line 2"]),
     ("seed = 1\nseed = 2", ["given.toml", "not valid TOML"]),
