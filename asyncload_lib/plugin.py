@@ -33,7 +33,7 @@ from asyncload_lib.run.target_source import TargetSource
 from asyncload_lib.settings import CONFIG, OPTIONS, Settings, add_arguments, from_sources
 from asyncload_lib.target import Target, base_address
 from asyncload_lib.users.base import loop_thread
-from asyncload_lib.verdict.criteria import problems as criterion_problems
+from asyncload_lib.verdict.criteria import problems as criteria_problems
 
 __all__ = ["Plugin", "plugin_of"]
 
@@ -327,7 +327,7 @@ def tell(error: AsyncloadError) -> ExitCode:
 def _settings(environment: Environment) -> Settings:
     options = vars(environment.parsed_options)
     try:
-        settings = from_sources(options, os.environ, criterion_problems=criterion_problems)
+        settings = from_sources(options, os.environ, criteria_problems=criteria_problems)
     finally:
         # The master's options are sent to every worker: secrets must not cross, nor replace the worker's own.
         for option in (CONFIG, *OPTIONS.values()):

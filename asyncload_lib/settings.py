@@ -8,7 +8,7 @@ import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -98,13 +98,14 @@ def from_sources(
     cli: Mapping[str, object],
     environ: Mapping[str, str],
     config: Path | None = None,
-    criterion_problems: Callable[[str], Iterable[str]] = lambda line: (),
+    criteria_problems: Callable[[Sequence[str], float], Sequence[str]] = lambda lines, loop_limit_s: (),
 ) -> Settings:
     """Return the settings of a run; raises ConfigurationError with every problem of every source.
 
     `cli`: destination (`asyncload_chat_users`) -> text or None, as `vars(namespace)` has it; other names are ignored.
     `config`: the TOML file; without it the one that `cli` or `environ` names. Empty text means "not given".
-    `criterion_problems`: says what is wrong with one criterion (`verdict.criteria.problems`).
+    `criteria_problems`: says what is wrong with the criteria of one source, given `loop.limit`
+    (`verdict.criteria.problems`).
     """
     problems: list[str] = []
     named = [*_from_environment(environ, problems), *_from_command_line(cli, problems)]
@@ -116,18 +117,21 @@ def from_sources(
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     wrong: set[str] = set()
+    criteria: list[_Given] = []
     for given in (*in_file, *(given for given in named if given.option is not CONFIG)):
         key = given.option.key
         try:
             value = given.read()
-            if key == "criteria" and (details := [clause for line in value for clause in criterion_problems(line)]):
-                raise NotAllowedError(details)
         except (ValueError, TypeError, OverflowError) as error:
             problems.extend(given.problems(error))
             wrong.add(key)
         else:
             values[key], origins[key] = value, given.origin
+            criteria += [given] if key == "criteria" else []
     settings = _settings(values, origins)
+    loop_limit_s = 0.0 if "loop.limit" in wrong else settings.loop.limit
+    for given in criteria:
+        problems.extend(given.problems(NotAllowedError(criteria_problems(given.read(), loop_limit_s))))
     problems.extend(_contradictions(settings, wrong))
     if problems:
         raise ConfigurationError(problems)

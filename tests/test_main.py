@@ -85,6 +85,17 @@ def test_check_lists_every_problem_in_settings_and_criteria(tmp_path: Path, caps
         assert word in err
 
 
+def test_check_refuses_criteria_that_can_have_no_data_or_repeat(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "a.toml"
+    config.write_text('criteria = ["target max_stall < 8 ms", "chat p95 < 1 s", "chat p95 < 2 s"]\n')
+    err = refused(ExitCode.BAD_CONFIGURATION, "check", config, capsys=capsys)
+    assert len(err.splitlines()) == 2
+    assert f"criteria in {config}: target max_stall < 8 ms: stalls shorter than loop.limit (10 ms)" in err
+    assert f"criteria in {config}: chat p95 < 2 s: chat p95 < 1 s stands there too" in err
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

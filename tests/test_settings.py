@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -281,15 +282,16 @@ def test_unreadable_file_is_named(tmp_path: Path, path: str) -> None:
 
 
 def test_criteria_are_checked_by_whom_the_caller_names() -> None:
-    asked: list[str] = []
+    asked: list[tuple[Sequence[str], float]] = []
 
-    def check(line: str) -> list[str]:
-        asked.append(line)
-        return [f"{line!r} means nothing"] if "bad" in line else []
+    def check(lines: Sequence[str], loop_limit_s: float) -> list[str]:
+        asked.append((lines, loop_limit_s))
+        return [f"{line!r} means nothing" for line in lines if "bad" in line]
 
+    flags = {OPTIONS["criteria"].dest: "good; bad 1; bad 2", OPTIONS["loop.limit"].dest: "20ms"}
     with pytest.raises(ConfigurationError) as caught:
-        from_sources({OPTIONS["criteria"].dest: "good; bad 1; bad 2"}, {}, None, check)
-    assert asked == ["good", "bad 1", "bad 2"]
+        from_sources(flags, {OPTIONS["criteria"].variable: "hidden"}, None, check)
+    assert asked == [(("hidden",), 0.02), (("good", "bad 1", "bad 2"), 0.02)]
     assert [problem.rpartition(": ")[2] for problem in caught.value.problems] == [
         "'bad 1' means nothing",
         "'bad 2' means nothing",

@@ -17,7 +17,7 @@ import difflib
 import math
 import operator
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from asyncload_lib.errors import ConfigurationError
@@ -98,13 +98,44 @@ def bind(criteria: Iterable[Criterion], known: Mapping[str, Collection[str] | No
         raise ConfigurationError(wrong)
 
 
-def problems(text: str) -> Sequence[str]:
-    """Return what is wrong with one criterion as written, for `settings.from_sources`."""
-    try:
-        bind([parse(text)])
-    except ConfigurationError as error:
-        return error.problems
-    return ()
+def problems(texts: Iterable[str], loop_limit_s: float = 0.010) -> list[str]:
+    """Return what is wrong with criteria as one source wrote them, for `settings.from_sources`.
+
+    `loop_limit_s`: a shorter stall is not recorded, so that nothing can be said about one.
+    """
+    found: list[str] = []
+    criteria: list[Criterion] = []
+    for text in texts:
+        try:
+            bind([criterion := parse(text)])
+        except ConfigurationError as error:
+            found += error.problems
+        else:
+            criteria.append(criterion)
+    return [*found, *_unrecorded(criteria, loop_limit_s), *_repeated(criteria)]
+
+
+def _unrecorded(criteria: Iterable[Criterion], loop_limit_s: float) -> Iterator[str]:
+    for criterion in criteria:
+        limit_s = criterion.value * DIMENSIONS["time"].get(criterion.unit, math.inf)
+        if criterion.metric == "max_stall" and limit_s < loop_limit_s * (1 - 1e-9):
+            least = with_unit(f"{loop_limit_s * 1e3:.12g}", "ms")
+            yield (
+                f"{criterion.name}: stalls shorter than loop.limit ({least}) are not recorded; "
+                f"allowed is {least} or more, or a shorter loop.limit"
+            )
+
+
+def _repeated(criteria: Iterable[Criterion]) -> Iterator[str]:
+    """Name what judges the same figure from the same side; a limit below and one above make a range."""
+    first: dict[tuple[Subject, str, str], Criterion] = {}
+    for criterion in criteria:
+        other = first.setdefault((criterion.subject, criterion.metric, criterion.operator[0]), criterion)
+        if other is not criterion:
+            yield (
+                f"{criterion.name}: {other.name} stands there too; "
+                f"allowed is one limit from each side on {criterion.subject} {criterion.metric}"
+            )
 
 
 def with_unit(figure: str, unit: str) -> str:

@@ -38,7 +38,7 @@ def test_parses(text: str, subject: Subject, metric: str, operator: str, value: 
     criterion = parse(text)
     found = (criterion.subject, criterion.metric, criterion.operator, criterion.value, criterion.unit)
     assert found == (subject, metric, operator, value, unit)
-    assert problems(text) == ()
+    assert problems([text]) == []
     assert parse(criterion.name) == criterion
 
 
@@ -65,7 +65,7 @@ def test_name_is_the_same_in_every_output(text: str, name: str) -> None:
     ],
 )  # fmt: skip
 def test_other_shapes_are_refused(text: str) -> None:
-    (problem,) = problems(text)
+    (problem,) = problems([text])
     assert "is not a criterion" in problem
     assert "chat p95 < 2 s" in problem
 
@@ -97,8 +97,48 @@ UNBOUND = [
 
 @pytest.mark.parametrize(("text", "named"), UNBOUND, ids=[row[0] for row in UNBOUND])
 def test_what_means_nothing_is_refused_before_the_run(text: str, named: list[str]) -> None:
-    (problem,) = problems(text)
+    (problem,) = problems([text])
     assert [word for word in named if word not in problem] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "loop_limit_s", "is_refused"),
+    [
+        ("target max_stall < 8 ms", 0.010, True),
+        ("chat max_stall <= 0 ms", 0.010, True),
+        ("generator max_stall > 9999 us", 0.010, True),
+        ("target max_stall < 10 ms", 0.010, False),
+        ("target max_stall < 5.1 ms", 0.0051, False),
+        ("target max_stall < 8 ms", 0.008, False),
+        ("target lag_p99 < 8 ms", 0.010, False),
+        ("target stalls < 1", 0.010, False),
+    ],
+)
+def test_a_limit_on_stalls_that_are_not_recorded_is_refused(text: str, loop_limit_s: float, is_refused: bool) -> None:
+    found = problems([text], loop_limit_s)
+    if is_refused:
+        assert found == [
+            f"{parse(text).name}: stalls shorter than loop.limit (10 ms) are not recorded; "
+            "allowed is 10 ms or more, or a shorter loop.limit"
+        ]
+    else:
+        assert found == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "refused"),
+    [
+        (["chat p95 < 1 s", "redis p95 < 1 s", "chat p95 < 2 s"], ["chat p95 < 2 s"]),
+        (["chat p95 < 1 s", "chat p95 <= 900 ms", "chat p95 < 1 s"], ["chat p95 <= 900 ms", "chat p95 < 1 s"]),
+        (["chat[GET /a] p95 < 1 s", "chat[GET /a] p95 < 2 s"], ["chat[GET /a] p95 < 2 s"]),
+        (["chat p95 < 1 s", "chat p95 > 1 ms"], []),
+        (["chat p95 < 1 s", "chat p99 < 1 s", "chat.few p95 < 1 s", "chat[GET /a] p95 < 1 s"], []),
+    ],
+)
+def test_a_metric_has_one_limit_from_each_side(texts: list[str], refused: list[str]) -> None:
+    found = problems(texts)
+    assert [problem.split(":")[0] for problem in found] == refused
+    assert all(f"{texts[0]} stands there too" in problem for problem in found)
 
 
 def test_bind_lists_all_problems() -> None:
@@ -141,10 +181,10 @@ def test_every_promised_metric_can_be_named() -> None:
 
 
 def test_users_of_ones_own_may_keep_metrics_of_any_name() -> None:
-    assert problems("run steps_taken.p95 < 1 s") == ()
-    assert problems("run.ramp[POST /a] steps_taken.count > 3") == ()
-    assert problems("run time_to_first_token.p95 < 1 s") == ()
-    assert "chat has no metric steps_taken.p95" in problems("chat steps_taken.p95 < 1 s")[0]
+    assert problems(["run steps_taken.p95 < 1 s"]) == []
+    assert problems(["run.ramp[POST /a] steps_taken.count > 3"]) == []
+    assert problems(["run time_to_first_token.p95 < 1 s"]) == []
+    assert "chat has no metric steps_taken.p95" in problems(["chat steps_taken.p95 < 1 s"])[0]
 
 
 def test_the_metrics_of_a_request_are_those_that_users_keep() -> None:
