@@ -13,6 +13,7 @@ from locust.runners import LocalRunner, MasterRunner
 from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.plugin import Plugin, plugin_of, say
 from asyncload_lib.redaction import redact
+from asyncload_lib.report.units import counted
 from asyncload_lib.results.model import heading
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.run.scenarios import Phase, Scenario, planned, suite_metric
@@ -125,7 +126,7 @@ class Driver:
         session = self._session
         scenarios = planned(self._plugin.settings, self._plugin.target)
         host = redact(self._plugin.target.host or "the configured addresses")
-        say(f"Run {session.id}: {len(scenarios)} scenarios against {host}")
+        say(f"Run {session.id}: {counted(len(scenarios), 'scenario')} against {host}")
         given = self._plugin.environment.host
         try:
             for number, scenario in enumerate(scenarios, 1):
@@ -176,13 +177,15 @@ class Driver:
         self._coordinator.wait_until(lambda: self._coordinator.gathered(key, phase.user_count), GATHER_LIMIT_S)
         waiting = self._coordinator.waiting(key)
         if waiting < phase.user_count:
-            self._session.problems.append(f"{key}: only {waiting} of {phase.user_count} users came to the start")
+            self._session.problems.append(
+                f"{key}: only {waiting} of {counted(phase.user_count, 'user')} came to the start"
+            )
         self._coordinator.release(key)
         self._sustain(key, phase)
         limit_s = phase.limit_s + FINISH_MARGIN_S
         if not self._await_done(key, phase, limit_s):
-            left = self._coordinator.waiting(key) - self._coordinator.done(key)
-            self._session.problems.append(f"{key}: {left} users had not finished {limit_s:g} s later and were cut off")
+            left = counted(self._coordinator.waiting(key) - self._coordinator.done(key), "user")
+            self._session.problems.append(f"{key}: {left} had not finished {limit_s:g} s later: cut off")
         self._runner.stop()
         self._coordinator.wait_ready()
         self._skews_s[key] = self._coordinator.start_skew_s()
@@ -222,8 +225,9 @@ class Driver:
         measured = self._coordinator.store.merged().get(key) or PhaseResult(key)
         p95_us = measured.ok.quantile(0.95)
         p95 = "" if p95_us is None else f"  p95 {p95_us / 1e3:.1f} ms"
+        users = "user " if phase.user_count == 1 else "users"
         line = (
-            f"      {phase.name:<12}{phase.user_count:>5} users  {measured.ok_count:>6} ok"
+            f"      {phase.name:<12}{phase.user_count:>5} {users}  {measured.ok_count:>6} ok"
             f"  {measured.failed_count:>4} failed  {measured.total_time_s or 0:>6.2f} s{p95}"
         )
         sys.stdout.write(f"\r{line}\x1b[K" if sys.stdout.isatty() else line)

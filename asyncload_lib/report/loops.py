@@ -5,7 +5,7 @@ from typing import Any
 
 from asyncload_lib.report.table import Column, Entry, Table, Verdict, build_table, mapping, mappings
 from asyncload_lib.report.text import clean, code_line
-from asyncload_lib.report.units import NOTHING, count, duration, number, short_duration
+from asyncload_lib.report.units import NOTHING, count, counted, duration, number, short_duration
 from asyncload_lib.results.model import deciding_loops
 from asyncload_lib.verdict.stalls import is_blamed
 
@@ -80,12 +80,10 @@ def loop_section(loops: list[Entry]) -> LoopSection:
     others.sort(key=_total_s, reverse=True)
     culprits = [_culprit(loop, entry) for loop, entry in blamed[:_SHOWN]]
     notes = [f"{clean(loop.get('name'))}: {clean(loop.get('note'))}" for loop in loops if loop.get("note")]
-    more = f"{count(len(blamed) - _SHOWN)} more places: {_summed(blamed[_SHOWN:])}." if blamed[_SHOWN:] else ""
-    return LoopSection(_witness_table(loops), tuple(culprits), more, _other_stalls(others), tuple(notes))
+    return LoopSection(_witness_table(loops), tuple(culprits), _more(blamed), _other_stalls(others), tuple(notes))
 
 
 def _other_stalls(found: list[tuple[Entry, Entry]]) -> Table | None:
-    rest = found[_SHOWN:]
     return build_table(
         "Stalls that do not decide",
         [
@@ -100,7 +98,7 @@ def _other_stalls(found: list[tuple[Entry, Entry]]) -> Table | None:
         found[:_SHOWN],
         "None of these makes a loop count as blocked: Locust's own hub runs no user, and a GIL kept from the "
         "generator's loop, garbage collection or a busy machine is no blocking call. They tell how busy a process was."
-        + (f" {count(len(rest))} more places: {_summed(rest)}." if rest else ""),
+        + (f" {more}" if (more := _more(found)) else ""),
     )
 
 
@@ -108,10 +106,15 @@ def _total_s(pair: tuple[Entry, Entry]) -> float:
     return number(pair[1].get("total_s")) or 0.0
 
 
-def _summed(pairs: list[tuple[Entry, Entry]]) -> str:
-    times = sum(number(entry.get("count")) or 0.0 for _, entry in pairs)
-    longest = max(number(entry.get("longest_s")) or 0.0 for _, entry in pairs)
-    return f"{count(times)} stalls, longest {duration(longest)}, {duration(sum(map(_total_s, pairs)))} in all"
+def _more(pairs: list[tuple[Entry, Entry]]) -> str:
+    """Sum up the places that are not shown."""
+    rest = pairs[_SHOWN:]
+    if not rest:
+        return ""
+    stalls = counted(sum(number(entry.get("count")) or 0.0 for _, entry in rest), "stall")
+    longest = max(number(entry.get("longest_s")) or 0.0 for _, entry in rest)
+    places = counted(len(rest), "more place")
+    return f"{places}: {stalls}, longest {duration(longest)}, {duration(sum(map(_total_s, rest)))} in all."
 
 
 def _witness_table(loops: list[Entry]) -> Table | None:

@@ -22,6 +22,7 @@ from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import (
     NOTHING,
     count,
+    counted,
     duration,
     number,
     percent,
@@ -91,7 +92,7 @@ def _tiles(metric: Entry) -> tuple[Fact, ...]:
     failed = number(metric.get("failed_requests"))
     return (
         Fact("Total time", duration(metric.get("total_time")), f"{count(metric.get('concurrency'))} at the same time"),
-        Fact("Throughput", rate(metric.get("requests_per_second")), f"{count(metric.get('total_requests'))} requests"),
+        Fact("Throughput", rate(metric.get("requests_per_second")), counted(metric.get("total_requests"), "request")),
         *(_percentile_tile(metric, name) for name in ("p50", "p95", "p99")),
         Fact("Errors", percent(metric.get("error_rate")), f"{count(failed)} failed", "fail" if failed else ""),
         Fact("Event loop", str(blocked), _longest_stall(metric), blocked.tone),
@@ -151,11 +152,12 @@ def _notes(metric: Entry) -> list[str]:
     for phase in phases_of(metric):
         where = f"Phase {clean(phase.get('phase'), 60)}:"
         if number(phase.get("abandoned_requests")):
-            cut_off, age = count(phase.get("abandoned_requests")), duration(phase.get("abandoned_max_age"))
-            notes.append(f"{where} {cut_off} requests were cut off in flight, the oldest after {age}.")
+            cut_off = counted(phase.get("abandoned_requests"), "request was", "requests were")
+            age = duration(phase.get("abandoned_max_age"))
+            notes.append(f"{where} {cut_off} cut off in flight, the oldest after {age}.")
         if number(phase.get("invalid_latencies")):
-            invalid = count(phase.get("invalid_latencies"))
-            notes.append(f"{where} {invalid} latencies were no valid time and are in no percentile.")
+            invalid = counted(phase.get("invalid_latencies"), "latency was", "latencies were")
+            notes.append(f"{where} {invalid} no valid time and in no percentile.")
     if number(metric.get("start_skew")) is not None:
         notes.append(f"First and last start lay {duration(metric.get('start_skew'))} apart.")
     for key, value in mapping(metric.get("extra")).items():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import NOTHING, number
+from asyncload_lib.report.units import NOTHING, counted, number
 from asyncload_lib.results.model import heading
 
 __all__ = [
@@ -84,7 +84,8 @@ class Table:
         left_out = len(self.rows) - most
         if left_out <= 0:
             return self
-        note = f"{left_out} more rows stand in the HTML report. {self.note}".strip()
+        stand = counted(left_out, "more row stands", "more rows stand")
+        note = f"{stand} in the HTML report. {self.note}".strip()
         return replace(self, rows=self.rows[:most], note=note)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 __all__ = [
     "NOTHING",
     "count",
+    "counted",
     "duration",
     "number",
     "percent",
@@ -59,6 +60,11 @@ def count(value: Any) -> str:
     if found is None:
         return NOTHING
     return f"{found:,.0f}" if abs(found) < _UNREADABLE else f"{found:.2e}"
+
+
+def counted(value: Any, thing: str, things: str = "") -> str:
+    """Write a number of things: `1 stall`, `2 stalls`; `things` where the plural is not made by an s."""
+    return f"{count(value)} {thing if number(value) == 1 else things or thing + 's'}"
 
 
 def duration(seconds: Any) -> str:

@@ -30,7 +30,7 @@ from asyncload_lib.report.table import (
     verdict,
 )
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import NOTHING, count, duration, listed, number, percent, rate
+from asyncload_lib.report.units import NOTHING, count, counted, duration, listed, number, percent, rate
 
 __all__ = ["Report", "build"]
 
@@ -126,7 +126,7 @@ def _judged(overall: Verdict, criteria: list[Entry], metrics: list[Entry]) -> st
         failed = sum(number(metric.get("failed_requests")) or 0 for metric in metrics)
         total = sum(number(metric.get("total_requests")) or 0 for metric in metrics)
         blocked = any(metric.get("event_loop_blocked") is True for metric in metrics)
-        told = f"No criterion was evaluated; {count(failed)} of {count(total)} requests failed"
+        told = f"No criterion was evaluated; {count(failed)} of {counted(total, 'request')} failed"
         return told + (" and an event loop was blocked." if blocked else ".")
     held = f"All {asked} criteria hold" if asked > 1 else "The one criterion holds"
     return held + (f"; {left_out} not evaluated." if left_out else ".")

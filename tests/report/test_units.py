@@ -32,6 +32,14 @@ def test_duration_keeps_three_digits_and_chooses_the_unit(seconds: float, words:
     assert units.duration(seconds) == words
 
 
+def test_counted_things_are_one_or_many() -> None:
+    assert [units.counted(number, "stall") for number in (0, 1, 2, 1000)] == [
+        "0 stalls", "1 stall", "2 stalls", "1,000 stalls",
+    ]  # fmt: skip
+    assert units.counted(2, "latency was", "latencies were") == "2 latencies were"
+    assert units.counted(None, "stall") == f"{NOTHING} stalls"
+
+
 @given(st.floats(1e-6, 3600))
 def test_duration_reads_back_within_half_a_percent(seconds: float) -> None:
     figure, unit = units.duration(seconds).replace(",", "").split()

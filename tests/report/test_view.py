@@ -9,7 +9,7 @@ import pytest
 from asyncload_lib.report.render import console_table, render_html, render_junit, render_markdown
 from asyncload_lib.report.units import duration
 from asyncload_lib.report.view import build
-from tests.report.cases import CASES, Page, markdown_tables, nothing_answered, plain, sample_results
+from tests.report.cases import CASES, Page, free_run, markdown_tables, nothing_answered, plain, sample_results
 
 SECONDS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -159,6 +159,25 @@ def test_another_number_stands_beside_the_fixed_name() -> None:
     assert report.scenarios[1].title == "100 Concurrent Redis Operations"
     assert f"<h2>{heading}" in render_html(results)
     assert 'name="50 Concurrent Chat Requests (HTTP)"' in render_junit(results)
+
+
+def test_one_of_something_is_told_in_the_singular() -> None:
+    results = sample_results()
+    metric = results["metrics"][0]
+    metric["total_requests"] = 1
+    metric["phases"][0].update(abandoned_requests=1, abandoned_max_age=0.19, invalid_latencies=1)
+    target = next(loop for loop in metric["event_loops"] if loop["name"] == "target")
+    target["culprits"] = [{**entry, "count": 1} for entry in culprits(6, "loop")]
+    scenario = build(results).scenarios[0]
+    assert scenario.tiles[1].note == "1 request"
+    assert "Phase few: 1 request was cut off in flight, the oldest after 190 ms." in scenario.notes
+    assert "Phase few: 1 latency was no valid time and in no percentile." in scenario.notes
+    assert scenario.loops.more == "1 more place: 1 stall, longest 60.0 ms, 100 ms in all."
+    errors = next(table for table in scenario.tables if table.title == "Errors, grouped")
+    assert errors.brief(len(errors.rows) - 1).note.startswith("1 more row stands in")
+    one_failed = {**free_run()["metrics"][0], "total_requests": 1, "failed_requests": 1}
+    told = build({**free_run(), "metrics": [one_failed]}).sentence
+    assert told == "No criterion was evaluated; 1 of 1 request failed."
 
 
 def culprits(number: int, cause: str) -> list[dict]:

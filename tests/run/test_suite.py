@@ -110,5 +110,6 @@ def test_without_a_baseline_the_speedup_is_not_evaluated(tmp_path: Path, stack: 
         assert run.wait() == 0, run.output
         results = run.results
 
+    assert f"Run {results['run']['id']}: 1 scenario against" in run.output
     assert verdicts(results)["redis speedup >= 10x"] == "not evaluated"
     assert results["metrics"][0]["baseline"] is None
