@@ -15,11 +15,16 @@ WIDTH = 100
 
 
 def console_table(results: Mapping[str, Any]) -> str:
-    """Give the verdict, then one line per criterion: verdict, criterion, limit, observed; why where it did not pass."""
+    """Give the verdict, then one line per criterion: verdict, criterion, limit, observed; why where it did not pass.
+
+    Below stands what must be known to trust them.
+    """
     report = build(results)
     lines = [f"{report.verdict.word.upper()}: {report.sentence}"]
     if report.criteria is not None:
         lines += ["", *_rows(report.criteria)]
+    for note in report.criteria_notes:
+        lines += ["", note]
     return "\n".join(part for line in lines for part in _folded(line)) + "\n"
 
 
@@ -58,5 +63,5 @@ def _folded(line: str) -> list[str]:
     if _width(line) <= WIDTH:
         return [line]
     indent = "  " if line.startswith("  ") else ""
-    narrow = WIDTH if line.isascii() else WIDTH // 2
-    return textwrap.wrap(line, narrow, initial_indent=indent, subsequent_indent="  ") or [""]
+    narrow = max(WIDTH // 2, WIDTH - sum(_width(sign) > 1 for sign in line))
+    return textwrap.wrap(line.strip(), narrow, initial_indent=indent, subsequent_indent="  ") or [""]

@@ -67,7 +67,7 @@ def _scenario_suite(root: ET.Element, scenario: str, metric: Entry, criteria: li
             continue
         observed = clean(criterion.get("observed"), 60).replace(NOTHING, "no data")
         message = f"limit {clean(criterion.get('limit'), 60)}, observed {observed}"
-        why = clean(criterion.get("why") or "", 300).replace(NOTHING, "")
+        why = clean(criterion.get("why") or "", 600).replace(NOTHING, "")
         # A word that nobody knows is an error: what is not a pass must never look like one.
         outcome = ET.SubElement(case, _OUTCOME.get(word, "error"), message=message)
         if outcome.tag != "skipped":

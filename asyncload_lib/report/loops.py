@@ -9,7 +9,7 @@ from asyncload_lib.report.units import NOTHING, count, counted, duration, number
 from asyncload_lib.results.model import deciding_loops
 from asyncload_lib.verdict.stalls import is_blamed
 
-__all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "in_order", "loop_section"]
+__all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "from_outside", "in_order", "loop_section"]
 
 CAUSES = {
     "loop": ("a blocking call", "a call that blocked the loop"),
@@ -81,6 +81,30 @@ def loop_section(loops: list[Entry]) -> LoopSection:
     culprits = [_culprit(loop, entry) for loop, entry in blamed[:_SHOWN]]
     notes = [f"{clean(loop.get('name'))}: {clean(loop.get('note'))}" for loop in loops if loop.get("note")]
     return LoopSection(_witness_table(loops), tuple(culprits), _more(blamed), _other_stalls(others), tuple(notes))
+
+
+_NOT_INSIDE = "The loop was not watched from inside: "
+"""Begins the last sentence in the note of an outside witness that stands alone; `run.observer` writes it."""
+
+_MENDS = {
+    "no probe token is known": " Set loop.probe_token to the token of the LoopProbe in the target.",
+    "answered 401": " The token is wrong: set loop.probe_token to that of the LoopProbe in the target.",
+    "answered 404": " No LoopProbe is there: mount one in the target, or set loop.probe_path to where it is.",
+    "not a probe's": " No LoopProbe is there: mount one in the target, or set loop.probe_path to where it is.",
+}
+
+
+def from_outside(loops: list[Entry]) -> str:
+    """Say why the target was judged from outside only, and what to mend; "" where it was not."""
+    deciding = [str(loop.get("note")) for loop in deciding_loops(loops) if loop.get("blocked") is not None]
+    why = next((note.partition(_NOT_INSIDE)[2] for note in deciding if _NOT_INSIDE in note), "")
+    if not why:
+        return ""
+    mend = next((mend for words, mend in _MENDS.items() if words in why), "")
+    return (
+        f"The target's event loop was judged from outside only, since {clean(why.rstrip('.'))}: "
+        f"a stall between two probes is missed, and a queue may look like one.{mend}"
+    )
 
 
 def _other_stalls(found: list[tuple[Entry, Entry]]) -> Table | None:

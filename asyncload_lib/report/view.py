@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncload_lib.report.improvement import Improvement, prepare_improvement
+from asyncload_lib.report.loops import from_outside
 from asyncload_lib.report.percentiles import explained, percentile
 from asyncload_lib.report.run import (
     environment_table,
@@ -37,7 +38,11 @@ __all__ = ["Report", "build"]
 
 @dataclass(frozen=True)
 class Report:
-    """The whole report; `improvements` of scenarios without a baseline are named in `without_baseline`."""
+    """The whole report.
+
+    `criteria_notes` say how far the criteria can be trusted; scenarios without a baseline, and so without an
+    improvement, are named in `without_baseline`.
+    """
 
     title: str
     verdict: Verdict
@@ -45,6 +50,7 @@ class Report:
     reasons: tuple[str, ...]
     facts: tuple[Fact, ...]
     criteria: Table | None
+    criteria_notes: tuple[str, ...]
     not_evaluated: tuple[str, ...]
     improvements: tuple[Improvement, ...]
     improvement_table: Table | None
@@ -80,6 +86,9 @@ def build(results: Entry) -> Report:
         reasons=reasons if certified or len(reasons) > _TOLD_ABOVE else (),
         facts=run_facts(results),
         criteria=_criteria_table(criteria),
+        criteria_notes=tuple(
+            dict.fromkeys(filter(None, (from_outside(mappings(m.get("event_loops"))) for m in metrics)))
+        ),
         not_evaluated=tuple(_left_out(entry) for entry in criteria if entry.get("verdict") == "not evaluated"),
         improvements=improvements,
         improvement_table=_improvement_table(improvements),
@@ -118,10 +127,13 @@ def _uncertified(criteria: list[Entry], run: Entry, reasons: tuple[str, ...]) ->
 def _judged(overall: Verdict, criteria: list[Entry], metrics: list[Entry]) -> str:
     """Say what the criteria came to; without criteria, what failed."""
     named = {word: [clean(c.get("name"), 80) for c in criteria if c.get("verdict") == word] for word in _WORDS}
-    missed, left_out = named["fail"] + named["no data"], len(named["not evaluated"])
+    missed, unknown, left_out = named["fail"], named["no data"], len(named["not evaluated"])
     asked = len(criteria) - left_out
-    if missed:
-        return f"{len(missed)} of {asked} criteria missed: {listed(missed)}."
+    if missed or unknown:
+        of_all = f"of {counted(asked, 'criterion', 'criteria')}"
+        told = f"{len(missed)} {of_all} missed" if missed else f"{len(unknown)} {of_all} without data"
+        told += f", {len(unknown)} without data" if missed and unknown else ""
+        return f"{told}: {listed(missed + unknown)}."
     if not asked or overall.word == "fail":
         failed = sum(number(metric.get("failed_requests")) or 0 for metric in metrics)
         total = sum(number(metric.get("total_requests")) or 0 for metric in metrics)
@@ -131,6 +143,9 @@ def _judged(overall: Verdict, criteria: list[Entry], metrics: list[Entry]) -> st
     held = f"All {asked} criteria hold" if asked > 1 else "The one criterion holds"
     return held + (f"; {left_out} not evaluated." if left_out else ".")
 
+
+_WHY = 600
+"""So long a reason is told whole: that of a loop that could not be judged is several sentences."""
 
 _WORDS = ("fail", "no data", "pass", "not evaluated")
 
@@ -149,7 +164,7 @@ def _criteria_table(criteria: list[Entry]) -> Table | None:
             ("Criterion", "text", _criterion_subject),
             ("Limit", "number", lambda row: clean(row.get("limit"), 40)),
             ("Observed", "number", _observed),
-            ("Why", "text", lambda row: clean(row.get("why") or None, 240)),
+            ("Why", "text", lambda row: clean(row.get("why") or None, _WHY)),
         ],
         criteria,
     )
@@ -167,7 +182,7 @@ def _criterion_subject(row: Entry) -> str:
 
 
 def _left_out(row: Entry) -> str:
-    why = clean(row.get("why") or None, 240)
+    why = clean(row.get("why") or None, _WHY)
     return clean(row.get("name"), 100) + ("" if why == NOTHING else f": {why}")
 
 

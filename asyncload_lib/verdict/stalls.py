@@ -59,7 +59,7 @@ def _unjudged(loops: Sequence[Loop]) -> list[Loop]:
 
 def _silence(targets: Sequence[Loop]) -> str:
     """Say why a target's loop could not be judged; what the generator's own loop did is no answer for it."""
-    notes = " ".join(str(loop.get("note") or "") for loop in targets)
+    notes = " ".join(dict.fromkeys(str(loop.get("note") or "") for loop in targets))
     return f"the target's loop could not be judged. {notes}".strip()
 
 

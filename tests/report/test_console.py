@@ -26,6 +26,16 @@ def test_it_begins_with_the_verdict_and_says_why_where_it_is_needed() -> None:
     assert not any("error_rate was 0" in line for line in lines)  # it passed
 
 
+def test_a_long_reason_is_indented_once_and_uses_the_whole_width() -> None:
+    results = CASES["failing"]()
+    results["criteria"][0]["why"] = "a reason " * 14 + "– and more " * 3  # noqa: RUF001
+    lines = console_table(results).split("\n")
+    at = next(place for place, line in enumerate(lines) if "a reason" in line)
+    assert lines[at].startswith("  a reason")
+    assert len(lines[at]) > 0.9 * WIDTH
+    assert lines[at + 1].startswith("  a reason")
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_reaches_no_terminal(text: str) -> None:
     told = console_table(hostile(text))

@@ -70,6 +70,10 @@ def test_what_did_not_hold_comes_first() -> None:
             "failing",
             "4 of 9 criteria missed: chat total_time < 5 s, chat p95 < 2 s, chat max_stall < 10 ms and 1 more.",
         ),
+        (
+            "nothing_answered",
+            "10 of 10 criteria without data: chat total_time < 5 s, chat p95 < 2 s, chat error_rate < 1 % and 7 more.",
+        ),
         ("empty", "Worker w1 was lost 12.1 s after the start. Criteria are shown but not certified."),
         ("invalid", "Process 4711 used 98 % of a CPU (limit 90 %). Criteria are shown but not certified."),
         ("free_run", "No criterion was evaluated; 6 of 600 requests failed."),
@@ -77,6 +81,55 @@ def test_what_did_not_hold_comes_first() -> None:
 )
 def test_the_verdict_has_one_sentence(case: str, words: str) -> None:
     assert build(CASES[case]()).sentence == words
+
+
+def test_what_was_missed_and_what_has_no_data_are_told_apart() -> None:
+    results = CASES["failing"]()
+    results["criteria"][-2]["verdict"] = "no data"
+    assert build(results).sentence.startswith("4 of 9 criteria missed, 1 without data: chat total_time < 5 s")
+    results["criteria"] = results["criteria"][-2:-1]
+    assert build(results).sentence == "1 of 1 criterion without data: vm_health reachable >= 50 %."
+
+
+def test_a_reason_of_several_sentences_is_told_whole() -> None:
+    results = nothing_answered()
+    why = " ".join(f"This is sentence {number:02} of those that say why there is no value." for number in range(9))
+    results["criteria"][0]["why"] = why
+    told = " ".join(console_table(results).split())
+    for text in (told, render_html(results), render_markdown(results), render_junit(results)):
+        assert why in text
+
+
+@pytest.mark.parametrize(
+    ("why", "mend"),
+    [
+        ("no probe token is known (loop.probe_token)", "Set loop.probe_token to the token of the LoopProbe"),
+        ("http //h/loop answered 401", "The token is wrong: set loop.probe_token"),
+        ("http //h/loop answered 404", "No LoopProbe is there: mount one in the target, or set loop.probe_path"),
+        ("http //h/loop gave an answer that is not a probe's", "No LoopProbe is there: mount one"),
+        ("http //h/loop ReadTimeoutError", ""),
+    ],
+)
+def test_a_target_judged_from_outside_only_is_told_beside_the_criteria_once(why: str, mend: str) -> None:
+    results = sample_results()
+    assert build(results).criteria_notes == ()
+    for metric in results["metrics"]:
+        loops = [loop for loop in metric["event_loops"] if loop["name"] != "target"]
+        metric["event_loops"] = [{**loop, "note": ""} for loop in loops]
+        target = {**loops[0], "name": "target (outside)", "witness": "outside", "blocked": False}
+        metric["event_loops"].append(
+            {**target, "note": f"Seen from outside. The loop was not watched from inside: {why}."}
+        )
+    (note,) = build(results).criteria_notes
+    assert f"judged from outside only, since {why}: " in note
+    assert mend in note
+    criteria = [plain(text).partition("Before and after")[0] for text in (render_markdown(results),)]
+    criteria += [Page(render_html(results)).text.partition("Before and after")[0], console_table(results)]
+    for text in criteria:
+        assert " ".join(text.split()).count(note) == 1
+    for metric in results["metrics"]:
+        metric["event_loops"][-1]["blocked"] = None  # then the criterion has no data, and its reason says all this
+    assert build(results).criteria_notes == ()
 
 
 def test_an_unknown_verdict_is_never_a_pass() -> None:
