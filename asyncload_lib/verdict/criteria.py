@@ -61,7 +61,9 @@ def _row(criterion: Criterion, results: Mapping[str, Any]) -> dict[str, Any]:
     seen = observe(criterion.subject, criterion.metric, results, worst)
     metric = metric_of(criterion.metric)
     if seen.value is None or metric is None:
-        return {**row, "observed": "no data", "observed_value": None, "verdict": "no data", "why": seen.remark}
+        interrupted = (results.get("run") or {}).get("status") == "interrupted"
+        why = f"the run was interrupted, and {seen.remark}" if interrupted else seen.remark
+        return {**row, "observed": "no data", "observed_value": None, "verdict": "no data", "why": why}
     value = _in_unit(seen.value, metric, criterion)
     passed = OPERATORS[criterion.operator](value, criterion.value)
     if seen.most is not None and seen.most > seen.value:

@@ -223,15 +223,16 @@ def _of_requests(
             if len(rows) == 1 and not seen.remark
             else seen
         )
+    where = f" of the phase {phase['phase']}" if phase.get("phase") else ""
     if subject.endpoint is not None:
         named = [row for row in phase.get("endpoints") or [] if _is_named(row, subject.endpoint)]
         if len(named) != 1:
             return Observation(None, f"{len(named)} endpoints are named {subject.endpoint}")
         phase = named[0]
     if metric.levels != SCENARIO and not phase.get("total_requests"):
-        return Observation(None, "no request has ended")
+        return Observation(None, f"no request{where} has ended")
     if name in ("total_time", "speedup") and not phase.get("successful_requests"):
-        return Observation(None, "no request succeeded")
+        return Observation(None, f"no request{where} succeeded")
     if name == "speedup" and phase.get("baseline") and (problem := baseline_problem(phase["baseline"])):
         return Observation(None, problem)
     value = _number(metric.read(phase))

@@ -145,6 +145,30 @@ def test_observed_never_looks_like_the_other_side_of_the_limit(
     assert (row["observed"], row["verdict"]) == (observed, "pass" if passes else "fail")
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("chat p95 < 2 s", "no request of the phase burst has ended"),
+        ("chat.sustained error_rate < 1 %", "no request of the phase sustained has ended"),
+        ("chat total_time < 5 s", "no request of the phase burst has ended"),
+        ("chat speedup >= 10x", "no request of the phase burst succeeded"),
+        ("chat degradation <= 1.5x", "degradation was not measured"),
+    ],
+)
+def test_an_interrupted_run_has_no_data_of_the_phases_that_were_to_come(text: str, why: str, results: Results) -> None:
+    chat = metric(results, "chat")
+    few, burst, sustained = chat["phases"]
+    for phase in (chat, burst, sustained):
+        phase.update(total_requests=0, successful_requests=0)
+    chat["extra"]["degradation"] = None
+    assert few["total_requests"]
+    assert row_of("chat.few error_rate < 1 %", results)["verdict"] == "pass"
+    assert row_of(text, results)["why"] == why
+    results["run"]["status"] = "interrupted"
+    row = row_of(text, results)
+    assert (row["verdict"], row["why"]) == ("no data", f"the run was interrupted, and {why}")
+
+
 # --- stalls that nobody recorded ---------------------------------------------------------------------------------
 
 
