@@ -12,6 +12,9 @@ from asyncload_lib.report.units import duration, number, ratio, short_ratio
 __all__ = ["Pair", "draw_before_after", "pairs"]
 
 _NAME = 36
+_CEILING_PT = 14
+_BELOW_PT = _CEILING_PT / 2 + 8
+"""How far below its row a time stands: under the sign of the ceiling, which is often right above it."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,12 @@ def draw_before_after(figure: Any, rows: list[Pair]) -> None:
 def _draw_row(axes: Any, place: int, row: Pair) -> None:
     axes.plot([row.before_s, row.after_s], [place, place], color=MUTED, linewidth=1.6, zorder=2)
     if row.best_s is not None:
-        axes.plot([row.best_s], [place], "|", color=INK, markersize=14, markeredgewidth=1.6, zorder=2)
+        axes.plot([row.best_s], [place], "|", color=INK, markersize=_CEILING_PT, markeredgewidth=1.6, zorder=2)
     axes.plot([row.before_s], [place], "s", color=ORANGE, markersize=8, zorder=3)
     axes.plot([row.after_s], [place], "o", color=BLUE, markersize=9, zorder=3)
     left, right = sorted((row.before_s, row.after_s))
-    _write(axes, duration(left), left, place, (-8, -11), "right")  # below the ceiling, which is often beside it
-    _write(axes, duration(right), right, place, (8, -11), "left")
+    _write(axes, duration(left), left, place, (-8, -_BELOW_PT), "right")
+    _write(axes, duration(right), right, place, (8, -_BELOW_PT), "left")
     ceiling = "" if row.ceiling is None else f" (ceiling {short_ratio(row.ceiling)})"
     _write(axes, f"{ratio(row.before_s / row.after_s)}{ceiling}", math.sqrt(left * right), place, (0, 9), "center")
 

@@ -32,7 +32,7 @@ def prepare_improvement(metric: Entry) -> Improvement | None:
     if not baseline:
         return None
     words, tone = _improvement_words(number(baseline.get("speedup")))
-    kind = clean(baseline.get("kind"), 60)
+    kind = clean(baseline.get("kind"), 120)
     ceiling = short_ratio(baseline.get("ceiling"))
     return Improvement(
         name=scenario_title(metric),

@@ -3,10 +3,12 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from asyncload_lib.report import charts, drawings
-from asyncload_lib.report.before_after import draw_before_after, pairs
+from asyncload_lib.report.before_after import Pair, draw_before_after, pairs
 from asyncload_lib.report.canvas import inline_svg, latency_ticks, spread
 from asyncload_lib.report.distribution import _rebin
 from asyncload_lib.report.limits import latency_limits
@@ -144,6 +146,21 @@ def test_the_dots_stand_where_the_times_are() -> None:
     draw_before_after(figure, [first])
     dots = {str(line.get_marker()): list(line.get_xdata()) for line in figure.axes[0].lines if len(line.get_xdata())}
     assert (dots["s"], dots["o"], dots["|"]) == ([first.before_s], [first.after_s], [first.best_s])
+
+
+@pytest.mark.parametrize("after_s", [1.0, 1.1, 1.2, 1.3, 1.5, 2.0])
+def test_the_sign_of_the_ceiling_crosses_no_figure(after_s: float) -> None:
+    rows = [Pair(f"row {place}", 50.0, after_s, 1.0, 50.0) for place in range(4)]
+    figure = Figure(figsize=(11.2, 1.0 + 0.62 * len(rows)), dpi=72)
+    draw_before_after(figure, rows)
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    written = [words.get_window_extent() for words in axes.texts]
+    for sign in (line for line in axes.lines if line.get_marker() == "|" and len(line.get_xdata())):
+        x, y = axes.transData.transform((sign.get_xdata()[0], sign.get_ydata()[0]))
+        half = sign.get_markersize() / 2
+        covered = Bbox([[x - 1, y - half], [x + 1, y + half]])
+        assert not [box for box in written if box.overlaps(covered)]
 
 
 def test_without_an_improvement_there_is_no_picture_of_one() -> None:

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import time
@@ -96,6 +97,17 @@ def test_the_culprit_is_named_with_its_line() -> None:
     assert '<code class="place">demo/app.py:88</code> <code>time.sleep(model_time_s)</code>' in text
     assert '<span class="line blocking"><span class="number">▶ 88</span>        time.sleep(model_time_s)' in text
     assert ">    88          time.sleep(model_time_s)" in render_markdown(CASES["failing"]())
+
+
+@pytest.mark.parametrize("title", ["Criteria", "Scenarios"])
+def test_the_first_tables_are_cards_on_a_narrow_screen(title: str) -> None:
+    """A table of eight columns is cut at the edge of a telephone; a card names each figure itself."""
+    text = render_html(sample_results())
+    table = re.search(rf'<div class="scroll cards \w+"[^>]* aria-label="{title}">.*?</table>', text, re.DOTALL)
+    assert table is not None
+    columns = re.findall(r"<th [^>]*>(.*?)</th>", table[0])
+    labels = re.findall(r'<td [^>]*data-label="(.*?)"', table[0])
+    assert labels == columns * (table[0].count("<tr>") - 1)
 
 
 def test_a_long_table_is_cut_in_markdown_alone() -> None:

@@ -9,6 +9,9 @@ import pytest
 from asyncload_lib.report.render import console_table, render_html, render_junit, render_markdown
 from asyncload_lib.report.units import duration
 from asyncload_lib.report.view import build
+from asyncload_lib.run.scenarios import planned
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
 from tests.report.cases import CASES, Page, free_run, markdown_tables, nothing_answered, plain, sample_results
 
 SECONDS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -231,6 +234,14 @@ def test_one_of_something_is_told_in_the_singular() -> None:
     one_failed = {**free_run()["metrics"][0], "total_requests": 1, "failed_requests": 1}
     told = build({**free_run(), "metrics": [one_failed]}).sentence
     assert told == "No criterion was evaluated; 1 of 1 request failed."
+
+
+def test_the_kind_of_every_baseline_is_told_whole() -> None:
+    results = sample_results()
+    for scenario in planned(Settings(), Target()):
+        results["metrics"][0]["baseline"]["kind"] = scenario.baseline_kind
+        for text in (render_html(results), render_markdown(results)):
+            assert f"efore: {scenario.baseline_kind}." in text
 
 
 def culprits(number: int, cause: str) -> list[dict]:
