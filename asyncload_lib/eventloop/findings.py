@@ -10,7 +10,7 @@ from typing import Any
 from .attribution import CAUSES
 from .stacks import Place, excerpt
 
-__all__ = ["Findings", "lag_key", "middle_us"]
+__all__ = ["Findings", "counted", "lag_key", "middle_us"]
 
 MAX_BUCKETS = 300
 MAX_STALL_TIMES = 200
@@ -168,11 +168,11 @@ class Findings:
         count, _, longest = self._queue
         if count:
             notes.append(
-                f"{count} times many short callbacks in a row kept the loop longer than the limit"
+                f"{counted(int(count), 'time')} many short callbacks in a row kept the loop longer than the limit"
                 f" (longest {longest * 1e3:.1f} ms): load, not a blocking call."
             )
         if self._unnamed:
-            notes.append(f"{self._unnamed} stalls have no culprit in the table.")
+            notes.append(f"Without a culprit in the table: {counted(self._unnamed, 'stall')}.")
         return " ".join(notes)
 
     def _grow(self, bucket: int) -> int:
@@ -194,6 +194,11 @@ class Findings:
             if wanted <= 0:
                 return min(lag_us / 1e6, self._max_lag_ns / NS)
         return None
+
+
+def counted(number: int, thing: str) -> str:
+    """Write a number of things: `1 stall`, `2 stalls`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def lag_key(lag_us: int) -> int:

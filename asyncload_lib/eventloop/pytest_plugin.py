@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from .findings import counted
 from .lag import LIMIT_S, PERIOD_S, SHORTEST_LIMIT_S, LoopMonitor
 
 __all__ = ["LoopGuard", "loop_must_not_block"]
@@ -96,12 +97,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def _sentences(reports: list[dict[str, Any]]) -> Iterator[str]:
     for report in reports:
         yield (
-            f"the event loop was blocked {report['stalls']} times over {report['limit_s'] * 1e3:g} ms,"
+            f"the event loop was blocked {counted(report['stalls'], 'time')} over {report['limit_s'] * 1e3:g} ms,"
             f" longest {report['max_stall'] * 1e3:.1f} ms"
         )
         for culprit in report["culprits"]:
             if culprit["cause"] in ("loop", "gil"):
                 yield (
                     f"  {culprit['file']}:{culprit['line']} in {culprit['function']}: {culprit['call']}"
-                    f"  ({culprit['count']} times, longest {culprit['longest_s'] * 1e3:.1f} ms)"
+                    f"  ({counted(culprit['count'], 'time')}, longest {culprit['longest_s'] * 1e3:.1f} ms)"
                 )

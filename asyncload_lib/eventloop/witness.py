@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from .findings import MAX_BUCKETS, MAX_STALL_TIMES, lag_key, middle_us
+from .findings import MAX_BUCKETS, MAX_STALL_TIMES, counted, lag_key, middle_us
 from .lag import LIMIT_S, LoopMonitor
 
 __all__ = ["OutsideWitness", "disagreement"]
@@ -146,7 +146,7 @@ class OutsideWitness:
         if usual_s is None:
             notes.append(f"No probe was answered{': ' + self._error if self._error else ''}.")
         elif self._failures:
-            notes.append(f"{self._failures} probes failed ({self._error}).")
+            notes.append(f"{counted(self._failures, 'probe')} failed ({self._error}).")
         if usual_s is not None and usual_s >= self._limit_s:
             notes.append(
                 f"The usual answer took {usual_s * 1e3:.1f} ms, over the limit:"

@@ -51,6 +51,7 @@ def test_a_test_that_blocks_its_loop_fails_and_names_the_line(tmp_path: Path) ->
     # pytest reports what a fixture finds at its end as an error
     assert "5 passed, 3 errors" in done.stdout, done.stdout
     assert done.stdout.count("test_blocked.py:5 in blocking: time.sleep(0.06)") >= 3
+    assert done.stdout.count("the event loop was blocked 1 time over 10 ms") == 3
     assert "test_clean" not in done.stdout.partition("short test summary")[2]
 
 
