@@ -10,8 +10,8 @@ import logging
 import random
 import time
 import traceback
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, TypeVar
 
 import gevent
 import gevent.event
@@ -28,6 +28,8 @@ from asyncload_lib.users.definition import check_definition
 from asyncload_lib.users.measure import CONTROL_FLOW, Measurement
 
 __all__ = ["AsyncUser", "loop_thread"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -99,16 +101,19 @@ class AsyncUser(User):
         """Sleep for `wait_time()` seconds; a stop ends the sleep at once."""
         while self.loop_thread.behind:  # noqa: ASYNC110
             await asyncio.sleep(BATCH_S)
-        if self._stop_requested:
-            raise StopUser
-        seconds = self.wait_time()
-        self._waiting = True
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            self._waiting = False
+        await self._idle(asyncio.sleep, self.wait_time())
         if (monitor := self.loop_thread.monitor) is not None:
             monitor.alive()
+
+    async def _idle(self, wait: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Await `wait(*args)`, while which nothing is asked of the target: a stop ends it at once."""
+        if self._stop_requested:
+            raise StopUser
+        self._waiting = True
+        try:
+            return await wait(*args)
+        finally:
+            self._waiting = False
 
     def on_hub(self, function: Callable[..., object], *args: object) -> None:
         """Have the hub call `function(*args)` in a greenlet of its own, after all that was reported so far."""

@@ -14,6 +14,7 @@ import redis
 import requests
 from locust import User, task
 from locust.exception import StopUser
+from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -52,9 +53,13 @@ class _BaselineUser(User):
 
     @task
     def one_pass(self) -> None:
+        self._state = LOCUST_STATE_WAITING  # as in Locust's own wait: a stop ends it at once
         self.loop_thread.call(gate.enter())
+        self._state = LOCUST_STATE_RUNNING
         try:
             for operation in self.operations():
+                if self._state == LOCUST_STATE_STOPPING:
+                    break
                 operation()
         finally:
             self.loop_thread.post(gate.leave)

@@ -24,7 +24,7 @@ class _PhaseUser(AsyncUser):
         super().__init_subclass__(**kwargs)
 
     async def take_part(self) -> None:
-        start = await gate.enter()
+        start = await self._idle(gate.enter)
         try:
             await self.perform(start.ordinal, start.at_ns)
         finally:
@@ -53,7 +53,7 @@ class ChatSustainedUser(_PhaseUser, ChatUser):
 
     async def perform(self, ordinal: int, at_ns: int) -> None:
         self.take_place(ordinal)
-        while await gate.pause(self.traffic.think_time_s()):
+        while await self._idle(gate.pause, self.traffic.think_time_s()):
             await self.turn()
 
 

@@ -1,12 +1,16 @@
 """The users of the suite: one part each, at the instant of release, with a place that counts over all."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import redis
 from locust import User
+from locust.user.task import LOCUST_STATE_STOPPING
 
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.settings import Settings
@@ -172,3 +176,59 @@ def test_files_of_a_phase_are_gone_with_the_loop(demo: DemoStack, tmp_path: Path
     play(concrete(phases.FileOperationUser, demo, settings=settings), 25)
     loop_thread().close()
     assert list(tmp_path.iterdir()) == []
+
+
+class Begun:
+    """Mixed into a user of a phase: whether the user had been stopped when it began each of its operations."""
+
+    begun: ClassVar[list[bool]]
+
+    async def turn(self, intended_ns: int | None = None) -> None:
+        self.begun.append(self._stop_requested)  # type: ignore[attr-defined]
+        await super().turn(intended_ns)  # type: ignore[misc]
+
+    @contextmanager
+    def measured(self, request_type: str, name: str) -> Iterator[None]:
+        self.begun.append(self._state == LOCUST_STATE_STOPPING)  # type: ignore[attr-defined]
+        with super().measured(request_type, name):  # type: ignore[misc]
+            yield
+
+
+MANY = replace(
+    DEFAULT, chat=replace(DEFAULT.chat, think_median=0.02), redis=replace(DEFAULT.redis, operations=1_000_000)
+)
+
+
+@pytest.mark.parametrize("base", [phases.ChatSustainedUser, baseline.RedisBaselineUser])
+def test_who_is_stopped_in_a_phase_ends_its_operation_and_begins_no_other(
+    base: type[User], demo: DemoStack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(AsyncUser, "settings", MANY)
+    monkeypatch.setattr(AsyncUser, "target", Target(redis_url=demo.redis_url))
+    counts = Counts()
+    with Swarm(type(base)("Person", (Begun, base), {"host": demo.host, "begun": []})) as swarm:
+        swarm.start(1)
+        eventually(lambda: counts.waiting == 1)
+        begun: list[bool] = swarm.users[0].begun  # type: ignore[attr-defined]
+        loop_thread().post(gate.release, 0, 0.0)
+        eventually(lambda: len(begun) > 3)
+        swarm.stop()
+    assert not any(begun)
+    eventually(lambda: counts.done == 1)
+    assert swarm.abandoned == []
+    assert "Not all users finished" not in caplog.text
+
+
+@pytest.mark.parametrize("base", [phases.ChatSustainedUser, phases.ChatBurstUser, baseline.RedisBaselineUser])
+def test_who_is_stopped_at_the_gate_is_gone_at_once(
+    base: type[User], demo: DemoStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    counts = Counts()
+    with Swarm(concrete(base, demo)) as swarm:
+        swarm.start(3)
+        eventually(lambda: counts.waiting == 3)
+        swarm.stop()
+    assert swarm.started == 0
+    assert "Not all users finished" not in caplog.text
