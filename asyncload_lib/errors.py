@@ -33,9 +33,9 @@ class ExitCode(IntEnum):
     BAD_CONFIGURATION = 64
     """Bad configuration; nothing was sent."""
     INTERRUPTED = 130
-    """Ctrl-C; a report was written and says so, unless a master was still waiting for its workers."""
+    """Ctrl-C; a report was written and says so, unless the run had not begun, or Ctrl-C came twice."""
     TERMINATED = 143
-    """SIGTERM; a report was written and says so, unless a master was still waiting for its workers."""
+    """SIGTERM; a report was written and says so, unless the run had not begun."""
 
 
 class AsyncloadError(Exception):

@@ -103,6 +103,7 @@ class Plugin:
             self.environment.events.quitting.add_listener(self._on_worker_quitting)
         if self.coordinator is not None:
             self.environment.events.test_stop.add_listener(self._on_test_stop)
+        self._signals.is_starting = False
 
     def _check_out(self) -> None:
         """Refuse a directory that no report can be written to; raises ConfigurationError."""
@@ -299,7 +300,11 @@ class Plugin:
         session = self.session
         if self._refusal is not None:
             self.environment.process_exit_code = self._refusal
-        if session is None or isinstance(self.environment.runner, WorkerRunner):
+        if isinstance(self.environment.runner, WorkerRunner):
+            return
+        if session is None:
+            if self.is_headless and self._signals.came is not None:
+                self.environment.process_exit_code = 128 + self._signals.came
             return
         self._close(session, BROKEN_OFF)
         code = session.exit_code

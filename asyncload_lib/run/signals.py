@@ -5,7 +5,9 @@ import signal
 from typing import Any
 
 import gevent
-from locust.runners import STATE_INIT, MasterRunner, Runner
+from locust.runners import STATE_INIT, MasterRunner, Runner, WorkerRunner
+
+from asyncload_lib.errors import ExitCode
 
 __all__ = ["Signals"]
 
@@ -15,48 +17,72 @@ _FAREWELL_S = 0.2
 class Signals:
     """Notes SIGINT and SIGTERM; made once, in Locust's `init` event, on the main greenlet.
 
-    What happens then is Locust's affair, but for two gaps: it listens to SIGTERM only when a shape has ended, and a
-    master that waits for workers leaves those who have come behind.
+    The first ends the run in order, a SIGINT after that at once. How Locust ends is its own affair, but for three gaps:
+    a shape would go on while the users are stopped, SIGTERM is heard only when a shape has ended, and before the run
+    there is no end in order: a master that waits for workers would leave those who have come behind.
     """
 
     def __init__(self, runner: Runner, *, headless: bool) -> None:
         self.came: signal.Signals | None = None
+        self.is_starting = True
+        """Whether the `init` event goes on, in which the demo is started."""
         self._runner = runner
         self._headless = headless
         self._main = gevent.getcurrent()
-        self._interrupt = signal.getsignal(signal.SIGINT)
         signal.signal(signal.SIGINT, self._on_interrupt)
         gevent.signal_handler(signal.SIGTERM, self._on_termination)
 
     def _on_interrupt(self, number: int, frame: Any) -> None:
-        is_first, self.came = self.came is None, signal.SIGINT
-        if is_first and self._is_waiting:
+        if self.came is not None:
+            # Whatever the process is at, nothing of it may run on; those that it has started see that it is gone.
+            os._exit(ExitCode.INTERRUPTED)
+        self.came = signal.SIGINT
+        if self._is_before_the_run:
             gevent.spawn(self._give_up)
-        elif is_first:
+        elif not self._end_shape():
             # Raised here, it would end whichever greenlet happens to run, perhaps the one that hears the workers.
             gevent.kill(self._main, KeyboardInterrupt)
-        elif callable(self._interrupt):
-            self._interrupt(number, frame)
 
     def _on_termination(self) -> None:
         if self.came is not None:
             return
         self.came = signal.SIGTERM
-        if self._is_waiting:
+        if self._is_before_the_run:
             self._give_up()
-        elif self._headless and self._runner.shape_greenlet is not None:
-            gevent.kill(self._main, KeyboardInterrupt)
+        else:
+            self._end_shape()
+
+    def _end_shape(self) -> bool:
+        """Have the shape begin nothing more; True if Locust then ends everything, for it waits for the shape alone."""
+        assert self.came is not None
+        runner = self._runner
+        if not isinstance(runner, WorkerRunner):
+            limit_s = runner.environment.stop_timeout or 0.0
+            _print(
+                f"{self.came.name}: ending in order, nothing more is begun and what runs may end within {limit_s:g} s; "
+                "Ctrl-C now ends at once, without a report"
+            )
+        shape = runner.shape_greenlet
+        if shape is not None:
+            shape.kill(block=False)
+        return self._headless and shape is not None
 
     @property
-    def _is_waiting(self) -> bool:
-        """Whether this is a master whose workers are not all there yet."""
+    def _is_before_the_run(self) -> bool:
+        """Whether the demo is still being started, or this is a master whose workers are not all there yet."""
         runner = self._runner
         is_idle = runner.state == STATE_INIT and runner.shape_greenlet is None
-        return self._headless and is_idle and isinstance(runner, MasterRunner)
+        return self._headless and is_idle and (self.is_starting or isinstance(runner, MasterRunner))
 
     def _give_up(self) -> None:
         assert self.came is not None
-        self._runner.send_message("quit")
-        gevent.sleep(_FAREWELL_S)
-        os.write(2, f"asyncload: ended by {self.came.name} while waiting for workers; nothing was sent\n".encode())
+        if isinstance(self._runner, MasterRunner):
+            self._runner.send_message("quit")
+            gevent.sleep(_FAREWELL_S)
+        _print(f"ended by {self.came.name} before the run began; nothing was sent")
         gevent.kill(self._main, SystemExit(128 + self.came))
+
+
+def _print(line: str) -> None:
+    """Print on stderr, past its buffer, which the code that a signal interrupts may be holding."""
+    os.write(2, f"asyncload: {line}\n".encode())

@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 
 from asyncload_lib.demo.stack import DemoStack
+from tests.distributed.cluster import free_port
 from tests.locust_run import LocustRun, eventually, target_settings
 from tests.run.test_suite import ledger
 
 pytestmark = pytest.mark.chance
 
 CHAT = ("--headless", "-u", "5", "-r", "5")
+
+
+def master_at(port: int) -> tuple[str, ...]:
+    """Return Locust's options for a master on this port and for its workers."""
+    return "--master-bind-host", "127.0.0.1", "--master-bind-port", str(port), "--master-port", str(port)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -33,15 +39,65 @@ def test_an_interrupted_run_writes_its_report_and_says_so(
     assert phase["total_requests"] == ledger(stack)["chat"]["answered"]
 
 
-def test_an_interrupted_suite_writes_its_report_and_says_so(tmp_path: Path) -> None:
-    settings = {"ASYNCLOAD_CHAT_SUSTAIN": "30s"}
-    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
-        run.expect("burst")
-        run.send(signal.SIGINT, group=True)
-        assert run.wait(40) == 130, run.output
+@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_suite_begins_nothing_more_and_writes_its_report(
+    tmp_path: Path, stack: DemoStack, number: signal.Signals, code: int, processes: int
+) -> None:
+    settings = target_settings(stack) | {"ASYNCLOAD_CHAT_SUSTAIN": "60s", "ASYNCLOAD_CHAT_THINK_MEDIAN": "50ms"}
+    options = () if processes == 0 else ("--processes", str(processes), *master_at(free_port()))
+    with LocustRun("suite.py", "--headless", *options, out=tmp_path / "reports", settings=settings) as run:
+        eventually(lambda: ledger(stack)["chat"]["received"] > 20)
+        run.send(number, group=number == signal.SIGINT)
+        assert run.wait(40) == code, run.output
         results = run.results
 
     assert results["run"]["status"] == "interrupted"
+    # Locust says so when the time for users to end is over: these had answers in 20 ms, and needed none of it.
+    assert "Not all users finished" not in run.output
+    (few,) = (phase for phase in results["metrics"][0]["phases"] if phase["started_requests"])
+    assert few["started_requests"] == few["total_requests"] == ledger(stack)["chat"]["answered"]
+
+
+def test_the_first_interrupt_says_what_a_second_does_and_the_second_does_it(tmp_path: Path) -> None:
+    settings = {"ASYNCLOAD_DEMO_MODEL_TIME": "60s", "ASYNCLOAD_CHAT_THINK_MEDIAN": "1ms"}
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+        run.expect("[1/4]")
+        family = descendants(run.process.pid)
+        run.send(signal.SIGINT, group=True)
+        run.expect("SIGINT: ending in order, nothing more is begun and what runs may end within 10 s; Ctrl-C now ends")
+        run.send(signal.SIGINT, group=True)
+        assert run.wait(5) == 130, run.output
+
+    assert run.output.count("Ctrl-C") == 1
+    assert "Traceback" not in run.output
+    assert not list((tmp_path / "reports").iterdir())
+    eventually(lambda: not [pid for pid in family if alive(pid)], 10)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_is_interrupted_before_the_run_has_sent_nothing(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports") as run:
+        eventually(lambda: descendants(run.process.pid))  # the demo, which takes longer to start than this
+        run.send(number, group=number == signal.SIGINT)
+        assert run.wait(20) == code, run.output
+
+    assert f"asyncload: ended by {number.name} before the run began; nothing was sent" in run.output
+    assert "Traceback" not in run.output
+    assert not list((tmp_path / "reports").iterdir())
+
+
+def test_an_interrupt_does_not_cut_the_report_short(tmp_path: Path, stack: DemoStack) -> None:
+    settings = target_settings(stack) | {"ASYNCLOAD_SCENARIOS": "vm_health"}
+    out = tmp_path / "reports"
+    with LocustRun("suite.py", "--headless", out=out, settings=settings) as run:
+        eventually(lambda: list(out.glob("*_results_*.json")), 60)  # the first file; those with pictures are the last
+        run.send(signal.SIGINT)
+        assert run.wait() in (0, 3, 6), run.output
+
+    assert run.results["run"]["status"] in ("complete", "invalid")
+    assert {path.suffix for path in out.glob("*_report_*")} == {".html", ".md", ".xml"}
+    assert "Traceback" not in run.output
 
 
 def test_a_killed_run_leaves_nothing_behind(tmp_path: Path) -> None:
