@@ -21,13 +21,16 @@ from asyncload_lib.redaction import redact
 from asyncload_lib.units import NotAllowedError, directory, shown
 from asyncload_lib.vm_list import Vm
 
-__all__ = ["CONFIG", "OPTIONS", "SCENARIOS", "Settings", "Vm", "add_arguments", "from_sources"]
+__all__ = ["CONFIG", "OPTIONS", "SCENARIOS", "Settings", "Vm", "add_arguments", "from_sources", "value_problems"]
 
 OPTIONS: Mapping[str, Option] = MappingProxyType({option.key: option for option in option_rows()})
 CONFIG = Option("config", directory(), None, "TOML file with settings; see asyncload.example.toml")
 
 _BY_VARIABLE = {option.variable: option for option in (CONFIG, *OPTIONS.values())}
 _BY_DEST = {option.dest: option for option in (CONFIG, *OPTIONS.values())}
+
+_NOT_ALLOWED = (ValueError, TypeError, OverflowError)
+"""What reading a value that is not allowed raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,16 @@ class _Given:
             yield f"{self.option.key} {self.place} is {came}; allowed is {self.option.kind.allowed}"
 
 
+def value_problems(key: str, value: object, place: str) -> list[str]:
+    """Say what is wrong with a value of this key that another program has read; [] if it is allowed."""
+    given = _Given(OPTIONS[key], value, place, place)
+    try:
+        given.read()
+    except _NOT_ALLOWED as error:
+        return list(given.problems(error))
+    return []
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a flag for every option to `parser`, Locust's or a plain one; a flag that is not given stays None.
 
@@ -122,7 +135,7 @@ def from_sources(
         key = given.option.key
         try:
             value = given.read()
-        except (ValueError, TypeError, OverflowError) as error:
+        except _NOT_ALLOWED as error:
             problems.extend(given.problems(error))
             wrong.add(key)
         else:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from asyncload_lib.redaction import redact
 
@@ -218,11 +218,20 @@ def url(*schemes: str) -> Kind[str]:
     def check(value: object) -> str:
         address = shape.check(value)
         parts = urlsplit(address)  # raises ValueError for a malformed IPv6 host
-        if parts.scheme not in schemes or parts.port == 0 or "\\" in parts.netloc:  # .port raises ValueError when bad
+        if parts.scheme not in schemes or "\\" in parts.netloc:
             raise ValueError(value)
         if not (parts.path.strip("/") if parts.scheme == "unix" else parts.hostname):
             raise ValueError(value)
+        if not _has_possible_port(parts):
+            raise NotAllowedError([f"the port in {shown(address)} is not allowed; allowed is 1 to 65535"])
         return address
 
     example = {"http": "http://127.0.0.1:8001", "redis": "redis://127.0.0.1:6379/0"}[schemes[0]]
     return Kind(f"a URL with {' or '.join(f'{scheme}://' for scheme in schemes)}, such as {example}", check)
+
+
+def _has_possible_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:  # no number, or one over 65535
+        return False

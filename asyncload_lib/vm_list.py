@@ -46,6 +46,8 @@ def _problems(table: dict[str, object]) -> Iterator[str]:
         given = kind if key == "kind" else table.get(key)
         try:
             reads.check(given)
+        except NotAllowedError as error:
+            yield from error.details
         except ValueError:
             came = f"is {shown(given)}" if key in table else "is missing"
             yield f"{key} {came}; allowed is {reads.allowed}"

@@ -11,8 +11,9 @@ from asyncload_lib.addresses import is_embedded, missing
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.errors import ConfigurationError
 from asyncload_lib.redaction import redact
-from asyncload_lib.settings import Settings
+from asyncload_lib.settings import Settings, value_problems
 from asyncload_lib.target import Target, base_address
+from asyncload_lib.users.http import AsyncHttpUser
 from asyncload_lib.vm_list import Vm
 
 __all__ = ["TargetSource"]
@@ -42,9 +43,20 @@ class TargetSource:
         return self._environment.host or next((a_class.host for a_class in classes if a_class.host), None)
 
     def check(self, scenarios: Sequence[str]) -> None:
-        """Refuse scenarios whose address is not configured; raises ConfigurationError with all of them."""
-        if problems := missing(self._settings, self._host, scenarios):
+        """Refuse a host that is no URL where HTTP is spoken, and scenarios whose address is not configured.
+
+        Raises ConfigurationError with all that was found.
+        """
+        if problems := [*self._host_problems(), *missing(self._settings, self._host, scenarios)]:
             raise ConfigurationError(problems)
+
+    def _host_problems(self) -> list[str]:
+        """Say what is wrong with Locust's host, or else with those of the user classes; other protocols have others."""
+        classes = [a_class for a_class in self._environment.user_classes if issubclass(a_class, AsyncHttpUser)]
+        given = base_address(self._environment.host)
+        hosts = [(given or base_address(a_class.host), a_class.__name__) for a_class in classes]
+        places = {host: "given to Locust (--host)" if given else f"of {name}" for host, name in hosts if host}
+        return [problem for host, place in places.items() for problem in value_problems("host", host, place)]
 
     def start(self, ready: Callable[[Target], None]) -> None:
         """Begin to start the demo; `ready` is called with its target once it is up."""
@@ -80,8 +92,11 @@ class TargetSource:
     def aimed_at(self) -> tuple[Target, str]:
         """Return the target of a run that begins now, and why there is no one host of it to watch, or "".
 
-        The host is Locust's, which the web UI may have changed, or else the one that all user classes share.
+        The host is Locust's, which the web UI may have changed, or else the one that all user classes share. Raises
+        ConfigurationError for one that is no URL.
         """
+        if problems := self._host_problems():
+            raise ConfigurationError(problems)
         target = self._embedded or self.configured
         given = base_address(self._environment.host)
         hosts = {base_address(user_class.host) for user_class in self._environment.user_classes}

@@ -162,6 +162,35 @@ def test_scenarios_without_an_address_are_refused_together(tmp_path: Path, stack
     assert ledger(stack)["chat"]["received"] == 0
 
 
+@pytest.mark.parametrize(
+    ("locustfile", "host", "allowed"),
+    [
+        ("suite.py", "127.0.0.1:18001", "a URL with http:// or https://"),
+        ("chat.py", "notaurl", "a URL with http:// or https://"),
+        ("chat.py", "http://127.0.0.1:99999", "1 to 65535"),
+    ],
+)
+def test_a_host_that_is_no_url_is_refused(locustfile: str, host: str, allowed: str, tmp_path: Path) -> None:
+    options = ("-H", host, "--asyncload-scenarios", "chat")
+    with LocustRun(locustfile, "--headless", "-t", "3s", *options, out=tmp_path / "reports") as run:
+        assert run.wait() == 64, run.output
+
+    (line,) = (line for line in run.output.splitlines() if line.startswith("asyncload: host"))
+    assert [word for word in ("given to Locust (--host)", repr(host), allowed) if word not in line] == []
+    assert "nothing was sent" in run.output
+    assert "Traceback" not in run.output
+
+
+def test_the_host_of_users_that_speak_another_protocol_is_theirs(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {"ASYNCLOAD_REDIS_URL": stack.redis_url}
+    options = ("-t", "1s", "-H", "tcp://elsewhere")
+    with LocustRun("redis_ops.py", *CHAT, *options, out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() in (0, 3, 6), run.output
+
+    assert run.results["metrics"][0]["failed_requests"] == 0
+    assert run.results["metrics"][0]["total_requests"] > 0
+
+
 @pytest.mark.parametrize("locustfile", ["suite.py", "chat.py"])
 def test_a_baseline_without_a_host_is_refused(locustfile: str, tmp_path: Path) -> None:
     settings = {"ASYNCLOAD_BASELINE_HOST": "http://127.0.0.1:9"}

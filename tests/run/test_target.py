@@ -180,6 +180,20 @@ def test_a_suite_that_broke_off_between_phases_is_reported_before_the_next(tmp_p
     assert document["metrics"][0]["phases"][0]["total_requests"] > 0
 
 
+def test_a_host_given_in_the_web_ui_that_is_no_url_is_refused(tmp_path: Path, stack: DemoStack) -> None:
+    port, out = free_port(), tmp_path / "reports"
+    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    with LocustRun("chat.py", *arguments, out=out, settings=target_settings(stack)) as run:
+        swarm(f"http://127.0.0.1:{port}", host="127.0.0.1:18001")
+        run.expect("asyncload: host given to Locust (--host) is '127.0.0.1:18001'; allowed is a URL with http://")
+        run.expect("asyncload: nothing was sent")
+        run.process.terminate()
+        run.wait(30)
+
+    assert "Traceback" not in run.output
+    assert ledger(stack)["chat"]["received"] == 0
+
+
 def test_a_host_given_in_the_web_ui_is_the_one_that_is_watched(tmp_path: Path, stack: DemoStack) -> None:
     port, out = free_port(), tmp_path / "reports"
     base = f"http://127.0.0.1:{port}"
