@@ -27,6 +27,7 @@ from asyncload_lib.run.members import differences
 from asyncload_lib.run.messages import PLAN
 from asyncload_lib.run.observer import TargetObserver
 from asyncload_lib.run.participant import Participant, introduction
+from asyncload_lib.run.processes import prepare_processes
 from asyncload_lib.run.session import Session
 from asyncload_lib.run.signals import Signals
 from asyncload_lib.run.target_source import TargetSource
@@ -43,6 +44,7 @@ INIT_LIMIT_S = 30.0
 
 BROKEN_OFF = "the run ended before everything was measured"
 
+_parsers: list[LocustArgumentParser] = []
 _plugins: dict[int, "Plugin"] = {}
 
 
@@ -68,6 +70,7 @@ class Plugin:
         """Also a master has one: it is no participant, but releases the users and watches the target from outside."""
         self._closing = gevent.lock.RLock()
         self._closed = False
+        self._is_leaving = False
         self.is_broken_off = False
         """Whether the suite was stopped before its end."""
         self._refusal: ExitCode | None = None
@@ -264,6 +267,9 @@ class Plugin:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _on_worker_quitting(self, **_: Any) -> None:
+        if self._is_leaving:  # and now its master is gone, whose end is told by SIGTERM
+            return
+        self._is_leaving = True
         assert self.participant is not None
         assert self.environment.runner is not None
         gevent.sleep(0)  # a signal is noted by a greenlet of its own
@@ -344,6 +350,20 @@ def _settings(environment: Environment) -> Settings:
 
 def _add_arguments(parser: LocustArgumentParser, **_: Any) -> None:
     add_arguments(parser)
+    if _parsers:  # Locust's web UI makes more of them, when the master has its port
+        return
+    _parsers.append(parser)
+    parse_args = parser.parse_args
+
+    def parse_and_prepare(*args: Any, **kwargs: Any) -> Any:
+        options = parse_args(*args, **kwargs)
+        try:
+            prepare_processes(options)
+        except ConfigurationError as error:
+            sys.exit(tell(error))
+        return options
+
+    parser.parse_args = parse_and_prepare  # Locust has no event between this and its forks
 
 
 def _init(environment: Environment, **_: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.demo.processes import still_there, wait_until
+from tests.demo.processes import in_session, still_there, wait_until
 from tests.locust_run import ROOT, eventually
 from tests.results.sample import sample_results
 
@@ -138,6 +138,21 @@ def test_master_and_worker(tmp_path: Path) -> None:
         assert worker.wait() == 0, worker.output
     assert [row["state"] for row in reported(out)["workers"]] == ["complete"]
     assert reported(out)["metrics"][0]["total_requests"] == 100
+
+
+@pytest.mark.parametrize(("target", "variable"), [("loadtest", "PROCESSES=2"), ("master", "WORKERS=1")])
+def test_a_master_whose_port_is_taken_says_so_and_leaves_nobody_behind(
+    target: str, variable: str, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        env = {"LOCUST_MASTER_BIND_PORT": str(port), "LOCUST_MASTER_NODE_PORT": str(port)}
+        with make(target, variable, f"OUT={tmp_path / 'reports'}", log=tmp_path / "log", env=env) as made:
+            assert made.wait() == 64, made.output
+            assert wait_until(lambda: in_session(made.process.pid) == [])
+
+    assert re.search(rf"^asyncload: --master-bind-port is {port}, .*: Address already in use; ", made.output, re.M)
+    assert "Traceback" not in made.output
 
 
 def test_ui(tmp_path: Path) -> None:

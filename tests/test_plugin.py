@@ -41,6 +41,18 @@ def test_all_steps_of_the_end_are_taken_and_the_failure_is_told() -> None:
     assert taken == ["workers", "observer", "health", "participant", "demo"]
 
 
+def test_a_worker_that_is_told_to_end_as_it_ends_takes_its_leave_once() -> None:
+    taken: list[str] = []
+    plugin = Plugin.__new__(Plugin)
+    plugin.environment = SimpleNamespace(runner=SimpleNamespace(stop=lambda: taken.append("stop")))  # type: ignore[assignment]
+    plugin.participant = SimpleNamespace(finalise=lambda *_, **__: taken.append("finalise"))  # type: ignore[assignment]
+    plugin._signals = SimpleNamespace(came=None)  # type: ignore[assignment]
+    plugin._is_leaving = False
+    plugin._on_worker_quitting()
+    plugin._on_worker_quitting()
+    assert taken == ["stop", "finalise"]
+
+
 def test_a_worker_that_cannot_say_how_it_is_doing_is_named() -> None:
     plugin = Plugin.__new__(Plugin)
     members = {"w1": Member("w1", final={"health": HEALTH}), "w2": Member("w2", final={"health": None})}

@@ -15,13 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from asyncload_lib.errors import TargetError
 
-__all__ = ["Children", "python_environment"]
+__all__ = ["Children", "death_signal_setter", "python_environment"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1
@@ -36,7 +36,7 @@ class Children:
     def __init__(self) -> None:
         self.directory = Path(tempfile.gettempdir(), f"asyncload-demo-{secrets.token_hex(6)}")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._set_death_signal = _death_signal_setter()
+        self._set_death_signal = death_signal_setter(signal.SIGKILL)
         reading, self._held = os.pipe()
         try:  # first the reaper, then the directory: there is no moment at which nobody would remove it
             self._reaper = subprocess.Popen(
@@ -127,15 +127,15 @@ def python_environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))}
 
 
-def _death_signal_setter() -> Any:
-    """Return what a child runs before its program starts: the kernel shall kill it when the supervisor ends."""
+def death_signal_setter(number: signal.Signals) -> Callable[[], None] | None:
+    """Return what a child of this process runs first: the kernel shall send it this when its parent ends (Linux)."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     parent = os.getpid()
 
     def set_death_signal() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(_PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:  # ended before the line above
             os._exit(1)
 

@@ -16,6 +16,19 @@ def is_gone(pid: int) -> bool:
     return state == "Z"
 
 
+def in_session(session: int) -> list[int]:
+    """Return the processes of a session, which a child whose parent has ended does not leave."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, _, _, of = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            found += [int(entry.name)] if int(of) == session and state != "Z" else []
+    return found
+
+
 def still_there(pids: Iterable[int]) -> list[int]:
     return [pid for pid in pids if not is_gone(pid)]
 

@@ -116,6 +116,23 @@ def test_a_killed_run_leaves_nothing_behind(tmp_path: Path) -> None:
         eventually(lambda: not [path for path in tmp_path.iterdir() if path.name.startswith("asyncload")], 10)
 
 
+@pytest.mark.parametrize("moment", ["before the workers are there", "in a phase"])
+def test_workers_of_a_killed_master_end(tmp_path: Path, stack: DemoStack, moment: str) -> None:
+    settings = target_settings(stack)
+    address = master_at(free_port())
+    if moment == "before the workers are there":
+        address = (*address[:-1], str(free_port()))  # where nobody answers them
+    with LocustRun(
+        "suite.py", "--headless", "--processes", "2", *address, out=tmp_path / "reports", settings=settings
+    ) as run:
+        if moment == "in a phase":
+            eventually(lambda: ledger(stack)["chat"]["received"] > 2)
+        family = eventually(lambda: len(found := descendants(run.process.pid)) == 2 and found)
+        run.send(signal.SIGKILL)
+        run.process.wait()
+        eventually(lambda: not [pid for pid in family if alive(pid)])
+
+
 def descendants(pid: int) -> set[int]:
     """Return the processes below `pid`."""
     parents = {}
