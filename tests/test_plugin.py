@@ -1,5 +1,6 @@
 """What a run's directing node says of its processes, and how a process ends."""
 
+import signal
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,6 +40,15 @@ def test_all_steps_of_the_end_are_taken_and_the_failure_is_told() -> None:
         Ending(taken).finish()
 
     assert taken == ["workers", "observer", "health", "participant", "demo"]
+
+
+def test_a_run_that_is_interrupted_before_its_session_is_no_success() -> None:
+    plugin = Plugin.__new__(Plugin)
+    plugin.environment = SimpleNamespace(runner=None, process_exit_code=None)  # type: ignore[assignment]
+    plugin.session, plugin._refusal, plugin.is_headless = None, None, True
+    plugin._signals = SimpleNamespace(came=signal.SIGTERM)  # type: ignore[assignment]
+    plugin._settle_exit_code()
+    assert plugin.environment.process_exit_code == 143
 
 
 def test_a_worker_that_is_told_to_end_as_it_ends_takes_its_leave_once() -> None:
