@@ -81,7 +81,7 @@ class Session:
         )
         totals = self._coordinator.store.workers()
         problems = [*self.problems, *self._losses(totals)]
-        if not any(metric["total_requests"] for metric in metrics):
+        if not any(entry["total_requests"] for metric in metrics for entry in (metric, *metric["phases"])):
             problems.append("no request was answered or failed: there is nothing to judge")
         if partial:
             status, problems = "partial", ["this is a checkpoint: the run had not ended", *problems]

@@ -57,6 +57,7 @@ def test_an_interrupted_suite_begins_nothing_more_and_writes_its_report(
     assert "Not all users finished" not in run.output
     (few,) = (phase for phase in results["metrics"][0]["phases"] if phase["started_requests"])
     assert few["started_requests"] == few["total_requests"] == ledger(stack)["chat"]["answered"]
+    assert "no request was answered" not in " ".join(results["run"]["status_reasons"])
 
 
 def test_the_first_interrupt_says_what_a_second_does_and_the_second_does_it(tmp_path: Path) -> None:
