@@ -1,16 +1,14 @@
 """Runs the real `locust` command on a locustfile and reads what it left behind; the tests never import locust."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from asyncload_lib.demo.stack import DemoStack
+from tests.logged_process import LoggedProcess
 
 __all__ = ["ROOT", "LocustRun", "eventually", "target_settings"]
 
@@ -37,8 +35,8 @@ def target_settings(stack: DemoStack) -> dict[str, str]:
     }
 
 
-class LocustRun:
-    """One `locust` process, started at once; ended at the latest when its block is left.
+class LocustRun(LoggedProcess):
+    """One `locust` process.
 
     `locustfile`: a name under locustfiles/ or a path. `settings`: ASYNCLOAD_* variables. Reports go to `out`.
     """
@@ -52,36 +50,8 @@ class LocustRun:
             *(sys.executable, "-m", "locust", "-f", str(path)),
             *("--only-summary", "--loglevel", "INFO", *arguments),
         ]
-        self._log = (out.parent / f"{out.name}.log").open("w+")
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("ASYNCLOAD_", "LOCUST_"))},
-            "PYTHONPATH": str(ROOT),
-            "ASYNCLOAD_OUT": str(out),
-            **(settings or {}),
-        }
-        self.process = subprocess.Popen(
-            self.command,
-            cwd=out.parent,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        self._log.close()
-
-    @property
-    def output(self) -> str:
-        """Everything printed so far, by whichever process of the run."""
-        return Path(self._log.name).read_text(errors="replace")
+        environment = {"PYTHONPATH": str(ROOT), "ASYNCLOAD_OUT": str(out), **(settings or {})}
+        super().__init__(self.command, out.parent, out.parent / f"{out.name}.log", environment)
 
     def expect(self, text: str, timeout_s: float = 60.0) -> None:
         """Wait until `text` was printed; fails when the process ends first."""
@@ -91,17 +61,6 @@ class LocustRun:
             assert not ended or text in self.output, f"ended without {text!r}:\n{self.output}"
             assert time.monotonic() < deadline, f"no {text!r} within {timeout_s:g} s:\n{self.output}"
             time.sleep(0.05)
-
-    def wait(self, timeout_s: float = 120.0) -> int:
-        """Wait for the end and return the exit code."""
-        try:
-            return self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"still running after {timeout_s:g} s:\n{self.output}") from None
-
-    def send(self, number: signal.Signals, *, group: bool = False) -> None:
-        """Send a signal to the process, or to its group as a terminal does."""
-        (os.killpg if group else os.kill)(self.process.pid, number)
 
     @property
     def results(self) -> dict[str, Any]:

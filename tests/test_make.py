@@ -1,7 +1,6 @@
 """Every make target, run as its user runs it, in an environment that needs no installation."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -11,12 +10,13 @@ import sys
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from tests.demo.processes import in_session, still_there, wait_until
 from tests.locust_run import ROOT, eventually
+from tests.logged_process import LoggedProcess
 from tests.results.sample import sample_results
 
 pytestmark = pytest.mark.chance
@@ -27,51 +27,23 @@ IN_CI = {"lint"}
 """What no test runs, for .ci/run does, with these words."""
 
 
-class make:  # noqa: N801 - reads as the command does
-    """One `make` process in the environment of this one; ended at the latest when its block is left."""
+class make(LoggedProcess):  # noqa: N801 - reads as the command does
+    """One `make` process in the environment of this one."""
 
     def __init__(self, target: str, *variables: str, log: Path, env: Mapping[str, str] | None = None) -> None:
         ready = [f"{sys.prefix}/bin/.runtime", f"{sys.prefix}/bin/.development"]
         command = ["make", f"VENV={sys.prefix}", *(word for path in ready for word in ("-o", path)), target, *variables]
-        own = {
-            name: value for name, value in os.environ.items() if not name.startswith(("ASYNCLOAD_", "LOCUST_", "MAKE"))
-        }
-        self._log = log.open("w+")
-        self.process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**own, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._log.close()
-
-    @property
-    def output(self) -> str:
-        return Path(self._log.name).read_text(errors="replace")
+        super().__init__(command, ROOT, log, env or {})
 
     def wait(self, timeout_s: float = 60.0) -> int:
         """Wait for the end; return the exit code of the command, as make's last line tells it."""
-        try:
-            code = self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"still running after {timeout_s:g} s:\n{self.output}") from None
+        code = super().wait(timeout_s)
         told = re.search(r"^make: \*\*\* .*Error (\d+)$", self.output, re.M)
         return int(told[1]) if told else code
 
     def interrupt(self) -> None:
         """Do what Ctrl-C in a terminal does."""
-        os.killpg(self.process.pid, signal.SIGINT)
+        self.send(signal.SIGINT, group=True)
 
 
 def free_ports(count: int) -> list[int]:
