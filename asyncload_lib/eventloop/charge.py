@@ -122,24 +122,24 @@ def _alone(stall: Stall, segment: Segment, limit_s: float) -> _Callback:
 def _among(stall: Stall, before: Segment | None, segment: Segment, after: Segment | None, limit_s: float) -> _Callback:
     """A callback among others reaches to the signs of life around it, or half way to its neighbours and the edges.
 
-    Of what was not seen, it ran for sure as much as the thread had a CPU.
+    Others that gave no sign may have come in between, before the first look certainly: for sure it ran only half of
+    what was not seen from there on, and of that as much as the thread had a CPU.
     """
     late, first, last = stall.late, segment.samples[0], segment.samples[-1]
-    begin_ns, last_before_ns = first.alive_ns, before.samples[-1].at_ns if before is not None else late.before_ns
-    if begin_ns <= last_before_ns:
-        begin_ns = (max(last_before_ns, late.begun_ns) + first.asked_ns) // 2
-    begin_ns = max(begin_ns, late.begun_ns)
-    end_ns = next((sign for sign in late.signs_ns if sign > last.at_ns), None)
-    first_after_ns = after.samples[0].asked_ns if after is not None else late.now_ns
-    if end_ns is None and after is None and late.signs_ns:
-        end_ns = first_after_ns  # whoever came behind it would have said so
-    elif end_ns is None or end_ns > first_after_ns:
-        end_ns = (last.at_ns + first_after_ns) // 2
+    last_before_ns = before.samples[-1].at_ns if before is not None else late.before_ns
+    earliest_ns = max(last_before_ns, late.begun_ns, first.alive_ns)
+    begin_ns = earliest_ns if first.alive_ns > last_before_ns else (earliest_ns + first.asked_ns) // 2
+    latest_ns = after.samples[0].asked_ns if after is not None else late.now_ns
+    sign_ns = next((sign for sign in late.signs_ns if last.at_ns < sign <= latest_ns), None)
+    if sign_ns is None and after is None and late.signs_ns:
+        sign_ns = latest_ns  # whoever came behind it would have said so
+    end_ns = (last.at_ns + latest_ns) // 2 if sign_ns is None else sign_ns
     own_ns = segment.seen_ns
     if _is_one(segment, limit_s):
-        unseen_ns = max(0, first.since_ns - begin_ns) + max(0, end_ns - last.at_ns)
+        before_ns = max(0, first.since_ns - earliest_ns) if before is not None else 0
+        unseen_ns = before_ns + max(0, (sign_ns or latest_ns) - last.at_ns)
         lost_ns = late.length_ns - late.cpu_ns if segment.is_awake else late.run_delay_ns
-        own_ns += int(unseen_ns * max(0.0, 1 - lost_ns / max(late.length_ns, 1)))
+        own_ns += int(unseen_ns * max(0.0, 1 - lost_ns / max(late.length_ns, 1)) / 2)
     return _callback(stall, segment, own_ns, begin_ns, end_ns)
 
 

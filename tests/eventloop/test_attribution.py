@@ -164,3 +164,20 @@ def test_each_callback_over_the_limit_is_a_stall_of_its_own(
     report = findings.report("loop", 75 * ms)
     assert [round(stall["length"] * 1e3) for stall in report["stall_times"]] == blocked_ms
     assert (report["stalls"], round(report["blocked_s"] * 1e3)) == (2, sum(blocked_ms))
+
+
+@pytest.mark.parametrize("alive_ms", [0, 1])
+def test_what_came_before_the_first_look_is_not_laid_to_the_callback_seen_there(alive_ms: int) -> None:
+    """A queue of callbacks of some milliseconds, looked at from 10 ms on: the second of them was running."""
+    ms = 10**6
+    callbacks = [looks(*((at, at, RUNNING) for at in (a, b))) for a, b in ((10, 14), (18, 20), (24, 27))]
+    for segment in callbacks:
+        segment.samples = [replace(sample, alive_ns=alive_ms * ms) for sample in segment.samples]
+    stall = Stall(Late(0, 29 * ms, 2 * ms, 28 * ms, 0), callbacks, 6, 0.0, 0, 0, 0, 0, None)
+    findings = Findings(0, LIMIT_S, 0.003)
+
+    charge.charge(stall, [], 1, findings)
+
+    report = findings.report("loop", 29 * ms)
+    assert report["stalls"] == 0
+    assert "1 time many short callbacks" in report["note"]
