@@ -45,9 +45,8 @@ def charge(stall: Stall, pauses: list[GcPause], loop_ident: int, findings: Findi
         findings.queue(evidence.length_s)
         return
     if cause == "loop":
-        least_ns = findings.limit_s * NS + _collected_ns(pauses, loop_ident)
         for callback in callbacks:
-            if callback.own_ns >= least_ns:
+            if callback.own_ns / NS - evidence.gc_s >= findings.limit_s:
                 findings.stall(callback.end_ns, callback.length_ns / NS, cause, *_culprit(callback.segment))
         return
     place, task = None, ""
@@ -62,7 +61,8 @@ def _evidence(
     stall: Stall, pauses: list[GcPause], loop_ident: int, limit_s: float, longest: _Callback | None
 ) -> Evidence:
     late = stall.late
-    own = _collected_ns(pauses, loop_ident)
+    # A collection in the loop's own thread counts by its CPU time: its waits for a CPU are run delay already.
+    own = sum(pause.cpu_ns for pause in pauses if pause.ident == loop_ident)
     elsewhere = sum(
         min(pause.end_ns, late.now_ns) - max(pause.start_ns, late.before_ns)
         for pause in pauses
@@ -84,15 +84,10 @@ def _evidence(
         refuted_s=stall.refuted_ns / NS,
         witness_delay_s=stall.witness_delay_ns / NS,
         # A collection is not the callback's, wherever it fell.
-        callback_s=max(0, longest.own_ns - own) / NS if longest is not None else 0.0,
+        callback_s=max(0.0, longest.own_ns / NS - own / NS) if longest is not None else 0.0,
         samples=stall.samples,
         idle=bool(stall.segments) and all(segment.idle for segment in stall.segments),
     )
-
-
-def _collected_ns(pauses: list[GcPause], loop_ident: int) -> int:
-    """What collections in the loop's own thread took, by the CPU clock: their waits for a CPU are run delay already."""
-    return sum(pause.cpu_ns for pause in pauses if pause.ident == loop_ident)
 
 
 def _callbacks(stall: Stall, limit_s: float) -> list[_Callback]:
@@ -111,7 +106,7 @@ def _alone(stall: Stall, segment: Segment, limit_s: float) -> _Callback:
     """
     late, last = stall.late, segment.samples[-1]
     begin_ns = max(late.begun_ns, segment.samples[0].alive_ns)
-    end_ns = next((sign for sign in late.signs_ns if sign > last.at_ns), late.now_ns)
+    end_ns = late.sign_between(last.at_ns, late.now_ns) or late.now_ns
     own_ns = segment.seen_ns
     if _is_one(segment, limit_s):
         reach_ns = _reach_ns(stall, end_ns - begin_ns)
@@ -130,7 +125,7 @@ def _among(stall: Stall, before: Segment | None, segment: Segment, after: Segmen
     earliest_ns = max(last_before_ns, late.begun_ns, first.alive_ns)
     begin_ns = earliest_ns if first.alive_ns > last_before_ns else (earliest_ns + first.asked_ns) // 2
     latest_ns = after.samples[0].asked_ns if after is not None else late.now_ns
-    sign_ns = next((sign for sign in late.signs_ns if last.at_ns < sign <= latest_ns), None)
+    sign_ns = late.sign_between(last.at_ns, latest_ns)
     if sign_ns is None and after is None and late.signs_ns:
         sign_ns = latest_ns  # whoever came behind it would have said so
     end_ns = (last.at_ns + latest_ns) // 2 if sign_ns is None else sign_ns

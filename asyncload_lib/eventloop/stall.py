@@ -40,6 +40,10 @@ class Late:
         """Length of the stall, from then on."""
         return self.now_ns - self.begun_ns
 
+    def sign_between(self, after_ns: int, until_ns: int) -> int | None:
+        """Return the first sign of life after one moment and not after the other."""
+        return next((sign for sign in self.signs_ns if after_ns < sign <= until_ns), None)
+
 
 @dataclass(slots=True)
 class Pulse:

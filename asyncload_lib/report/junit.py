@@ -7,7 +7,7 @@ from typing import Any
 from asyncload_lib.report.table import Entry, mapping, mappings
 from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import NOTHING, number
-from asyncload_lib.report.view import build
+from asyncload_lib.report.view import WHY_LENGTH, build
 
 __all__ = ["render_junit"]
 
@@ -67,7 +67,7 @@ def _scenario_suite(root: ET.Element, scenario: str, metric: Entry, criteria: li
             continue
         observed = clean(criterion.get("observed"), 60).replace(NOTHING, "no data")
         message = f"limit {clean(criterion.get('limit'), 60)}, observed {observed}"
-        why = clean(criterion.get("why") or "", 600).replace(NOTHING, "")
+        why = clean(criterion.get("why") or "", WHY_LENGTH).replace(NOTHING, "")
         # A word that nobody knows is an error: what is not a pass must never look like one.
         outcome = ET.SubElement(case, _OUTCOME.get(word, "error"), message=message)
         if outcome.tag != "skipped":

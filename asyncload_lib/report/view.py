@@ -33,7 +33,7 @@ from asyncload_lib.report.table import (
 from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import NOTHING, count, counted, duration, listed, number, percent, rate
 
-__all__ = ["Report", "build"]
+__all__ = ["WHY_LENGTH", "Report", "build"]
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _judged(overall: Verdict, criteria: list[Entry], metrics: list[Entry]) -> st
     return held + (f"; {left_out} not evaluated." if left_out else ".")
 
 
-_WHY = 600
+WHY_LENGTH = 600
 """So long a reason is told whole: that of a loop that could not be judged is several sentences."""
 
 _WORDS = ("fail", "no data", "pass", "not evaluated")
@@ -164,7 +164,7 @@ def _criteria_table(criteria: list[Entry]) -> Table | None:
             ("Criterion", "text", _criterion_subject),
             ("Limit", "number", lambda row: clean(row.get("limit"), 40)),
             ("Observed", "number", _observed),
-            ("Why", "text", lambda row: clean(row.get("why") or None, _WHY)),
+            ("Why", "text", lambda row: clean(row.get("why") or None, WHY_LENGTH)),
         ],
         criteria,
     )
@@ -182,7 +182,7 @@ def _criterion_subject(row: Entry) -> str:
 
 
 def _left_out(row: Entry) -> str:
-    why = clean(row.get("why") or None, _WHY)
+    why = clean(row.get("why") or None, WHY_LENGTH)
     return clean(row.get("name"), 100) + ("" if why == NOTHING else f": {why}")
 
 

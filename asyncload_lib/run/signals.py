@@ -39,7 +39,7 @@ class Signals:
         self.came = signal.SIGINT
         if self._is_before_the_run:
             gevent.spawn(self._give_up)
-        elif not self._end_shape():
+        elif not self._end_in_order():
             # Raised here, it would end whichever greenlet happens to run, perhaps the one that hears the workers.
             gevent.kill(self._main, KeyboardInterrupt)
 
@@ -50,10 +50,10 @@ class Signals:
         if self._is_before_the_run:
             self._give_up()
         else:
-            self._end_shape()
+            self._end_in_order()
 
-    def _end_shape(self) -> bool:
-        """Have the shape begin nothing more; True if Locust then ends everything, for it waits for the shape alone."""
+    def _end_in_order(self) -> bool:
+        """Say so, and have the shape begin nothing more; True if Locust, which waits for it, then ends everything."""
         assert self.came is not None
         runner = self._runner
         if not isinstance(runner, WorkerRunner):
