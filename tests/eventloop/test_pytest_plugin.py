@@ -50,9 +50,11 @@ def test_a_test_that_blocks_its_loop_fails_and_names_the_line(tmp_path: Path) ->
     assert done.returncode == 1
     # pytest reports what a fixture finds at its end as an error
     assert "5 passed, 3 errors" in done.stdout, done.stdout
-    assert done.stdout.count("test_blocked.py:5 in blocking: time.sleep(0.06)") >= 3
-    assert done.stdout.count("the event loop was blocked 1 time over 10 ms") == 3
-    assert "test_clean" not in done.stdout.partition("short test summary")[2]
+    # what stands below it repeats as much of each error as there is room for, or, where `CI` is set, all of it
+    errors, _, summary = done.stdout.partition("short test summary")
+    assert errors.count("the event loop was blocked 1 time over 10 ms") == 3
+    assert errors.count("test_blocked.py:5 in blocking: time.sleep(0.06)") == 3
+    assert "test_clean" not in summary
 
 
 @pytest.mark.parametrize("limit", ["", "'20ms'", "0.02, 0.03", "seconds=0.02", "20", "0.001", "True", "float('nan')"])
