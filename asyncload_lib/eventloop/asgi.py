@@ -79,23 +79,25 @@ class Probe:
         self._used = (limit_s, period_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.monitor = LoopMonitor("target", limit_s, period_s)
-        self._pulse = self.monitor.pulse
         self._siblings: Siblings | None = None
 
     def middleware(self) -> Application:
         """Return the application that is served instead of the one that is watched."""
         app, own_path, reset_path = self._app, self._path, f"{self._path}/reset"
+        pulse = self.monitor.pulse
 
         # Every request pays for each line. A plain function that hands the application's own coroutine on (one of its
         # own would cost 1 us), and a closure (an object with `__call__` would cost 0.1 us).
         @_awaited
         def watched(scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
-            pulse = self._pulse
+            nonlocal pulse
             if pulse.wants_signs:
                 before_ns = pulse.begun_ns
                 pulse.begun_ns = now = perf_counter_ns()  # a server begins each request in a callback of its own
-                if now > pulse.quiet_ns and not self._is_watched(now, before_ns):
-                    return self._first(scope, receive, send)
+                if now > pulse.quiet_ns:
+                    is_watched, pulse = self._is_watched(now, before_ns), self.monitor.pulse
+                    if not is_watched:
+                        return self._first(scope, receive, send)
             try:
                 path = scope["path"]
             except KeyError:
@@ -108,8 +110,7 @@ class Probe:
 
     def _is_watched(self, now: int, before_ns: int) -> bool:
         """Tell the monitor that the loop goes on, and whether it is this loop that was meant to be watched."""
-        alive, self._pulse = self.monitor.came_alive(now, before_ns), self.monitor.pulse
-        return alive or self._loop is asyncio.get_running_loop()
+        return self.monitor.came_alive(now, before_ns) or self._loop is asyncio.get_running_loop()
 
     async def _lifespan(self, scope: Message, receive: Receive, send: Send) -> None:
         if self._loop is not asyncio.get_running_loop():  # a server that begins anew, on another loop
