@@ -17,6 +17,7 @@ from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.eventloop.lag import HubMonitor, LoopMonitor
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.settings import Settings
+from asyncload_lib.verdict.stalls import HUB_LIMIT_S
 
 __all__ = ["LOOP_TIMEOUT_S", "ProcessHealth", "call_or_give_up"]
 
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 LOOP_TIMEOUT_S = 5.0
 """When the loop that runs the users is taken to be blocked for good."""
 
-HUB_LIMIT_S, HUB_PERIOD_S = 0.2, 0.02
+HUB_PERIOD_S = 0.02
 """Reports wait for the hub for 20 ms anyway. Each of its beats takes the interpreter lock from the loop that runs the
 users: at the loop's own period that would cost a tenth of the throughput."""
 

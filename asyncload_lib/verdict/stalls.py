@@ -10,9 +10,12 @@ from typing import Any
 
 from asyncload_lib.results.model import deciding_loops
 
-__all__ = ["STALL_METRICS", "is_blamed", "longest_unrecorded", "observe_loops"]
+__all__ = ["HUB_LIMIT_S", "STALL_METRICS", "is_blamed", "longest_unrecorded", "observe_loops"]
 
 STALL_METRICS: Mapping[str, str] = {"max_stall": "time", "stalls": "count", "blocked_time": "time", "lag_p99": "time"}
+
+HUB_LIMIT_S = 0.2
+"""Stalls of the generator's hub are recorded from here on, or from the limit of the loops if that is longer."""
 
 Loop = Mapping[str, Any]
 

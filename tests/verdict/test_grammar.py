@@ -106,7 +106,10 @@ def test_what_means_nothing_is_refused_before_the_run(text: str, named: list[str
     [
         ("target max_stall < 8 ms", 0.010, True),
         ("chat max_stall <= 0 ms", 0.010, True),
-        ("generator max_stall > 9999 us", 0.010, True),
+        ("chat max_stall > 9999 us", 0.010, True),
+        ("generator max_stall < 299 ms", 0.300, True),
+        ("generator stalls < 1", 0.200, False),
+        ("generator lag_p99 < 8 ms", 0.010, False),
         ("target max_stall < 10 ms", 0.010, False),
         ("target max_stall < 5.1 ms", 0.0051, False),
         ("target max_stall < 8 ms", 0.008, False),
@@ -117,9 +120,30 @@ def test_what_means_nothing_is_refused_before_the_run(text: str, named: list[str
 def test_a_limit_on_stalls_that_are_not_recorded_is_refused(text: str, loop_limit_s: float, is_refused: bool) -> None:
     found = problems([text], loop_limit_s)
     if is_refused:
+        least = f"{loop_limit_s * 1e3:g} ms"
         assert found == [
-            f"{parse(text).name}: stalls shorter than loop.limit (10 ms) are not recorded; "
-            "allowed is 10 ms or more, or a shorter loop.limit"
+            f"{parse(text).name}: stalls shorter than loop.limit ({least}) are not recorded; "
+            f"allowed is {least} or more, or a shorter loop.limit"
+        ]
+    else:
+        assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "is_refused"),
+    [
+        ("generator max_stall < 50 ms", True),
+        ("generator max_stall < 0.2 s", False),
+        ("generator stalls = 0", True),
+        ("generator blocked_time < 1 s", True),
+    ],
+)
+def test_a_limit_on_stalls_of_the_hub_that_are_not_recorded_is_refused(text: str, is_refused: bool) -> None:
+    found = problems([text], 0.010)
+    if is_refused:
+        assert found == [
+            f"{parse(text).name}: stalls of the generator's hub shorter than 200 ms are not recorded; "
+            "allowed is max_stall of 200 ms or more"
         ]
     else:
         assert found == []
