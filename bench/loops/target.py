@@ -22,7 +22,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
@@ -208,7 +208,9 @@ class PausableMonitor(LoopMonitor):
     it later does once a second, each time for 0.4 ms.
     """
 
-    _paused_ns = 0
+    paused_ns: ClassVar[dict[str, int]] = {}
+    """When each class's monitor paused. One attribute more on the instance, the thirtieth, and CPython looks up all of
+    them more slowly: 73 ns instead of 50 for eight."""
 
     def pause(self) -> None:
         """Stand still, and cost nothing."""
@@ -216,9 +218,9 @@ class PausableMonitor(LoopMonitor):
             self._timer.cancel()
             self._timer = None
             self._gc.stop()
-            self._paused_ns = time.perf_counter_ns()
+            self.paused_ns[type(self).__name__] = now = time.perf_counter_ns()
             self._pulse.beat_ns = self._pulse.alive_ns = FAR_NS  # should the watchdog be awake, it has no reason to be
-            self._watchdog._alarm.set(FAR_NS - self._paused_ns, self._paused_ns)
+            self._watchdog._alarm.set(FAR_NS - now, now)
 
     def go_on(self) -> None:
         """Start, or go on behind the pause."""
@@ -226,7 +228,7 @@ class PausableMonitor(LoopMonitor):
             self.start()
             return
         now, cpu = time.perf_counter_ns(), time.thread_time_ns()
-        paused_ns = now - self._paused_ns
+        paused_ns = now - self.paused_ns[type(self).__name__]
         self._pulse.beat_ns = self._pulse.alive_ns = self._pulse.begun_ns = now
         self._pulse.cpu_ns = cpu
         self._chores_ns += paused_ns
