@@ -17,7 +17,7 @@ from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.eventloop.lag import HubMonitor, LoopMonitor
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.settings import Settings
-from asyncload_lib.verdict.stalls import HUB_LIMIT_S
+from asyncload_lib.verdict.stalls import hub_limit_s
 
 __all__ = ["LOOP_TIMEOUT_S", "ProcessHealth", "call_or_give_up"]
 
@@ -46,8 +46,8 @@ class ProcessHealth:
         self._thread = thread
         limit_s, period_s = settings.loop.limit, settings.loop.period
         self._loop_monitor = LoopMonitor("generator", limit_s, period_s)
-        hub_limit_s = max(limit_s, HUB_LIMIT_S)
-        self._hub_monitor = HubMonitor(gevent.spawn, gevent.sleep, "generator hub", hub_limit_s, HUB_PERIOD_S)
+        hub_limit = hub_limit_s(limit_s)
+        self._hub_monitor = HubMonitor(gevent.spawn, gevent.sleep, "generator hub", hub_limit, HUB_PERIOD_S)
         self._cpu_marks: deque[tuple[float, float]] = deque(maxlen=CPU_WINDOW_S + 1)
         """Time and the CPU time that this process had used by then, once a second."""
         self._cpu_max: float | None = None

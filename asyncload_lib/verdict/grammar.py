@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from asyncload_lib.errors import ConfigurationError
 from asyncload_lib.redaction import redact
 from asyncload_lib.verdict.metrics import DIMENSIONS, Metric, Subject, metric_of, names
-from asyncload_lib.verdict.stalls import HUB_LIMIT_S
+from asyncload_lib.verdict.stalls import hub_limit_s
 
 __all__ = ["KNOWN", "OPERATORS", "Criterion", "bind", "parse", "problems", "with_unit"]
 
@@ -118,14 +118,12 @@ def problems(texts: Iterable[str], loop_limit_s: float = 0.010) -> list[str]:
 
 def _unrecorded(criteria: Iterable[Criterion], loop_limit_s: float) -> Iterator[str]:
     for criterion in criteria:
-        is_of_hub = criterion.subject.level == "generator" and loop_limit_s < HUB_LIMIT_S
-        recorded_s = HUB_LIMIT_S if is_of_hub else loop_limit_s
+        recorded_s = hub_limit_s(loop_limit_s) if criterion.subject.level == "generator" else loop_limit_s
+        is_of_hub = recorded_s > loop_limit_s
+        limit_s = criterion.value * DIMENSIONS["time"].get(criterion.unit, math.inf)
         least = with_unit(f"{recorded_s * 1e3:.12g}", "ms")
-        if criterion.metric == "max_stall":
-            is_shorter = criterion.value * DIMENSIONS["time"].get(criterion.unit, math.inf) < recorded_s * (1 - 1e-9)
-        else:
-            is_shorter = is_of_hub and criterion.metric in ("stalls", "blocked_time")
-        if is_shorter and is_of_hub:
+        is_shorter = criterion.metric == "max_stall" and limit_s < recorded_s * (1 - 1e-9)
+        if is_of_hub and (is_shorter or criterion.metric in ("stalls", "blocked_time")):
             yield (
                 f"{criterion.name}: stalls of the generator's hub shorter than {least} are not recorded; "
                 f"allowed is max_stall of {least} or more"

@@ -10,12 +10,11 @@ from typing import Any
 
 from asyncload_lib.results.model import deciding_loops
 
-__all__ = ["HUB_LIMIT_S", "STALL_METRICS", "is_blamed", "longest_unrecorded", "observe_loops"]
+__all__ = ["STALL_METRICS", "hub_limit_s", "is_blamed", "longest_unrecorded", "observe_loops"]
 
 STALL_METRICS: Mapping[str, str] = {"max_stall": "time", "stalls": "count", "blocked_time": "time", "lag_p99": "time"}
 
 HUB_LIMIT_S = 0.2
-"""Stalls of the generator's hub are recorded from here on, or from the limit of the loops if that is longer."""
 
 Loop = Mapping[str, Any]
 
@@ -34,6 +33,11 @@ def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[flo
         return None, f"no event loop of {subject} was watched" if not chosen else f"{metric} was not measured"
     worst = max(range(len(values)), key=lambda index: values[index] or 0.0)
     return values[worst], _remark(chosen[worst])
+
+
+def hub_limit_s(loop_limit_s: float) -> float:
+    """Return from which length (s) on stalls of the generator's hub are recorded, where loops have this limit."""
+    return max(loop_limit_s, HUB_LIMIT_S)
 
 
 def longest_unrecorded(loops: Sequence[Loop], subject: str) -> float | None:
