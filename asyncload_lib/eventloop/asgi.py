@@ -18,6 +18,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter_ns
+from types import FunctionType, MethodType
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -48,6 +49,12 @@ def _awaited(function: Called) -> Called:
         return inspect.markcoroutinefunction(function)
     function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
     return function
+
+
+def _bound(app: Application) -> Application:
+    """Return the bound `__call__` of an object: CPython would look it up in the class for each request."""
+    call = inspect.getattr_static(type(app), "__call__", None)
+    return MethodType(call, app) if isinstance(call, FunctionType) else app
 
 
 def LoopProbe(  # noqa: N802 - mounted where a middleware class is expected
@@ -83,20 +90,21 @@ class Probe:
 
     def middleware(self) -> Application:
         """Return the application that is served instead of the one that is watched."""
-        app, own_path, reset_path = self._app, self._path, f"{self._path}/reset"
+        app, own_path, reset_path = _bound(self._app), self._path, f"{self._path}/reset"
         pulse = self.monitor.pulse
 
         # Every request pays for each line. A plain function that hands the application's own coroutine on (one of its
         # own would cost 1 us), and a closure (an object with `__call__` would cost 0.1 us).
         @_awaited
         def watched(scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
-            nonlocal pulse
+            nonlocal app, pulse
             if pulse.wants_signs:
                 before_ns = pulse.begun_ns
                 pulse.begun_ns = now = perf_counter_ns()  # a server begins each request in a callback of its own
                 if now > pulse.quiet_ns:
                     is_watched, pulse = self._is_watched(now, before_ns), self.monitor.pulse
                     if not is_watched:
+                        app = _bound(self._app)  # whoever replaces a class's `__call__` does so before it serves
                         return self._first(scope, receive, send)
             try:
                 path = scope["path"]

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -314,6 +315,9 @@ def test_it_watches_from_the_first_request_where_no_lifespan_is_served(
 async def nothing() -> Any: ...
 
 
+async def unheard(message: Any) -> None: ...
+
+
 def test_where_it_cannot_start_the_application_goes_on_and_the_findings_prove_nothing(
     short_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,6 +355,66 @@ def test_where_it_cannot_start_the_application_goes_on_and_the_findings_prove_no
     findings = json.loads(sent[1]["body"])
     assert findings["blocked"] is None
     assert "never started" in findings["note"]
+
+
+class Named:
+    """Applications of every kind that can be called; each tells which of them was."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.told.append("object")
+
+    async def method(self, scope: Any, receive: Any, send: Any) -> None:
+        self.told.append("method")
+
+    async def replaced(self, scope: Any, receive: Any, send: Any) -> None:
+        self.told.append("replaced")
+
+
+class Static:
+    told: list[str] = []
+
+    @staticmethod
+    async def __call__(scope: Any, receive: Any, send: Any) -> None:
+        Static.told.append("static")
+
+
+async def tell(told: list[str], scope: Any, receive: Any, send: Any) -> None:
+    told.append("partial")
+
+
+@pytest.mark.parametrize("kind", ["object", "attribute", "method", "partial", "static", "replaced", "replaced later"])
+def test_it_calls_an_application_as_the_server_would(
+    kind: str, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(short_tmp))
+    told: list[str] = []
+    named = Named(told)
+    app: Any = {"method": named.method, "partial": functools.partial(tell, told), "static": Static()}.get(kind, named)
+    if kind == "attribute":
+        app.__call__ = named.method  # nobody who calls an object ever sees that
+    probe = Probe(app, TOKEN, PATH, LIMIT_S, PERIOD_S)
+    mounted = probe.middleware()
+    if kind == "replaced":  # as a tracer does that is switched on after the application was put together
+        monkeypatch.setattr(Named, "__call__", Named.replaced)
+
+    async def main() -> None:
+        for number in range(3):
+            await mounted({"type": "http", "path": f"/{number}", "headers": []}, nothing, unheard)
+        probe._stop()
+        if kind == "replaced later":  # and before the next loop
+            monkeypatch.setattr(Named, "__call__", Named.replaced)
+            await mounted({"type": "http", "path": "/", "headers": []}, nothing, unheard)
+            await mounted({"type": "http", "path": "/", "headers": []}, nothing, unheard)
+            probe._stop()
+
+    Static.told = told
+    asyncio.run(main())
+
+    expected = {"attribute": ["object"] * 3, "replaced later": ["object"] * 3 + ["replaced"] * 2}
+    assert told == expected.get(kind, [kind] * 3)
 
 
 def test_it_watches_the_next_loop_from_its_first_request(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
