@@ -90,7 +90,7 @@ class Probe:
 
     def middleware(self) -> Application:
         """Return the application that is served instead of the one that is watched."""
-        app, own_path, reset_path = _bound(self._app), self._path, f"{self._path}/reset"
+        app, own_path, reset_path = self._app, self._path, f"{self._path}/reset"
         pulse = self.monitor.pulse
 
         # Every request pays for each line. A plain function that hands the application's own coroutine on (one of its
