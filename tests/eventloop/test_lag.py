@@ -16,6 +16,7 @@ from asyncload_lib.eventloop.clocks import ThreadMeter, threads_cpu_ns
 from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, LoopMonitor
 from asyncload_lib.eventloop.stacks import uncollected
 from asyncload_lib.eventloop.stall import Holder, Late, Pulse
+from asyncload_lib.eventloop.switching import switch_interval
 from asyncload_lib.eventloop.watchdog import Watchdog, is_one_call
 from tests.eventloop.loops import Run, both_loops, cpu, line_of
 
@@ -269,19 +270,20 @@ def test_how_long_the_watchdog_waits_for_the_gil_is_not_forgotten_for_a_sign_of_
 
 
 @pytest.mark.parametrize(
-    ("wakes", "gil_wait_ms", "is_one"),
+    ("wakes", "gil_wait_ms", "interval_ms", "is_one"),
     [
-        (23, 110.8, True),  # a regular expression, asked every 5 ms
-        (29, 15.7, True),  # json.loads, asked every 0.5 ms
-        (1, 0.0, True),
-        (117, 3.5, False),  # a burst of connections: each system call lets the GIL go
-        (11, 0.6, False),
+        (23, 110.8, 5, True),  # a regular expression
+        (29, 15.7, 0.5, True),  # json.loads
+        (1, 0.0, 0.5, True),
+        (117, 3.5, 0.5, False),  # a burst of connections: each system call lets the GIL go
+        (11, 0.6, 0.5, False),
+        (29, 15.7, 2, False),
     ],
 )
 def test_a_gil_that_was_let_go_in_between_was_not_kept_by_one_call(
-    wakes: int, gil_wait_ms: float, is_one: bool
+    wakes: int, gil_wait_ms: float, interval_ms: float, is_one: bool
 ) -> None:
-    assert is_one_call(wakes, int(gil_wait_ms * 1e6)) is is_one
+    assert is_one_call(wakes, int(gil_wait_ms * 1e6), interval_ms / 1e3) is is_one
 
 
 def test_the_pace_follows_the_load_where_every_beat_is_late() -> None:
@@ -433,7 +435,7 @@ class Steal:
 
 def watchdog_of_this_thread(pulse: Pulse) -> tuple[Watchdog, Steal]:
     meter, steal = ThreadMeter(), Steal()
-    watchdog = Watchdog(meter, pulse, 1_000_000, lambda: None, lambda stall: None)
+    watchdog = Watchdog(meter, pulse, 1_000_000, 0.01, lambda: None, lambda stall: None)
     meter.close()
     watchdog._steal.close()
     watchdog._steal, watchdog._steal_ns = steal, 0  # type: ignore[assignment]
@@ -462,10 +464,25 @@ def test_a_loop_looked_at_again_and_again_does_not_put_the_baseline_off() -> Non
         pulse.beat_ns = pulse.alive_ns = now + 3_000_000
         watchdog._look(now + 3_000_000, 0, 0)
         taken.append(watchdog._threads_ns)
-    watchdog._hurry(False)
+    switch_interval.leave(watchdog)
     watchdog._close()
 
     assert sorted(set(taken)) == [0, 43_000_000, 83_000_000, 123_000_000, 163_000_000]
+
+
+def test_the_baseline_is_not_renewed_while_a_beat_is_overdue_though_the_loop_gave_a_sign_of_life() -> None:
+    pulse = Pulse(0, 0)
+    watchdog, _ = watchdog_of_this_thread(pulse)
+    watchdog._look(1, 0, 0)
+    pulse.beat_ns = pulse.alive_ns = 100_000_000
+    watchdog._look(100_100_000, 0, 0)
+    pulse.alive_ns = 170_000_000  # whoever kept the GIL has just let it go; the beat comes after this request
+    watchdog._look(170_100_000, 0, 0)
+    taken_ns = watchdog._threads_ns
+    switch_interval.leave(watchdog)
+    watchdog._close()
+
+    assert taken_ns == 100_100_000
 
 
 def test_what_a_machine_that_was_never_robbed_loses_counts_from_the_first_time() -> None:
@@ -627,24 +644,9 @@ def test_a_watchdog_that_failed_leaves_no_verdict(monkeypatch: pytest.MonkeyPatc
     assert "broken on purpose" in report["note"]
 
 
-def test_the_switch_interval_is_given_back() -> None:
-    before = sys.getswitchinterval()
-
-    async def main() -> None:
-        async with LoopMonitor():
-            await calm()
-            cpu(0.05)
-            await calm()
-        await asyncio.sleep(0.05)
-
-    asyncio.run(main())
-
-    assert sys.getswitchinterval() == before
-
-
 @pytest.mark.parametrize("busy", [False, True])
-def test_the_gil_is_asked_for_soon_only_where_nobody_else_wants_it(busy: bool) -> None:
-    ended = threading.Event()
+def test_the_gil_is_asked_for_soon_only_where_nobody_else_wants_it_and_only_while_watched(busy: bool) -> None:
+    before, ended = sys.getswitchinterval(), threading.Event()
 
     def burn() -> None:
         while busy and not ended.is_set():
@@ -663,6 +665,9 @@ def test_the_gil_is_asked_for_soon_only_where_nobody_else_wants_it(busy: bool) -
     rival.start()
     try:
         interval_s, patience_ns = asyncio.run(main())
+        deadline = time.monotonic() + 5
+        while sys.getswitchinterval() != before and time.monotonic() < deadline:
+            time.sleep(0.001)  # the watchdog ends by itself
     finally:
         ended.set()
         rival.join()
@@ -670,7 +675,8 @@ def test_the_gil_is_asked_for_soon_only_where_nobody_else_wants_it(busy: bool) -
     if busy:
         assert patience_ns < 5_000_000
     else:
-        assert (interval_s, patience_ns) == (0.0005, 7_200_000)
+        assert (interval_s, patience_ns) == (pytest.approx(0.0013), 7_200_000)  # a look at 8.5 ms, another at 10
+    assert sys.getswitchinterval() == before
 
 
 @pytest.mark.parametrize(("callbacks", "wanted"), [(1, False), (40, True)])
