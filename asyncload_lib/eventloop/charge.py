@@ -17,6 +17,8 @@ PROOF_SHARE = 0.15
 """A callback counts as one only if samples of this share of the limit, or more, apart show the same frame."""
 
 MAJORITY = 0.6
+AFTERWARDS = "had ended before it was seen; the thread by then"
+"""Stands before the call of a thread whose line is no more that which kept the GIL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +187,13 @@ def _culprit(segment: Segment) -> tuple[Place | None, str]:
 
 def _holder(stall: Stall, limit_s: float) -> tuple[Place | None, str]:
     """The thread that kept the GIL: named only if it used a CPU for longer than the limit."""
-    if stall.holder is None:
+    holder = stall.holder
+    if holder is None:
         return None, ""
-    named = stall.holder.cpu_ns / NS >= limit_s
-    return describe(stall.holder.stack) if named else None, stall.holder.name
+    place = describe(holder.stack) if holder.cpu_ns / NS >= limit_s else None
+    if place is not None and holder.has_ended:
+        place = replace(place, call=f"{AFTERWARDS}: {place.call}")
+    return place, holder.name
 
 
 def _collection(pauses: list[GcPause], segment: Segment | None) -> tuple[Place | None, str]:

@@ -13,11 +13,11 @@ import os
 import sys
 import time
 from itertools import chain, starmap, tee
-from typing import Any
+from typing import Any, NamedTuple
 
 from .native import native
 
-__all__ = ["ASLEEP", "ON_GIL", "RUNNING", "StealMeter", "ThreadMeter", "threads_cpu_ns"]
+__all__ = ["ASLEEP", "ON_GIL", "RUNNING", "StealMeter", "ThreadMeter", "state_of", "threads_cpu_ns"]
 
 ON_GIL, ASLEEP, RUNNING = "on the GIL", "asleep", "running"
 
@@ -45,12 +45,11 @@ class ThreadMeter:
             self._clock = time.pthread_getcpuclockid(self.ident)
         self._schedstat: int | None = None
         self._syscall: int | None = None
-        self._futex = FUTEX_SYSCALL.get(os.uname().machine) if hasattr(os, "uname") else None
         self._buffer = ctypes.create_string_buffer(BUFFER_BYTES)
         if (calls := _c_calls()) is not None:
-            self._pread, self._runtime = calls
+            self._calls = calls
             self._schedstat = _open(f"/proc/self/task/{self.tid}/schedstat")
-            self._syscall = _open(f"/proc/self/task/{self.tid}/syscall") if self._futex else None
+            self._syscall = _open(f"/proc/self/task/{self.tid}/syscall") if _FUTEX else None
 
     def cpu_ns(self) -> int:
         """CPU time of this thread; 0 where the system has no such clock, or the thread has ended."""
@@ -67,20 +66,11 @@ class ThreadMeter:
 
     def state(self) -> str | None:
         """ON_GIL, ASLEEP (in another system call) or RUNNING (on a CPU or waiting for one) right now; None: unknown."""
-        if self._syscall is None:
-            return None
-        fields = self._fields(self._syscall)
-        if not fields:
-            return None
-        if fields[0] == b"running":
-            return RUNNING
-        if fields[0] == self._futex and 0 <= int(fields[1], 16) - self._runtime < RUNTIME_SPAN_BYTES:
-            return ON_GIL
-        return ASLEEP
+        return None if self._syscall is None else _state(self._fields(self._syscall), self._calls.runtime)
 
     def _fields(self, file: int) -> list[bytes]:
         # The GIL stays held: os.pread would let it go, and what is asked about (who waits for it) would change.
-        length = self._pread(file, self._buffer, BUFFER_BYTES, 0)
+        length = self._calls.pread(file, self._buffer, BUFFER_BYTES, 0)
         return self._buffer.raw[:length].split() if length > 0 else []
 
     def close(self) -> None:
@@ -111,6 +101,34 @@ def threads_cpu_ns() -> dict[tuple[int, int], int]:
     return {(ident, clock): _read(clock) for ident, clock in clocks}
 
 
+def state_of(clock: int) -> str | None:
+    """Tell of another thread, by its CPU clock's identifier, what `ThreadMeter.state` tells; None: unknown.
+
+    The GIL stays held, so a thread that waits for it is still seen to.
+    """
+    calls = _c_calls()
+    if calls is None or _FUTEX is None:
+        return None
+    tid = ~(clock >> 3)  # so the kernel makes a clock's identifier (`MAKE_THREAD_CPUCLOCK`, linux/posix-timers.h)
+    file = calls.open(b"/proc/self/task/%d/syscall" % tid, os.O_RDONLY | os.O_CLOEXEC)
+    if file < 0:
+        return None
+    buffer = ctypes.create_string_buffer(BUFFER_BYTES)
+    length = calls.pread(file, buffer, BUFFER_BYTES, 0)
+    calls.close(file)
+    return _state(buffer.raw[: max(length, 0)].split(), calls.runtime)
+
+
+def _state(fields: list[bytes], runtime: int) -> str | None:
+    if not fields:
+        return None
+    if fields[0] == b"running":
+        return RUNNING
+    if fields[0] == _FUTEX and 0 <= int(fields[1], 16) - runtime < RUNTIME_SPAN_BYTES:
+        return ON_GIL
+    return ASLEEP
+
+
 def _read(clock: int) -> int:
     try:
         return time.clock_gettime_ns(clock)
@@ -131,7 +149,7 @@ class StealMeter:
         if self._calls is None or self._file is None:
             return 0
         # The GIL stays held: given up here, it comes back only after a switch interval if the loop is busy.
-        length = self._calls[0](self._file, self._buffer, BUFFER_BYTES, 0)
+        length = self._calls.pread(self._file, self._buffer, BUFFER_BYTES, 0)
         try:
             return int(self._buffer.raw[:length].split(maxsplit=9)[8]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
         except (IndexError, ValueError):
@@ -151,12 +169,25 @@ def _open(path: str) -> int | None:
         return None
 
 
-def _c_calls() -> tuple[Any, int] | None:
-    """`pread` that keeps the GIL, and the address of `_PyRuntime`; None where there is no such thing."""
+class _CCalls(NamedTuple):
+    """System calls that keep the GIL, and the address of `_PyRuntime`."""
+
+    open: Any
+    pread: Any
+    close: Any
+    runtime: int
+
+
+def _c_calls() -> _CCalls | None:
+    """None where there is no such thing."""
     try:
-        pread = ctypes.PyDLL(None).pread
-        pread.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long]
-        pread.restype = ctypes.c_ssize_t
-        return pread, ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime"))
+        libc = ctypes.PyDLL(None)
+        libc.pread.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long]
+        libc.pread.restype = ctypes.c_ssize_t
+        runtime = ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime"))
+        return _CCalls(libc.open, libc.pread, libc.close, runtime)
     except (AttributeError, OSError, TypeError, ValueError):
         return None
+
+
+_FUTEX = FUTEX_SYSCALL.get(os.uname().machine) if hasattr(os, "uname") else None

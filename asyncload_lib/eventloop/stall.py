@@ -72,11 +72,16 @@ class Pulse:
 
 @dataclass(slots=True)
 class Holder:
-    """The other thread that used the CPU most since the last baseline: whoever kept the GIL did."""
+    """The other thread that used the CPU most since the last baseline: whoever kept the GIL did.
+
+    `has_ended`: it slept on something else when it was looked at, so what kept the GIL was over, and the stack is of
+    what came after.
+    """
 
     name: str
     stack: tuple[Position, ...]
     cpu_ns: int
+    has_ended: bool = False
 
 
 @dataclass(slots=True)

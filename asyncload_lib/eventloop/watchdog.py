@@ -16,7 +16,7 @@ from dataclasses import replace
 from types import FrameType
 
 from .alarm import Alarm
-from .clocks import ASLEEP, ON_GIL, StealMeter, ThreadMeter, threads_cpu_ns
+from .clocks import ASLEEP, ON_GIL, StealMeter, ThreadMeter, state_of, threads_cpu_ns
 from .native import native, start_native_thread
 from .stacks import Home, Position, callback_frames, positions, uncollected
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
@@ -259,7 +259,8 @@ class Watchdog:
         waits = [wait for wait in list(self._waits) if late.before_ns < wait[0] <= late.now_ns]
         seen = [*(sample.holder for sample in samples), late.holder, last]
         holders = [holder for holder in seen if holder is not None]
-        most = max((holder.cpu_ns for holder in holders), default=0)
+        least_ns = HOLDER_SHARE * max((holder.cpu_ns for holder in holders), default=0)
+        holders = sorted((h for h in holders if h.cpu_ns >= least_ns), key=lambda holder: holder.has_ended)
         return Stall(
             late=late,
             segments=[segment for segment in inside if segment.samples],
@@ -270,7 +271,7 @@ class Watchdog:
             witness_delay_ns=sum(wait[2] for wait in waits),
             steal_ns=max(0, self._steal.steal_ns() - self._steal_ns),
             # The first look after its call: at the next one it may be a line further.
-            holder=next((holder for holder in holders if holder.cpu_ns >= HOLDER_SHARE * most), None),
+            holder=next(iter(holders), None),
         )
 
     def _frames(self) -> dict[int, FrameType]:
@@ -289,17 +290,18 @@ class Watchdog:
             return self._holder(self._frames())
 
     def _holder(self, frames: dict[int, FrameType]) -> Holder | None:
-        used = {ident: cpu for ident, cpu in self._used_by_others(threads_cpu_ns()).items() if ident in frames}
+        used = self._used_by_others(threads_cpu_ns())
+        used = {thread: cpu for thread, cpu in used.items() if thread[0] in frames}
         if not used:
             return None
-        ident = max(used, key=lambda key: used[key])
+        ident, clock = max(used, key=lambda thread: used[thread])
         stack = positions(callback_frames(frames[ident], None))
-        return Holder(_thread_name(ident, stack), stack, used[ident])
+        return Holder(_thread_name(ident, stack), stack, used[ident, clock], state_of(clock) == ASLEEP)
 
-    def _used_by_others(self, threads: dict[tuple[int, int], int]) -> dict[int, int]:
+    def _used_by_others(self, threads: dict[tuple[int, int], int]) -> dict[tuple[int, int], int]:
         """CPU time since the last baseline of all threads but the loop's and this one."""
         base, known = self._threads, (self._meter.ident, self._ident)
-        return {thread[0]: cpu - base.get(thread, 0) for thread, cpu in threads.items() if thread[0] not in known}
+        return {thread: cpu - base.get(thread, 0) for thread, cpu in threads.items() if thread[0] not in known}
 
     def _let_go(self, segments: list[Segment]) -> None:
         for segment in segments:

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from asyncload_lib.eventloop.charge import AFTERWARDS, charge
 from asyncload_lib.eventloop.clocks import ThreadMeter, threads_cpu_ns
+from asyncload_lib.eventloop.findings import Findings
 from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, LoopMonitor
 from asyncload_lib.eventloop.stacks import uncollected
-from asyncload_lib.eventloop.stall import Holder, Late, Pulse
+from asyncload_lib.eventloop.stall import Holder, Late, Pulse, Stall
 from asyncload_lib.eventloop.switching import switch_interval
 from asyncload_lib.eventloop.watchdog import Watchdog, is_one_call
 from tests.eventloop.loops import Run, both_loops, cpu, line_of
@@ -452,6 +454,51 @@ def test_of_the_holders_looks_the_first_after_its_call_counts(used_before: int, 
 
     assert stall.holder is not None
     assert stall.holder.name == named
+
+
+def test_a_look_at_a_holder_that_sleeps_by_then_counts_only_where_there_is_no_other() -> None:
+    watchdog, _ = watchdog_of_this_thread(Pulse(0, 0))
+    late = Late(0, 60, 2, 0, 0, holder=Holder("asleep", (), 99, has_ended=True))
+
+    other = watchdog._stall(late, [], Holder("in its call", (), 100)).holder
+    alone = watchdog._stall(late, [], Holder("another, which did little", (), 50)).holder
+    watchdog._close()
+
+    assert other is not None
+    assert alone is not None
+    assert (other.name, alone.name) == ("in its call", "asleep")
+
+
+@pytest.mark.parametrize("sleeps", [True, False])
+def test_the_line_of_a_holder_that_sleeps_by_then_is_shown_as_what_came_after(sleeps: bool) -> None:
+    watchdog, _ = watchdog_of_this_thread(Pulse(0, 0))
+    ended, reached = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        cpu(0.05)
+        reached.set()
+        if sleeps:
+            ended.wait()
+        while not ended.is_set():
+            pass
+
+    thread = threading.Thread(target=hold, name="holder")
+    thread.start()
+    reached.wait()
+    deadline = time.monotonic() + 5
+    holder = watchdog.holder()
+    while holder is not None and holder.has_ended is not sleeps and time.monotonic() < deadline:
+        holder = watchdog.holder()
+    ended.set()
+    thread.join()
+    watchdog._close()
+    stall = Stall(Late(0, 60_000_000, 0, 0, 0), [], 0, None, 60_000_000, 0, 0, 0, holder)
+    findings = Findings(0, 0.01, 0.003)
+    charge(stall, [], 0, findings)
+    report = findings.report("loop", 60_000_000)
+
+    assert [culprit["task"] for culprit in report["culprits"]] == ["holder"]
+    assert report["culprits"][0]["call"].startswith(AFTERWARDS) is sleeps
 
 
 def test_a_loop_looked_at_again_and_again_does_not_put_the_baseline_off() -> None:
