@@ -17,7 +17,7 @@ PROOF_SHARE = 0.15
 """A callback counts as one only if samples of this share of the limit, or more, apart show the same frame."""
 
 MAJORITY = 0.6
-AFTERWARDS = "had ended before it was seen; the thread by then"
+AFTERWARDS = "not this, but a call before it"
 """Stands before the call of a thread whose line is no more that which kept the GIL."""
 
 

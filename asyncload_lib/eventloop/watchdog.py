@@ -314,9 +314,10 @@ def is_one_call(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
     """Whether whoever kept the GIL so long never let it go in between, by how often that woke the one who waits for it.
 
     A waiter wakes once in each switch interval (`interval_s`), and at each release; where the loop's thread takes the
-    GIL back before the waiter runs, the request for it is forgotten, too.
+    GIL back before the waiter runs, the request for it is forgotten, too. In an interval shorter than HURRY_S it may
+    not get a CPU in time to wake.
     """
-    return wakes <= 2 * (gil_wait_ns / NS // interval_s + 2)
+    return wakes <= 2 * (gil_wait_ns / NS // max(interval_s, HURRY_S) + 2)
 
 
 def _since(late: Late, segment: Segment) -> list[Sample]:

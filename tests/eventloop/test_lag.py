@@ -280,6 +280,7 @@ def test_how_long_the_watchdog_waits_for_the_gil_is_not_forgotten_for_a_sign_of_
         (117, 3.5, 0.5, False),  # a burst of connections: each system call lets the GIL go
         (11, 0.6, 0.5, False),
         (29, 15.7, 2, False),
+        (117, 3.5, 0.001, False),
     ],
 )
 def test_a_gil_that_was_let_go_in_between_was_not_kept_by_one_call(
