@@ -120,6 +120,7 @@ class Process:
 
 def _settle(core: int | None) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell ignores it for what runs in its background
     if core is not None:
         os.sched_setaffinity(0, {core})
 
