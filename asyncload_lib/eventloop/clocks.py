@@ -12,6 +12,7 @@ import ctypes
 import os
 import sys
 import time
+from functools import cache
 from itertools import chain, starmap, tee
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ ON_GIL, ASLEEP, RUNNING = "on the GIL", "asleep", "running"
 
 FUTEX_SYSCALL = {"x86_64": b"202", "aarch64": b"98"}
 """Number of the futex system call by machine; on others the wait for the GIL is told from the watchdog's own."""
+_FUTEX = FUTEX_SYSCALL.get(os.uname().machine) if hasattr(os, "uname") else None
 BUFFER_BYTES = 192
 RUNTIME_SPAN_BYTES = 1 << 20
 """`_PyRuntime` holds the GIL's mutex and condition; locks of Python objects live on the heap, far from it."""
@@ -70,8 +72,7 @@ class ThreadMeter:
 
     def _fields(self, file: int) -> list[bytes]:
         # The GIL stays held: os.pread would let it go, and what is asked about (who waits for it) would change.
-        length = self._calls.pread(file, self._buffer, BUFFER_BYTES, 0)
-        return self._buffer.raw[:length].split() if length > 0 else []
+        return self._calls.read(file, self._buffer).split()
 
     def close(self) -> None:
         """Give the open files back."""
@@ -114,9 +115,9 @@ def state_of(clock: int) -> str | None:
     if file < 0:
         return None
     buffer = ctypes.create_string_buffer(BUFFER_BYTES)
-    length = calls.pread(file, buffer, BUFFER_BYTES, 0)
+    fields = calls.read(file, buffer).split()
     calls.close(file)
-    return _state(buffer.raw[: max(length, 0)].split(), calls.runtime)
+    return _state(fields, calls.runtime)
 
 
 def _state(fields: list[bytes], runtime: int) -> str | None:
@@ -149,9 +150,9 @@ class StealMeter:
         if self._calls is None or self._file is None:
             return 0
         # The GIL stays held: given up here, it comes back only after a switch interval if the loop is busy.
-        length = self._calls.pread(self._file, self._buffer, BUFFER_BYTES, 0)
+        fields = self._calls.read(self._file, self._buffer).split(maxsplit=9)
         try:
-            return int(self._buffer.raw[:length].split(maxsplit=9)[8]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+            return int(fields[8]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
         except (IndexError, ValueError):
             return 0
 
@@ -177,7 +178,13 @@ class _CCalls(NamedTuple):
     close: Any
     runtime: int
 
+    def read(self, file: int, buffer: Any) -> bytes:
+        """Return what an open file begins with; nothing if it cannot be read."""
+        length = self.pread(file, buffer, BUFFER_BYTES, 0)
+        return bytes(buffer.raw[: max(0, length)])
 
+
+@cache
 def _c_calls() -> _CCalls | None:
     """None where there is no such thing."""
     try:
@@ -188,6 +195,3 @@ def _c_calls() -> _CCalls | None:
         return _CCalls(libc.open, libc.pread, libc.close, runtime)
     except (AttributeError, OSError, TypeError, ValueError):
         return None
-
-
-_FUTEX = FUTEX_SYSCALL.get(os.uname().machine) if hasattr(os, "uname") else None

@@ -189,8 +189,7 @@ class _Monitor:
         self._chores_ns = now + WINDOW_NS
         patience_ns = self._patience_at(self._pace_ns)
         self._watchdog = None  # without one that runs there is no proof
-        limit_s = self._limit_s
-        watchdog = Watchdog(self._meter, self._pulse, patience_ns, limit_s, self._task_name, self._on_stall, home)
+        watchdog = Watchdog(self._meter, self._pulse, patience_ns, self._limit_s, self._task_name, self._on_stall, home)
         try:
             watchdog.start()
         except BaseException:

@@ -260,7 +260,7 @@ class Watchdog:
         seen = [*(sample.holder for sample in samples), late.holder, last]
         holders = [holder for holder in seen if holder is not None]
         least_ns = HOLDER_SHARE * max((holder.cpu_ns for holder in holders), default=0)
-        holders = sorted((h for h in holders if h.cpu_ns >= least_ns), key=lambda holder: holder.has_ended)
+        holders = [holder for holder in holders if holder.cpu_ns >= least_ns]
         return Stall(
             late=late,
             segments=[segment for segment in inside if segment.samples],
@@ -271,7 +271,7 @@ class Watchdog:
             witness_delay_ns=sum(wait[2] for wait in waits),
             steal_ns=max(0, self._steal.steal_ns() - self._steal_ns),
             # The first look after its call: at the next one it may be a line further.
-            holder=next(iter(holders), None),
+            holder=min(holders, key=lambda holder: holder.has_ended, default=None),
         )
 
     def _frames(self) -> dict[int, FrameType]:
