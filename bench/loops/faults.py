@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 from bench.loops.peers import Client
 
-__all__ = ["FAULTS", "Fault", "burst_row", "fault_row", "load", "sweep_row"]
+__all__ = ["BURST", "FAULTS", "Fault", "burst_row", "fault_row", "load", "sweep_row"]
 
 TARGET = Path(__file__).with_name("target.py")
 SETTLE_S = 0.06
+BURST = 10
+"""Calls of the fault "burst", which block one behind the other in one turn of the loop."""
 
 
 class Fault(NamedTuple):
@@ -106,13 +108,13 @@ async def fault_row(client: Client, fault: Fault, times: int) -> dict[str, Any]:
 
 async def burst_row(client: Client, times: int) -> dict[str, Any]:
     """Do bursts of calls that each block for 30 ms, in one turn of the loop: each call is a stall of its own."""
-    at_once, seconds, line = 10, 0.030, marked_lines()["burst"]
-    row: dict[str, Any] = {"fault": f"{at_once} times `time.sleep` of 30 ms, one behind the other", "cause": "loop"}
-    row |= {"times": times * at_once, "found": 0, "line_right": 0, "within": 0}
+    seconds, line = 0.030, marked_lines()["burst"]
+    row: dict[str, Any] = {"fault": f"{BURST} times `time.sleep` of 30 ms, one behind the other", "cause": "loop"}
+    row |= {"times": times * BURST, "found": 0, "line_right": 0, "within": 0}
     truths, errors = [], []
     for _ in range(times):
-        truth, report = await one_fault(client, "burst", seconds * at_once)
-        truths.append(truth["wall_s"] / at_once)
+        truth, report = await one_fault(client, "burst", seconds * BURST)
+        truths.append(truth["wall_s"] / BURST)
         lengths = [stall["length"] for stall in report["stall_times"] if stall["cause"] == "loop"]
         row["found"] += len(lengths)
         row["line_right"] += sum(c["count"] for c in report["culprits"] if c["line"] == line and c["cause"] == "loop")

@@ -35,14 +35,13 @@ from pydantic import BaseModel
 from asyncload_lib.eventloop.asgi import Probe
 from asyncload_lib.eventloop.gcpause import GcPauses
 from asyncload_lib.eventloop.lag import LIMIT_S, PERIOD_S, LoopMonitor
+from bench.loops.faults import BURST
 
 TOKEN = "bench"
 SLOW = json.loads(os.environ.get("LOOP_FAULTS_SLOW", "{}"))
 """Where the slow peers are: {"http_port", "redis_port", "fifo"}."""
 MEGABYTES_50 = "[" + ",".join(['[1, 2.5, "three"]'] * (50 * 1024 * 1024 // 18)) + "]"
 EVIL = re.compile(r"(a+)+$")
-BURST = 10
-"""Calls that block one behind the other, in one turn of the loop."""
 held = threading.Lock()
 MODES = ("nothing", "monitor", "probe")
 SETTLED_S, COUNTED_S = 0.05, 0.15
