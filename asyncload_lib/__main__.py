@@ -24,17 +24,20 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every error is told in words on stderr."""
     try:
-        code = _run(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
+        return _run(list(sys.argv[1:] if argv is None else argv))
     except AsyncloadError as error:
         print("\n".join(f"asyncload: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return _exit_code(error)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough; nothing may be flushed into the pipe at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.PASS
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    return code
+
+
+def _say(text: str) -> None:
+    """Print; that a reader such as `head` has seen enough changes nothing about the exit code."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # nothing more may go into the pipe, at exit neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: list[str]) -> int:
@@ -84,7 +87,7 @@ def _report(options: argparse.Namespace) -> int:
     directory = options.out or options.results.parent
     # Not as `latest`: that is the newest run, not the one that was looked at last.
     for path in render_all(results, directory, _timestamp(options.results, directory), latest=False).values():
-        print(path)
+        _say(str(path))
     return ExitCode.PASS
 
 
@@ -101,7 +104,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     before, after = load(options.before), load(options.after)
     comparison = compare(before, after, force=options.force)
-    print(markdown(comparison), end="")
+    _say(markdown(comparison).rstrip("\n"))
     if options.markdown:
         write_atomic(options.markdown, markdown(comparison), overwrite=True)
     if not comparison["comparable"] and not options.force:
@@ -121,8 +124,8 @@ def _check(options: argparse.Namespace) -> int:
     effective = settings.redacted()
     width = max(map(len, OPTIONS))
     for key, option in OPTIONS.items():
-        print(f"{key:{width}}  {_shown(effective[key], option.kind.written)}  ({settings.origin(key)})")
-    print()
+        _say(f"{key:{width}}  {_shown(effective[key], option.kind.written)}  ({settings.origin(key)})")
+    _say("")
     target = {"embedded": is_embedded(settings, settings.host)}
     planned = {"run": {"kind": "suite", "settings": effective, "target": target}}
     for criterion in selected(
@@ -130,7 +133,7 @@ def _check(options: argparse.Namespace) -> int:
     ):
         origin = "default" if criterion.is_default else settings.origin("criteria")
         reason = not_asked(criterion, planned)
-        print(f"{criterion.name}  ({origin})" + (f"  not evaluated: {reason}" if reason else ""))
+        _say(f"{criterion.name}  ({origin})" + (f"  not evaluated: {reason}" if reason else ""))
     return ExitCode.PASS
 
 

@@ -91,7 +91,7 @@ class Chat:
     message_field: str = row(choice("message", "content"), "message", "name of the field that carries the message")
     timeout: float = row(duration(0.001, 3600), "30s", "when an answer is given up")
     think_median: float = row(duration(0, 3600), "1s", "median time a user thinks between two messages")
-    message_median: int = row(whole(1, 100_000), 80, "median length of a message in characters")
+    message_median: int = row(whole(1, 1000), 80, "median length of a message in characters; none is longer than 4000")
     turns_mean: float = row(number(1, 1000), 4, "mean number of messages in a conversation")
 
 

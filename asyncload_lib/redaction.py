@@ -7,9 +7,10 @@ from typing import Any
 
 __all__ = ["command_line", "redact", "redacted"]
 
-# Up to the last @: a password may hold characters that end a host name, and none of them may be shown.
-_USER_INFO = re.compile(r"(?<=://)(?:([^:@/?#\s]*):)?\S*@")
-_WORDS = r"(?:pass|pwd|token|secret|key|auth|sig)"
+# A password up to the last @: it may hold characters that end a host name, and none of them may be shown. An @ in the
+# path of an address with a port, or without any password, is no such thing.
+_USER_INFO = re.compile(r"(?<=://)(?:(?!(?:\[[^]\s]*\]|[^:@/?#\s]+):\d+/)([^:@/?#\s]*):\S*|[^:@/?#\s]*)@")
+_WORDS = r"(?:pass|pwd|token|secret|key(?!word|board)|auth(?!ors?(?![a-z]))|sig(?!nal|ht|ma))"
 _SECRET_PARAMETER = re.compile(rf"([?&][^=&#\s]*{_WORDS}[^=&#\s]*=)(?!\*\*\*)[^&#\s]+", re.I)
 _SECRET_OPTION = re.compile(rf"--?\S*{_WORDS}", re.I)
 

@@ -201,7 +201,11 @@ def test_report_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    "content", [None, "", "{", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1}', "\0"]
+    "content",
+    [
+        *(None, "", "{", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1}', "\0"),
+        *(json.dumps({**SAMPLE, "metrics": [metric]}) for metric in ({}, None, {"scenario": 1})),
+    ],
 )
 @pytest.mark.parametrize("command", ["report", "compare"])
 def test_unreadable_results_are_named(
@@ -263,14 +267,21 @@ def test_command_works_without_locust(command: str, tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
-def test_reader_that_has_seen_enough_is_no_error() -> None:
+@pytest.mark.parametrize(("worse", "code"), [(False, ExitCode.PASS), (True, ExitCode.CRITERIA_FAILED)])
+def test_reader_that_has_seen_enough_changes_no_verdict(tmp_path: Path, worse: bool, code: ExitCode) -> None:
+    results = copy.deepcopy(SAMPLE)
+    results["metrics"][0]["error_rate"] = 0.5 if worse else results["metrics"][0]["error_rate"]
+    (tmp_path / "after.json").write_text(json.dumps(results))
+    table = tmp_path / "table.md"
+    argv = ["compare", saved(tmp_path / "a.json"), tmp_path / "after.json", "--markdown", table]
     reader, writer = os.pipe()
     os.close(reader)
     try:
         ran = subprocess.run(
-            [sys.executable, "-m", "asyncload_lib", "check"],
+            [sys.executable, "-m", "asyncload_lib", *map(str, argv)],
             cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
         )  # fmt: skip
     finally:
         os.close(writer)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    assert (ran.returncode, ran.stderr) == (code, "")
+    assert table.exists()

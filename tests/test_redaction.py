@@ -36,3 +36,33 @@ def test_every_text_of_a_document_is_redacted() -> None:
 def test_what_is_no_secret_stays() -> None:
     assert redact("chat[/a?key=***] p95 < 1 s") == "chat[/a?key=***] p95 < 1 s"
     assert redact("GET /a?b=c sent to me@host, 3 s") == "GET /a?b=c sent to me@host, 3 s"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:8001/users/@me",
+        "http://host/users/@me",
+        "http://[::1]:8001/users/@me",
+        "/search?keyword=abc&author=x&authors=y&signal=1&sight=2&keyboard=3",
+    ],
+)
+def test_an_address_without_a_secret_stays(address: str) -> None:
+    assert redact(address) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("redis://:s3/cr@et@h:1/0", "redis://:***@h:1/0"),
+        ("redis://u:8001@h:1/0", "redis://u:***@h:1/0"),
+        ("http://s3cret@h/a", "http://***@h/a"),
+        (
+            "/a?apikey=s3cret&Authorization=s3cret&X-Amz-Signature=s3cret",
+            "/a?apikey=***&Authorization=***&X-Amz-Signature=***",
+        ),
+        ("/a?auth=s3cret&sig=s3cret&key=s3cret&authToken=s3cret", "/a?auth=***&sig=***&key=***&authToken=***"),
+    ],
+)
+def test_a_secret_of_an_address_goes(address: str, shown: str) -> None:
+    assert redact(address) == shown

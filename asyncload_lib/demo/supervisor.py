@@ -17,6 +17,7 @@ from asyncload_lib.settings import Settings, from_sources
 
 __all__ = ["main"]
 
+HIGHEST_PORT = 65_535
 _POLL_S = 0.2
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -104,7 +105,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model-time", type=_seconds, help="demo.model_time: seconds per answer (simulated)")
     parser.add_argument("--network-delay", type=_seconds, help="demo.network_delay: seconds each way to Redis")
     parser.add_argument("--vm-delay", type=_seconds, help="demo.vm_delay: seconds of a VM's health check")
-    parser.add_argument("--port", type=int, default=0, help=f"the first of {len(PORTS)} ports ({', '.join(PORTS)})")
+    parser.add_argument("--port", type=_port, default=0, help=f"the first of {len(PORTS)} ports ({', '.join(PORTS)})")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input or the parent process ends")
     parser.add_argument("--faults", action="store_true", help="let requests ask for faults: ?fault=status:503 ...")
     parser.add_argument("--keep-going", action="store_true", help="report a process that dies, and keep the others")
@@ -121,6 +122,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(ExitCode.BAD_CONFIGURATION, f"asyncload demo: {message}\n")
+
+
+def _port(text: str) -> int:
+    port, highest = int(text), HIGHEST_PORT + 1 - len(PORTS)
+    if not 0 <= port <= highest:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 (any that are free) and {highest}")
+    return port
 
 
 def _seconds(text: str) -> float:

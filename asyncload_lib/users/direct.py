@@ -111,11 +111,11 @@ class DirectClient:
             if order.headers is None or "content-type" not in map(str.lower, order.headers):
                 text = f"{text}content-type: application/json\r\n"
         if body is not None:
-            data = f"{text}content-length: {len(body)}\r\n\r\n".encode("latin-1") + body
+            data = f"{text}content-length: {len(body)}\r\n\r\n".encode() + body
         elif order.method in ("POST", "PUT", "PATCH"):
-            data = f"{text}content-length: 0\r\n\r\n".encode("latin-1")
+            data = f"{text}content-length: 0\r\n\r\n".encode()
         else:
-            data = f"{text}\r\n".encode("latin-1")
+            data = f"{text}\r\n".encode()
         timeout_s = self._timeout_s if order.timeout_s is None else order.timeout_s
         return DirectRequest(self, place, data, timeout_s, bodiless=order.method == "HEAD")
 

@@ -61,6 +61,14 @@ def test_a_port_that_is_taken_is_said_and_nothing_stays_behind(private_tmp: Path
     assert list(private_tmp.iterdir()) == []
 
 
+@pytest.mark.parametrize("port", ["-3", "65535", "70000", "x"])
+def test_a_port_that_there_is_not_is_refused(port: str) -> None:
+    command = [sys.executable, "-m", "asyncload_lib", "demo", "--port", port]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (64, "", 1)
+    assert "--port" in ended.stderr
+
+
 def test_a_process_that_dies_at_the_start_is_named(private_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = private_tmp / "bin"
     broken.mkdir()

@@ -287,6 +287,23 @@ def test_a_login_by_redirect_keeps_its_cookie_and_each_user_its_own(target: str)
     assert {event["name"] for event in swarm.requests} == {"/whoami", "/login"}
 
 
+def test_a_cookie_beyond_ascii_goes_back_as_it_came(target: str) -> None:
+    seen: list[str] = []
+    answer = "HTTP/1.1 200 OK\r\nset-cookie: lang=日本; Path=/\r\ncontent-length: 0\r\n\r\n"
+
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            await self.client.get(f"/raw/{answer.encode().hex()}", name="raw")
+            seen.append((await self.client.get("/whoami")).text)
+
+    with Swarm(Person) as swarm:
+        swarm.run(1)
+    assert swarm.errors == []
+    assert seen == ["lang=日本"]
+
+
 def test_credentials_stay_with_their_host(target: str) -> None:
     seen: list[Any] = []
     elsewhere = target.replace("127.0.0.1", "localhost")
