@@ -23,5 +23,5 @@ def latency_limits(metric: Entry, results: Mapping[str, Any]) -> list[float]:
         whole = subject.endpoint is None and subject.phase in (None, metric.get("phase"))
         is_percentile = criterion.metric[:1] == "p" and criterion.metric[1:2].isdigit()
         if whole and is_percentile and subject.scenario == metric.get("scenario") and criterion.operator in ("<", "<="):
-            found.add(criterion.value * DIMENSIONS["time"][criterion.unit])
-    return sorted(found)
+            found.add(criterion.value * DIMENSIONS["time"].get(criterion.unit, 0.0))
+    return sorted(limit_s for limit_s in found if limit_s > 0)  # none at zero, or without a unit of time

@@ -56,8 +56,6 @@ class Report:
     improvement_table: Table | None
     without_baseline: tuple[str, ...]
     overview: Table | None
-    comparison: Table | None
-    comparison_notes: tuple[str, ...]
     scenarios: tuple[Scenario, ...]
     generator: Table | None
     generator_verdict: Verdict
@@ -78,7 +76,6 @@ def build(results: Entry) -> Report:
     generator = generator_section(mapping(results.get("generator")))
     reasons = tuple(clean(reason, 300) for reason in _list(run.get("status_reasons"))) or generator[2]
     certified = overall.word in ("pass", "fail")
-    comparison = mapping(results.get("comparison"))
     return Report(
         title=clean(results.get("test_suite") or "Load test", 120),
         verdict=overall,
@@ -94,8 +91,6 @@ def build(results: Entry) -> Report:
         improvement_table=_improvement_table(improvements),
         without_baseline=tuple(scenario_title(m) for m in metrics if not mapping(m.get("baseline"))),
         overview=_overview_table(metrics),
-        comparison=_comparison_table(comparison),
-        comparison_notes=tuple(clean(note, 300) for note in _list(comparison.get("notes"))),
         scenarios=tuple(prepare(metric, index) for index, metric in enumerate(metrics)),
         generator=generator[0],
         generator_verdict=generator[1],
@@ -220,17 +215,3 @@ def _overview_table(metrics: list[Entry]) -> Table | None:
         metrics,
     )
     return explained(table)
-
-
-def _comparison_table(comparison: Entry) -> Table | None:
-    return build_table(
-        "Compared with another run",
-        [
-            ("Scenario", "text", lambda row: clean(row.get("test_name") or row.get("scenario"), 120)),
-            ("Metric", "text", lambda row: clean(row.get("metric"), 60)),
-            ("Before", "number", lambda row: clean(row.get("before"), 40)),
-            ("After", "number", lambda row: clean(row.get("after"), 40)),
-            ("Change", "text", lambda row: clean(row.get("words"), 80)),
-        ],
-        mappings(comparison.get("rows")),
-    )

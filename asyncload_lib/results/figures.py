@@ -8,7 +8,7 @@ from asyncload_lib.results.confidence import samples_needed
 from asyncload_lib.results.histogram import Histogram
 from asyncload_lib.results.phase import Endpoint, PhaseResult, Tally
 
-__all__ = ["phase_figures", "ratio", "seconds"]
+__all__ = ["counts", "percentile", "phase_figures", "ratio", "seconds"]
 
 _PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 _LEVEL = 0.95
@@ -23,12 +23,10 @@ def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
     """
     ok, failed = phase.ok, phase.failed
     return {
-        **_counts(phase.ok_count, phase.failed_count, phase.total_time_s),
+        **counts(phase),
         "total_time": phase.total_time_s,
         **_latencies(ok),
         "concurrency": concurrency,
-        "started_requests": phase.started,
-        "abandoned_requests": phase.abandoned_count,
         "abandoned_max_age": phase.abandoned_max_age_s,
         "invalid_latencies": phase.invalid_count,
         "latency": _percentiles(ok),
@@ -44,6 +42,15 @@ def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
     }
 
 
+def counts(phase: PhaseResult) -> dict[str, Any]:
+    """Return how many requests there were of each outcome, and their rates."""
+    return {
+        **_answers(phase.ok_count, phase.failed_count, phase.total_time_s),
+        "started_requests": phase.started,
+        "abandoned_requests": phase.abandoned_count,
+    }
+
+
 def seconds(value_us: float | None) -> float | None:
     """Return us as seconds, None as None."""
     return None if value_us is None else value_us / 1e6
@@ -56,7 +63,7 @@ def ratio(numerator: float | None, denominator: float | None) -> float | None:
     return numerator / denominator
 
 
-def _counts(ok: int, failed: int, total_time_s: float | None) -> dict[str, Any]:
+def _answers(ok: int, failed: int, total_time_s: float | None) -> dict[str, Any]:
     total = ok + failed
     return {
         "total_requests": total,
@@ -79,10 +86,12 @@ def _latencies(histogram: Histogram) -> dict[str, float | None]:
 
 
 def _percentiles(histogram: Histogram) -> dict[str, dict[str, Any]]:
-    return {name: _with_interval(histogram, name, q) for name, q in _PERCENTILES.items()}
+    return {name: percentile(histogram, name) for name in _PERCENTILES}
 
 
-def _with_interval(histogram: Histogram, name: str, q: float) -> dict[str, Any]:
+def percentile(histogram: Histogram, name: str) -> dict[str, Any]:
+    """Return value and 95 % interval (s) of "p50", "p90", "p95", "p99" or "p99.9"; a note where there is none."""
+    q = _PERCENTILES[name]
     interval = histogram.confidence_interval(q, _LEVEL)
     low_us, high_us = interval or (None, None)
     note = (
@@ -105,7 +114,7 @@ def _endpoint(phase: PhaseResult, key: tuple[str, str], endpoint: Endpoint) -> d
     return {
         "type": key[0],
         "name": key[1],
-        **_counts(endpoint.ok.count, endpoint.failed.count, phase.total_time_s),
+        **_answers(endpoint.ok.count, endpoint.failed.count, phase.total_time_s),
         **_latencies(endpoint.ok.histogram),
         "latency": _percentiles(endpoint.ok.histogram),
         "failed_p95_latency": seconds(endpoint.failed.histogram.quantile(0.95)),

@@ -13,7 +13,7 @@ __all__ = ["SCHEMA_VERSION", "dump", "load", "write_atomic"]
 SCHEMA_VERSION = 1
 """Version of the results document; `schema.json` beside this file describes it.
 
-1  first: run, metrics, criteria, comparison, generator, workers, summary
+1  first: run, metrics, criteria, generator, workers, summary
 """
 
 
@@ -42,6 +42,9 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     for key, kind in (("run", dict), ("metrics", list), ("criteria", list), ("summary", dict)):
         if not isinstance(results.get(key), kind):
             raise ResultError(f"{path}: {key!r} must be {kind.__name__}, not {type(results.get(key)).__name__}")
+    for metric in results["metrics"]:
+        if not isinstance(metric, dict) or not isinstance(metric.get("scenario"), str):
+            raise ResultError(f"{path}: one of 'metrics' names no 'scenario'")
     return dict(results)
 
 

@@ -14,21 +14,22 @@ __all__ = [
     "HUB",
     "SCHEMA_VERSION",
     "PhaseResult",
-    "baseline_problem",
     "build_metric",
     "build_results",
     "deciding_loops",
     "dump",
     "heading",
+    "improvement_problem",
     "load",
+    "time_problem",
     "write_atomic",
 ]
 
 HUB = "generator hub"
 """Name of the loop of Locust's greenlets, in `event_loops`."""
 
-MOST_BASELINE_ERRORS = 0.01
-"""Share of a baseline's requests that may not have succeeded; a request that times out takes no operation's time."""
+MOST_ERRORS = 0.01
+"""Share of requests that may not have succeeded where times are compared: who fails or times out takes another time."""
 
 TEST_SUITE = "Async Operations Load Testing"
 
@@ -44,9 +45,10 @@ def build_metric(
     *,
     concurrency: int,
     extra: Mapping[str, float | None] | None = None,
+    extra_notes: Mapping[str, str] | None = None,
     event_loops: Sequence[Json] = (),
     vms: Sequence[Json] = (),
-    start_skew_s: float | None = None,
+    start_skew_s: Mapping[str, float | None] | None = None,
     baseline_kind: str = "one blocking server",
     baseline_concurrency: int | None = None,
     blocking_operation_time_s: float | None = None,
@@ -56,10 +58,11 @@ def build_metric(
     """Return one element of "metrics": the headline phase flat, then all phases, the baseline and what watched them.
 
     `phases` are all but the baseline, the headline among them; `concurrency` is the headline's, a phase's own is its
-    users. `extra` holds the scenario's own figures that criteria can name. `explanation` says what the speedup depends
-    on; without one it is derived from the concurrency and the time of one blocking operation.
+    users. `extra` holds the scenario's own figures that criteria can name, `extra_notes` what there is to say of them.
+    `start_skew_s`: by phase. `explanation` says what the speedup depends on; without one it is derived from the
+    concurrency and the time of one blocking operation.
     """
-    figures = phase_figures(headline, concurrency)
+    figures, skews_s = phase_figures(headline, concurrency), start_skew_s or {}
     blocked = _any_blocked(event_loops)
     return {
         "scenario": scenario,
@@ -67,16 +70,21 @@ def build_metric(
         "phase": _short(headline),
         **figures,
         "event_loop_blocked": blocked,
-        "start_skew": start_skew_s,
+        "start_skew": skews_s.get(headline.name),
         "phases": [
-            {"phase": _short(phase), **phase_figures(phase, phase.users), "event_loop_blocked": None}
+            {
+                "phase": _short(phase),
+                **phase_figures(phase, phase.users),
+                "event_loop_blocked": None,
+                "start_skew": skews_s.get(phase.name),
+            }
             for phase in phases
         ],
         "baseline": None
         if baseline is None
         else _baseline(
             baseline,
-            figures["total_time"],
+            {"phase": _short(headline), **figures},
             kind=baseline_kind,
             concurrency=concurrency if baseline_concurrency is None else baseline_concurrency,
             operation_time_s=blocking_operation_time_s,
@@ -85,6 +93,7 @@ def build_metric(
         ),
         "vms": list(vms),
         "extra": dict(extra or {}),
+        "extra_notes": dict(extra_notes or {}),
         "event_loops": list(event_loops),
         "criteria": [],
     }
@@ -105,7 +114,6 @@ def build_results(
     workers: Sequence[Json],
     *,
     verdict: str,
-    comparison: Json | None = None,
 ) -> Json:
     """Return the whole document, without secrets; each scenario gets its own criteria.
 
@@ -119,7 +127,6 @@ def build_results(
         "run": run,
         "metrics": own,
         "criteria": list(criteria),
-        "comparison": comparison,
         "generator": generator,
         "workers": list(workers),
         "summary": _summary(own, verdict),
@@ -141,7 +148,7 @@ def _summary(metrics: Sequence[Json], verdict: str) -> Json:
 
 def _baseline(
     phase: PhaseResult,
-    headline_time_s: float | None,
+    headline: Json,
     *,
     kind: str,
     concurrency: int,
@@ -150,7 +157,7 @@ def _baseline(
     explanation: str | None,
 ) -> Json:
     figures = phase_figures(phase, concurrency)
-    problem = baseline_problem(figures)
+    problem = improvement_problem(headline, figures)
     return {
         "phase": _short(phase),
         **figures,
@@ -158,21 +165,26 @@ def _baseline(
         "kind": kind,
         "blocking_operation_time": None if problem else operation_time_s,
         "ceiling": ceiling,
-        "speedup": None if problem else ratio(figures["total_time"], headline_time_s),
+        "speedup": None if problem else ratio(figures["total_time"], headline["total_time"]),
         "explanation": f"No improvement can be stated: {problem}."
         if problem
         else explanation or _explain(kind, concurrency, operation_time_s),
     }
 
 
-def baseline_problem(figures: Mapping[str, Any]) -> str:
-    """Return why nothing can be measured by this baseline, or ""."""
+def improvement_problem(headline: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
+    """Return why the one cannot be said to be faster than the other, or ""."""
+    return time_problem(baseline, "the baseline") or time_problem(headline, f"the phase {headline.get('phase')}")
+
+
+def time_problem(figures: Mapping[str, Any], of: str) -> str:
+    """Return why the times of a phase are not those of its work, or ""."""
     ok = figures.get("successful_requests") or 0
     lost = (figures.get("failed_requests") or 0) + (figures.get("abandoned_requests") or 0)
     if not ok:
-        return "no request of the baseline succeeded"
-    if lost > MOST_BASELINE_ERRORS * (ok + lost):
-        return f"{lost} of {ok + lost} requests of the baseline did not succeed, so its time is not that of its work"
+        return f"no request of {of} succeeded"
+    if lost > MOST_ERRORS * (ok + lost):
+        return f"{lost} of {ok + lost} requests of {of} did not succeed, so its time is not that of its work"
     return ""
 
 

@@ -34,11 +34,6 @@ class Tally:
         self.invalid += len(values_us) - len(valid)
         return valid
 
-    def merge(self, other: "Tally") -> None:
-        """Add what `other` counted, which stays as it is."""
-        self.histogram.merge(other.histogram)
-        self.invalid += other.invalid
-
     def to_wire(self) -> dict[str, Any]:
         """Return plain msgpack types."""
         return {"invalid": self.invalid, **self.histogram.to_wire()}
@@ -55,11 +50,6 @@ class Endpoint:
 
     ok: Tally = field(default_factory=Tally)
     failed: Tally = field(default_factory=Tally)
-
-    def merge(self, other: "Endpoint") -> None:
-        """Add what `other` counted, which stays as it is."""
-        self.ok.merge(other.ok)
-        self.failed.merge(other.failed)
 
 
 @dataclass
@@ -124,19 +114,6 @@ class PhaseResult:
         """Return the values of a metric over all requests that have it."""
         return _merged(tally.histogram for (metric, _), tally in self.metrics.items() if metric == name)
 
-    def merge(self, other: "PhaseResult") -> None:
-        """Add what another process measured in the same phase; `other` stays as it is."""
-        self.users += other.users
-        self.started += other.started
-        self.wall_ns = max(self.wall_ns, other.wall_ns)
-        for key, endpoint in other.endpoints.items():
-            self.endpoints.setdefault(key, Endpoint()).merge(endpoint)
-        for error, count in other.errors.items():
-            self.errors[error] = self.errors.get(error, 0) + count
-        for key, tally in other.metrics.items():
-            self.metrics.setdefault(key, Tally()).merge(tally)
-        self.series.merge(other.series)
-
     def head(self) -> dict[str, int]:
         """Return the part of the wire form that is too small to be split."""
         return {"users": self.users, "started": self.started, "wall_ns": self.wall_ns}
@@ -152,20 +129,6 @@ class PhaseResult:
         for block in self.series.to_wire():
             yield "series", block
 
-    @classmethod
-    def from_entries(
-        cls, name: str, head: Mapping[str, int], entries: Sequence[tuple[str, Sequence[Any]]]
-    ) -> "PhaseResult":
-        """Return the phase that `head` and `entries` describe; raises ValueError, KeyError or TypeError on misfits.
-
-        Blocks of a series are of one width, as a single snapshot has them.
-        """
-        phase = cls(name)
-        phase.add_head(head)
-        for section, entry in entries:
-            phase.add_entry(section, entry)
-        return phase
-
     def add_head(self, head: Mapping[str, int]) -> None:
         """Add another process's `head`; raises ValueError, KeyError or TypeError on misfits."""
         users, started, wall_ns = int(head["users"]), int(head["started"]), int(head["wall_ns"])
@@ -173,12 +136,8 @@ class PhaseResult:
         self.started += started
         self.wall_ns = max(self.wall_ns, wall_ns)
 
-    def add_entry(self, section: str, entry: Sequence[Any]) -> None:
-        """Add one of another process's `entries`, whole or not at all; raises as `add_head`."""
-        self.add(section, read_entry(section, entry))
-
     def add(self, section: str, values: Sequence[Any]) -> None:
-        """Add what `read_entry` has read."""
+        """Add what `read_entry` has read of one of another process's `entries`."""
         if section == "endpoints":
             kind, request, ok, failed = values
             endpoint = self.endpoints.get((kind, request))

@@ -66,6 +66,15 @@ class Recorder:
         self._moment_ns, self._next_second_ns = 0, 0
         self._ok, self._failed, self._metrics = {}, {}, {}
 
+    def go_on(self, phase: str, users: int) -> None:
+        """Start phase `phase` in the middle of the load: what is in flight was started in it, for it will end in it."""
+        self.fold()
+        before = self._current()
+        in_flight = before.started - before.ok_count - before.failed_count - before.abandoned_count
+        self.begin(phase, users)
+        before.started -= in_flight
+        self.add_started(in_flight)
+
     def end(self) -> None:
         """Stop the phase's wall time at its last answer; what still comes before the next `begin` is counted in it."""
         self.fold()

@@ -84,9 +84,12 @@ class Series:
         if not len(used):
             return None
         cumulated = np.cumsum(self.latency[row][used])
-        ranks = (np.array([0.50, 0.95, 0.99]) * (cumulated[-1] - 1)).astype(np.int64)
-        middles: list[float] = COARSE.middle(used[np.searchsorted(cumulated, ranks, side="right")]).tolist()
-        return middles
+        ranks = np.array([0.50, 0.95, 0.99]) * (cumulated[-1] - 1)
+        below = ranks.astype(np.int64)
+        places = np.searchsorted(cumulated, [below, np.minimum(below + 1, cumulated[-1] - 1)], side="right")
+        low, high = COARSE.middle(used[places])
+        percentiles: list[float] = (low + (high - low) * (ranks - below)).tolist()
+        return percentiles
 
     def _widen(self) -> None:
         wide = Series(self.width_s * 2)

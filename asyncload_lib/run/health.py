@@ -4,6 +4,7 @@ A load generator that was itself the bottleneck measures itself. These figures d
 """
 
 import logging
+import math
 import os
 import platform
 import time
@@ -148,4 +149,5 @@ def _cpu_percent(earlier: tuple[float, float], later: tuple[float, float]) -> fl
 
 
 def _p99(values: Sequence[float]) -> float:
-    return sorted(values)[int(0.99 * (len(values) - 1))]
+    """Return the value that at least 99 % do not exceed: of fewer than 100 the highest."""
+    return sorted(values)[math.ceil(0.99 * len(values)) - 1]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncload_lib.redaction import redact
-from asyncload_lib.results.figures import ratio, seconds
-from asyncload_lib.results.model import build_metric
+from asyncload_lib.results.figures import counts, percentile, ratio, seconds
+from asyncload_lib.results.model import build_metric, time_problem
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
@@ -17,6 +17,15 @@ Json = dict[str, Any]
 
 FREE_PHASES = ("run", "ramp")
 """Phases of a run without scenarios: users are still being spawned, then all are there."""
+
+P95_RATIOS: Mapping[str, Mapping[str, tuple[str, str, str | None]]] = {
+    "chat": {"degradation": ("sustained", "few", None)},
+    "mixed": {
+        "redis_interference": ("mixed", "redis_alone", "REDIS"),
+        "file_interference": ("mixed", "files_alone", "FILE"),
+    },
+}
+"""By scenario and name: the p95 in the first phase over that in the second, of requests of one type or of all."""
 
 QUEUE_FACTOR = 10
 """A server that blocks makes the last of its queue wait for all the others."""
@@ -152,6 +161,7 @@ def suite_metric(
     operations = scenario.baseline_operations
     baseline_s = None if baseline is None else baseline.total_time_s
     operation_s = ratio(baseline_s, operations)
+    extra, notes = _extra(scenario, results, target)
     return build_metric(
         scenario.key,
         scenario.test_name,
@@ -159,12 +169,11 @@ def suite_metric(
         list(results.values()),
         baseline,
         concurrency=scenario.concurrency,
-        extra=_extra(scenario, results, target),
+        extra=extra,
+        extra_notes=notes,
         event_loops=event_loops,
         vms=_vms(headline, target) if scenario.key == "vm_health" else (),
-        start_skew_s=start_skew_s.get(
-            scenario.phase_key(next(p for p in scenario.phases if p.name == scenario.headline))
-        ),
+        start_skew_s=start_skew_s,
         baseline_kind=scenario.baseline_kind,
         baseline_concurrency=operations,
         blocking_operation_time_s=operation_s,
@@ -193,26 +202,35 @@ def _explanation(scenario: Scenario, operation_s: float | None, baseline_s: floa
     )
 
 
-def _extra(scenario: Scenario, results: Mapping[str, PhaseResult], target: Target) -> Json:
-    if scenario.key == "chat":
-        return {"degradation": ratio(_p95_us(results.get("sustained")), _p95_us(results.get("few")))}
-    if scenario.key == "mixed":
-        mixed = results["mixed"]
-        return {
-            "redis_interference": ratio(_p95_us(mixed, "REDIS"), _p95_us(results["redis_alone"])),
-            "file_interference": ratio(_p95_us(mixed, "FILE"), _p95_us(results["files_alone"])),
-        }
+def _extra(scenario: Scenario, results: Mapping[str, PhaseResult], target: Target) -> tuple[Json, dict[str, str]]:
+    """Return the scenario's own figures, and what there is to say of them."""
     if scenario.key == "vm_health":
-        return _reachability(results[scenario.headline], target)
-    return {}
+        return _reachability(results[scenario.headline], target), {}
+    found = {
+        name: _p95_ratio(results[above], results[below], kind)
+        for name, (above, below, kind) in P95_RATIOS.get(scenario.key, {}).items()
+        if {above, below} <= results.keys()
+    }
+    return {name: value for name, (value, _) in found.items()}, {name: note for name, (_, note) in found.items()}
 
 
-def _p95_us(phase: PhaseResult | None, kind: str | None = None) -> float | None:
-    if phase is None:
-        return None
+def _p95_ratio(above: PhaseResult, below: PhaseResult, kind: str | None) -> tuple[float | None, str]:
+    """Return how much longer the p95 of the requests of one kind is in one phase than in another, and its doubts."""
+    p95s, doubts = [], []
+    for phase in (above, below):
+        name = phase.name.rpartition("/")[2]
+        if problem := time_problem(counts(phase), f"the phase {name}"):
+            return None, problem
+        p95 = percentile(_of_kind(phase, kind).ok, "p95")
+        p95s.append(p95["value"])
+        doubts += [f"{name}: {p95['note']}"] if p95["note"] else []
+    return ratio(*p95s), "; ".join(doubts)
+
+
+def _of_kind(phase: PhaseResult, kind: str | None) -> PhaseResult:
     part = PhaseResult(phase.name)
     part.endpoints = {key: value for key, value in phase.endpoints.items() if kind in (None, key[0])}
-    return part.ok.quantile(0.95)
+    return part
 
 
 def _reachability(checks: PhaseResult, target: Target) -> Json:

@@ -123,6 +123,7 @@ _SURROUNDINGS: Mapping[str, Callable[[Run], Any]] = {
     "CPUs": lambda run: run.get("cpu_count"),
     "Python": lambda run: run.get("python"),
     "event loop": lambda run: run.get("loop"),
+    "directory of the files": lambda run: (run.get("settings") or {}).get("files.directory"),
 }
 
 

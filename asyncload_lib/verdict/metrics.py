@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from asyncload_lib.results.model import baseline_problem
+from asyncload_lib.results.model import improvement_problem
 from asyncload_lib.verdict.stalls import STALL_METRICS, longest_unrecorded, observe_loops
 
 __all__ = [
@@ -189,7 +189,10 @@ def observe(
         most, doubt = _unrecorded(loops, name, subject, results) if value is not None else (None, "")
         return Observation(_number(value), remark, most, doubt)
     if subject.level == "generator":
-        return _all_of((results.get("generator") or {}).get("processes") or [], metric, worst, "a generator process")
+        processes = (results.get("generator") or {}).get("processes") or []
+        if name == "send_delay":  # not measured where no user was released, as on a master; see `judge_generator`
+            processes = [process for process in processes if metric.read(process) is not None] or processes
+        return _all_of(processes, metric, worst, "a generator process")
     if not scenarios:
         return Observation(None, f"{subject.scenario} has no results")
     return _of_requests(scenarios[0], subject, name, metric, worst)
@@ -233,10 +236,12 @@ def _of_requests(
         return Observation(None, f"no request{where} has ended")
     if name in ("total_time", "speedup") and not phase.get("successful_requests"):
         return Observation(None, f"no request{where} succeeded")
-    if name == "speedup" and phase.get("baseline") and (problem := baseline_problem(phase["baseline"])):
+    if name == "speedup" and phase.get("baseline") and (problem := improvement_problem(phase, phase["baseline"])):
         return Observation(None, problem)
     value = _number(metric.read(phase))
-    return Observation(value, _remark(phase, name) if value is not None else f"{name} was not measured")
+    if value is None:
+        return Observation(None, (phase.get("extra_notes") or {}).get(name) or f"{name} was not measured")
+    return Observation(value, _remark(phase, name))
 
 
 def _phase(entry: Entry, name: str | None) -> Entry | None:
@@ -261,12 +266,12 @@ def _all_of(rows: Sequence[Entry], metric: Metric, worst: Callable[[Sequence[flo
 
 
 def _remark(phase: Entry, name: str) -> str:
-    """Return what the sample says about its own percentile: an interval, or that it cannot resolve it."""
+    """Return what the sample says about its own percentile, or a ratio of some: an interval, or that it has none."""
     detailed = _percentile(phase, name)
     low, high = detailed.get("ci_low"), detailed.get("ci_high")
     if low is not None and high is not None:
         return f"95 % interval {low:.4g} s to {high:.4g} s"
-    return str(detailed.get("note") or "")
+    return str(detailed.get("note") or (phase.get("extra_notes") or {}).get(name) or "")
 
 
 def _number(value: object) -> float | None:

@@ -40,6 +40,13 @@ def test_a_limit_beyond_the_axis_is_named_with_an_arrow() -> None:
     assert "↑ limit 2 s" in texts(charts.over_time(metric, limits))
 
 
+@pytest.mark.parametrize("name", ["chat p95 < 2", "chat p95 < 0 s", "chat p95 < 1 %"])
+def test_a_limit_that_is_no_time_is_not_drawn_and_costs_nothing(name: str) -> None:
+    results = sample_results()
+    results["criteria"] = [{**results["criteria"][0], "name": name}]
+    assert latency_limits(results["metrics"][0], results) == []
+
+
 def test_failed_requests_have_a_hatch_of_their_own() -> None:
     ok_only, both = sample_results()["metrics"][0], sample_results()["metrics"][3]
     assert "failed" not in texts(charts.distribution(ok_only, []))

@@ -71,7 +71,7 @@ def test_a_missing_directory_is_a_report_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1, 2}])
 def test_what_is_no_json_is_not_written(tmp_path: Path, value: Any) -> None:
     with pytest.raises(ReportError, match="not JSON"):
-        dump({**sample_results(), "comparison": {"ratio": value}}, tmp_path / "results.json")
+        dump({**sample_results(), "generator": {"ratio": value}}, tmp_path / "results.json")
     assert os.listdir(tmp_path) == []
 
 

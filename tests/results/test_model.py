@@ -144,6 +144,16 @@ def test_a_baseline_of_timeouts_gives_no_speedup() -> None:
         assert measured["explanation"].startswith("C x D" if proves else "No improvement can be stated: ")
 
 
+def test_a_headline_of_failures_gives_no_speedup() -> None:
+    baseline = phase_of("chat/baseline", [100.0], wall_s=10.0)
+    for ok, failed, speedup in ((1, 49, None), (49, 1, None), (99, 1, 40.0)):
+        headline = phase_of("chat/burst", [100.0] * ok, [1.0] * failed, wall_s=0.25)
+        measured = metric_of(headline, baseline, explanation="C x D")["baseline"]
+        assert measured["speedup"] == speedup
+        why = f"{failed} of {ok + failed} requests of the phase burst did not succeed"
+        assert (why in measured["explanation"]) == (speedup is None)
+
+
 @pytest.mark.parametrize(
     ("answers", "blocked"),
     [([], None), ([False], False), ([False, None], None), ([None, True], True), ([True, False], True)],

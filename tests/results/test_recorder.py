@@ -344,3 +344,19 @@ def test_buffers_are_bounded_without_ticks_and_snapshots(kind: str) -> None:
     assert late - early < 100_000  # unbounded, 400,000
     phase = only_phase(recorder)
     assert phase.ok_count + phase.failed_count + phase.metric("lag").count == 60_000
+
+
+def test_what_is_in_flight_when_a_phase_goes_over_into_the_next_belongs_to_the_next() -> None:
+    recorder, _ = recorder_at()
+    recorder.begin("ramp", 4)
+    recorder.add_started(4)
+    recorder.add("GET", "/", 1.0, None)
+    recorder.add("GET", "/", 1.0, "no")
+    recorder.go_on("run", 5)
+    recorder.add_started(1)
+    for _ in range(2):
+        recorder.add("GET", "/", 1.0, None)
+    recorder.add_abandoned("/", 1.0)
+    ramp, run = recorder.results().values()
+    assert (ramp.name, ramp.users, ramp.started, ramp.ok_count, ramp.failed_count) == ("ramp", 4, 2, 1, 1)
+    assert (run.name, run.users, run.started, run.ok_count, run.abandoned_count) == ("run", 5, 3, 2, 1)

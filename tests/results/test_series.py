@@ -67,6 +67,14 @@ def test_percentiles_of_an_interval_are_near_the_raw_ones() -> None:
     assert percentiles == pytest.approx(np.percentile(values_us, [50, 95, 99]), rel=0.02)
 
 
+@pytest.mark.parametrize("values_us", [[1e3], [1e3, 2e3], [1e2] * 5 + [1e5] * 5, [5e3, 1e4, 2e4, 9e5]])
+def test_percentiles_of_few_answers_follow_the_same_rule_as_all_others(values_us: list[float]) -> None:
+    series = Series()
+    series.record(0.0, len(values_us), np.array(values_us), failed=False)
+    ((*_, percentiles),) = series.rows()
+    assert percentiles == pytest.approx(np.percentile(values_us, [50, 95, 99]), rel=0.016)
+
+
 @pytest.mark.parametrize(
     "block",
     [

@@ -104,3 +104,9 @@ def test_a_loop_that_is_blocked_is_told_and_watched_when_it_goes_on(monkeypatch:
         eventually(lambda: watched.report()["loop_lag_p99"] is not None)
     finally:
         watched.stop()
+
+
+@pytest.mark.parametrize(("late", "of", "seen_s"), [(1, 2, 1.0), (1, 50, 1.0), (1, 100, 0.0), (2, 100, 1.0)])
+def test_the_send_delay_that_99_percent_do_not_exceed(health: ProcessHealth, late: int, of: int, seen_s: float) -> None:
+    delays_us = [0.0] * (of - late) + [1e6] * late
+    assert health.report([delays_us])["send_delay_p99"] == seen_s

@@ -11,6 +11,7 @@ from asyncload_lib.run.scenarios import planned, suite_metric
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.verdict.criteria import evaluate, selected
+from asyncload_lib.verdict.grammar import parse
 from asyncload_lib.vm_list import Vm
 
 MS = 1_000_000
@@ -75,3 +76,43 @@ def test_a_phase_may_take_what_the_timeouts_of_its_own_operations_allow() -> Non
 
     longer_chat = limits_s(replace(settings, chat=replace(settings.chat, timeout=100.0)))
     assert [key for key in found if longer_chat[key] != found[key]] == [key for key in found if key.startswith("chat/")]
+
+
+def mixed(samples: int, failed: int = 0) -> dict[str, Any]:
+    """Return the metric of the mixed scenario; `failed` operations of Redis alone failed."""
+    (scenario,) = planned(replace(DEFAULT, scenarios=("mixed",)), TARGET)
+    recorder = Recorder("run", clock_ns=lambda: 0)
+    for phase, kinds in (("redis_alone", ["REDIS"]), ("files_alone", ["FILE"]), ("mixed", ["REDIS", "FILE"])):
+        recorder.begin(f"mixed/{phase}", t0_ns=0)
+        for kind in kinds:
+            for number in range(samples):
+                error = "refused" if phase == "redis_alone" and number < failed else None
+                recorder.tick(20 * MS)
+                recorder.add(kind, "x", 20.0 if phase == "mixed" else 10.0, error)
+    return suite_metric(scenario, recorder.results(), TARGET, event_loops=(), start_skew_s={"mixed/files_alone": 0.5})
+
+
+def test_a_ratio_of_percentiles_that_are_not_resolved_says_so() -> None:
+    criterion = parse("mixed redis_interference <= 3x")
+    (row,) = evaluate([criterion], {"metrics": [mixed(25)]})
+    assert (row["verdict"], row["observed"]) == ("pass", "2x")
+    needs = "p95 needs at least 59 samples for a 95 % interval; 25 were measured"
+    assert row["why"] == f"mixed: {needs}; redis_alone: {needs}"
+    (row,) = evaluate([criterion], {"metrics": [mixed(60)]})
+    assert (row["verdict"], row["why"]) == ("pass", "")
+
+
+def test_a_ratio_to_operations_that_failed_is_no_ratio() -> None:
+    (row,) = evaluate([parse("mixed redis_interference <= 3x")], {"metrics": [mixed(60, failed=5)]})
+    assert (row["verdict"], row["observed"]) == ("no data", "no data")
+    assert "5 of 60 requests of the phase redis_alone did not succeed" in row["why"]
+    (row,) = evaluate([parse("mixed file_interference <= 3x")], {"metrics": [mixed(60, failed=5)]})
+    assert row["verdict"] == "pass"
+
+
+def test_the_start_skew_of_every_phase_can_be_judged() -> None:
+    metric = mixed(60)
+    rows = evaluate(
+        [parse("mixed.files_alone start_skew < 1 s"), parse("mixed start_skew < 1 s")], {"metrics": [metric]}
+    )
+    assert [(row["verdict"], row["observed"]) for row in rows] == [("pass", "0.5 s"), ("no data", "no data")]

@@ -210,10 +210,12 @@ def test_what_is_compared_may_differ(before: Results, after: Results) -> None:
         "demo.mode": "blocking", "out": "b", "criteria": ["chat p95 < 1 s"], "loop.limit": 0.02, "baseline.enabled": 0,
     }  # fmt: skip
     after["run"] |= {"python": "3.13.0", "git_commit": "f" * 40}
+    before["run"]["settings"]["files.directory"], after["run"]["settings"]["files.directory"] = "/var/tmp", "/dev/shm"
     comparison = compare(before, after)
     assert comparison["comparable"], comparison["reasons"]
     assert [note for note in comparison["notes"] if "mode of the target was async and is blocking" in note]
     assert [note for note in comparison["notes"] if note.startswith("Python was 3.11.7")]
+    assert "directory of the files was /var/tmp and is /dev/shm" in comparison["notes"]
 
 
 # --- Markdown --------------------------------------------------------------------------------------------------------

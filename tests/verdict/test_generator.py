@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from asyncload_lib.verdict.criteria import evaluate
 from asyncload_lib.verdict.generator import judge_generator
+from asyncload_lib.verdict.grammar import parse
 
 LIMITS = {"cpu_percent_max": 90.0, "loop_lag_p99": 0.1, "hub_lag_p99": 0.5, "send_delay_p99": 0.2}
 CALM = {"process": "a:1", "cpu_percent_max": 20.0, "loop_lag_p99": 0.01, "hub_lag_p99": 0.02, "send_delay_p99": 0.03}
@@ -46,3 +48,23 @@ def test_a_process_that_said_nothing_is_no_pass() -> None:
     found = reasons(CALM, {"process": "worker w2"})
     assert len(found) == 3
     assert all(reason.startswith("worker w2: ") for reason in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("generator send_delay < 5 s", "0.03 s"),
+        ("generator loop_lag < 5 s", "no data"),
+        ("generator cpu < 90 %", "20 %"),
+    ],
+)
+def test_only_a_send_delay_may_be_missing_where_no_user_was_released(text: str, seen: str) -> None:
+    master = {**CALM, "process": "master", "send_delay_p99": None, "loop_lag_p99": None}
+    (row,) = evaluate([parse(text)], {"metrics": [], "generator": {"processes": [CALM, master]}})
+    assert (row["observed"], row["verdict"]) == (seen, "no data" if seen == "no data" else "pass")
+
+
+def test_a_send_delay_that_nobody_has_is_no_data() -> None:
+    results = {"metrics": [], "generator": {"processes": [{**CALM, "send_delay_p99": None}]}}
+    (row,) = evaluate([parse("generator send_delay < 5 s")], results)
+    assert row["verdict"] == "no data"
