@@ -188,8 +188,19 @@ class Driver:
             self._session.problems.append(f"{key}: {left} had not finished {limit_s:g} s later: cut off")
         self._runner.stop()
         self._coordinator.wait_ready()
+        self._check_begun(scenario, phase)
         self._skews_s[key] = self._coordinator.start_skew_s()
         self._tell(key, phase, final=True)
+
+    def _check_begun(self, scenario: Scenario, phase: Phase) -> None:
+        """Say so if not everybody who stood at the gate did its part; what a lost worker took along is told with it."""
+        key = scenario.phase_key(phase)
+        wanted = scenario.baseline_operations if phase.baseline else self._coordinator.waiting(key)
+        measured = self._coordinator.store.merged().get(key)
+        begun = measured.started if measured is not None else 0
+        is_whole = all(member.lost_at is None for member in self._coordinator.members.values())
+        if is_whole and not phase.sustain_s and begun < wanted:
+            self._session.problems.append(f"{key}: only {begun} of {counted(wanted, 'operation')} were begun")
 
     def _aim(self, phase: Phase) -> None:
         target = self._plugin.target

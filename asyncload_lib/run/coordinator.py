@@ -265,7 +265,7 @@ class Coordinator:
         starts_ns: list[float] = []
         for member in self.members.values():
             final = member.final
-            if member.token == self._token and final.get("released_ns"):
+            if member.token == self._token and final.get("first_start_us") is not None:
                 released_ns = final["released_ns"] - member.offset_ns
                 starts_ns += [released_ns + final["first_start_us"] * 1e3, released_ns + final["last_start_us"] * 1e3]
         return (max(starts_ns) - min(starts_ns)) / 1e9 if starts_ns else None

@@ -22,6 +22,7 @@ from locust.runners import WorkerRunner
 from asyncload_lib import __version__
 from asyncload_lib.results.arrays import load_numpy
 from asyncload_lib.results.recorder import Recorder
+from asyncload_lib.results.text import OTHER, error_text
 from asyncload_lib.run.health import LOOP_TIMEOUT_S, ProcessHealth, call_or_give_up
 from asyncload_lib.run.members import REPORT_EARLY, REPORT_INTERVAL_S, Silence
 from asyncload_lib.run.messages import PLAN, ToCoordinator, ToParticipant, fitted, size_of
@@ -48,6 +49,9 @@ YOUNG_OBJECTS = 10_000
 """How many new objects set off a collection. Requests that wait for the hub are some thousand objects: with
 CPython's 700 they are looked through 200 times a second, for 8 % of the CPU, and none of them is garbage."""
 
+MAX_EXCEPTIONS = 50
+"""Texts of exceptions that are told apart; what comes beyond is counted as "other"."""
+
 ORPHAN_GRACE_S = 2.0
 """How long operations in flight may still take when the master is gone."""
 
@@ -71,6 +75,8 @@ class Participant:
         """How late the users of the phase at hand began after their release."""
         self._watched_starts_us: list[list[float]] = []
         """The same of every phase since the monitors began anew, this one the last."""
+        self._exceptions: dict[str, int] = {}
+        """What tasks have raised in the run so far, by user class and text."""
         self._recording = False
         self._master_silence = Silence()
         self._listen()
@@ -98,6 +104,7 @@ class Participant:
         self.environment.events.test_start.add_listener(self.on_test_start)
         self.environment.events.test_stopping.add_listener(self._on_test_stopping)
         self.environment.events.request.add_listener(self.recorder.on_request)
+        self.environment.events.user_error.add_listener(self._on_user_error)
         events.request_metrics.add_listener(self._on_metrics)
         events.request_abandoned.add_listener(self._on_abandoned)
         self.thread.after_batch(self._after_batch)
@@ -137,6 +144,7 @@ class Participant:
             requests.remove_listener(self.recorder.on_request)
             self.recorder = Recorder(plan["run_id"])
             requests.add_listener(self.recorder.on_request)
+            self._exceptions = {}
         AsyncUser.run_id = plan["run_id"]
         AsyncUser.settings = self.settings
         ChatUser.timeout_s = plan["timeout_s"]
@@ -173,10 +181,14 @@ class Participant:
         gate.reset()
 
     def _begin(self, phase: str, at_ns: int) -> None:
+        self.recorder.begin(phase, self._users, at_ns)
+
+    @property
+    def _users(self) -> int:
+        """How many users the phase has: those at the gate, or in a run without scenarios all there are."""
         runner = self.environment.runner
         assert runner is not None
-        users = self._state[0] if self._plan["gated"] else runner.user_count
-        self.recorder.begin(phase, users, at_ns)
+        return self._state[0] if self._plan["gated"] else int(runner.user_count)
 
     def ramped_up(self) -> None:
         """Enter the phase that is measured: until now users were still being spawned."""
@@ -187,10 +199,12 @@ class Participant:
             return
         if self._plan["phase"] == "ramp":
             self.thread.flush()
-            self.recorder.end()
+            self._count_started()
             self._plan = {**self._plan, "phase": "run"}
             self._watch_anew()
-        self._begin("run", time.perf_counter_ns())
+            self.recorder.go_on("run", self._users)
+        else:
+            self._begin("run", time.perf_counter_ns())
 
     # -- what users do -------------------------------------------------------------------------------------------
 
@@ -206,6 +220,13 @@ class Participant:
     def _on_abandoned(self, environment: Any, name: str, age_us: float, **_: Any) -> None:
         if environment is self.environment:
             self.recorder.add_abandoned(name, age_us)
+
+    def _on_user_error(self, user_instance: Any, exception: BaseException, **_: Any) -> None:
+        user = getattr(user_instance, "user", user_instance)  # Locust names the task set that a task belongs to
+        text = f"{type(user).__name__}: {error_text(exception)}"
+        if text not in self._exceptions and len(self._exceptions) >= MAX_EXCEPTIONS:
+            text = OTHER
+        self._exceptions[text] = self._exceptions.get(text, 0) + 1
 
     def _after_batch(self) -> None:
         self._count_started()
@@ -240,8 +261,7 @@ class Participant:
 
     def _on_release(self, msg: Any, **_: Any) -> None:
         if msg.data["phase"] == self._plan.get("phase"):
-            in_s = (msg.data["at_ns"] - time.perf_counter_ns()) / 1e9
-            self.thread.post(gate.release, msg.data["base"], in_s)
+            self.thread.post(gate.release, msg.data["base"], msg.data["at_ns"])
 
     def _on_finish(self, msg: Any, **_: Any) -> None:
         if msg.data["phase"] == self._plan.get("phase"):
@@ -272,10 +292,11 @@ class Participant:
                 "token": token,
                 "farewell": farewell,
                 "run_id": self.recorder.run_id,
+                "exceptions": self._exceptions,
                 "health": self._health(),
                 "released_ns": self._released_ns,
-                "first_start_us": min(self._starts_us, default=0.0),
-                "last_start_us": max(self._starts_us, default=0.0),
+                "first_start_us": min(self._starts_us, default=None),
+                "last_start_us": max(self._starts_us, default=None),
             },
         )
 

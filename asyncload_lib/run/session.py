@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,7 @@ from asyncload_lib import __version__
 from asyncload_lib.errors import ExitCode, ReportError
 from asyncload_lib.redaction import command_line, redact
 from asyncload_lib.report.console import console_table
+from asyncload_lib.report.units import counted
 from asyncload_lib.results.model import build_results, dump
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.members import Member, differences
@@ -32,6 +34,9 @@ from asyncload_lib.verdict.generator import judge_generator
 __all__ = ["Session"]
 
 logger = logging.getLogger(__name__)
+
+MOST_EXCEPTIONS = 5
+"""Kinds of exceptions that are told one by one."""
 
 CHECKPOINT_SHARE = 0.05
 """The most of the master's time that checkpoints may take; where many workers make them costly, they become rarer."""
@@ -80,7 +85,7 @@ class Session:
             },
         )
         totals = self._coordinator.store.workers()
-        problems = [*self.problems, *self._losses(totals)]
+        problems = [*self._broken_tasks(), *self.problems, *self._losses(totals)]
         if not any(entry["total_requests"] for metric in metrics for entry in (metric, *metric["phases"])):
             problems.append("no request was answered or failed: there is nothing to judge")
         if partial:
@@ -151,6 +156,18 @@ class Session:
             *(_loss(member, totals.get(member.id, {}), interval_s) for member in lost),
             *(f"a report of worker {id_} was refused: {why}" for id_, why in self._coordinator.store.rejected.items()),
         ]
+
+    def _broken_tasks(self) -> list[str]:
+        """Say what tasks raised: what was to come after it is load that was not made."""
+        raised: Counter[str] = Counter()
+        for member in self._coordinator.members.values():
+            raised.update(member.final.get("exceptions", {}))
+        told = [
+            f"{counted(times, 'time')} a task raised an exception and did not go on: {text}"
+            for text, times in raised.most_common(MOST_EXCEPTIONS)
+        ]
+        left = len(raised) - len(told)
+        return [*told, f"... and {counted(left, 'other exception')}, which are in the log"] if left > 0 else told
 
     def _workers(self, totals: Mapping[str, Json]) -> list[Json]:
         return [_worker(member, totals.get(member.id, {})) for member in self._coordinator.members.values()]
@@ -282,7 +299,7 @@ def _worker(member: Member, totals: Json) -> Json:
 
 
 def _any_failed(metrics: Sequence[Json]) -> bool:
-    return any(metric["failed_requests"] for metric in metrics)
+    return any(entry["failed_requests"] for metric in metrics for entry in (metric, *metric["phases"]))
 
 
 def _titled(paths: dict[str, Path]) -> dict[str, Path]:

@@ -13,7 +13,6 @@ from typing import Any
 import redis
 import requests
 from locust import User, task
-from locust.exception import StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -63,7 +62,7 @@ class _BaselineUser(User):
                 operation()
         finally:
             self.loop_thread.post(gate.leave)
-        raise StopUser
+            self._state = LOCUST_STATE_STOPPING  # whatever came of it: nobody does its pass twice
 
     def operations(self) -> Iterator[Callable[[], None]]:
         """Yield the operations of the pass in order."""
@@ -108,7 +107,6 @@ class _BaselineUser(User):
             socket_timeout=options.timeout,
             socket_connect_timeout=options.timeout,
         )
-
         prefix = f"{options.key_prefix}baseline:{AsyncUser.run_id}:{next_ordinal(self.environment)}:"
 
         def operation(number: int) -> None:
@@ -119,9 +117,9 @@ class _BaselineUser(User):
                 if client.get(key) != value:
                     raise ValueError("the value read is not the value written")
 
-        for number in range(count):
-            yield partial(operation, number)
-        client.close()
+        with client:
+            for number in range(count):
+                yield partial(operation, number)
 
     def file_operations(self, count: int) -> Iterator[Callable[[], None]]:
         """Yield `count` file round trips, called directly."""

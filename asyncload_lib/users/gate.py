@@ -53,13 +53,15 @@ class Gate:
         self._done += 1
         self._tell()
 
-    def release(self, base: int, in_s: float) -> None:
-        """Release everybody `in_s` seconds from now; their ordinals start at `base`."""
+    def release(self, base: int, at_ns: int) -> None:
+        """Release everybody at that instant (`perf_counter_ns`), at once if it has passed; ordinals start at `base`."""
         self._base = base
-        asyncio.get_running_loop().call_later(max(in_s, 0.0), self._open)
+        in_s = (at_ns - time.perf_counter_ns()) / 1e9
+        asyncio.get_running_loop().call_later(max(in_s, 0.0), self._open, at_ns)
 
-    def _open(self) -> None:
-        self._opened_ns = at_ns = time.perf_counter_ns()
+    def _open(self, at_ns: int) -> None:
+        # What this loop is late counts as everybody's delay; its timer may also ring some 0.1 ms too soon.
+        self._opened_ns = at_ns = min(at_ns, time.perf_counter_ns())
         self.on_release(at_ns)
         for future in self._waiting:
             if not future.done():
@@ -68,10 +70,6 @@ class Gate:
     def finish(self) -> None:
         """End a sustained phase: nobody begins anything more."""
         self._finish.set()
-
-    @property
-    def finishing(self) -> bool:
-        return self._finish.is_set()
 
     async def pause(self, seconds: float) -> bool:
         """Sleep, but no longer than to the end of the phase; True if the phase goes on."""

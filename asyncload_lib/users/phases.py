@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from locust.exception import StopUser
-
 from asyncload_lib.users.base import AsyncUser
 from asyncload_lib.users.chat import ChatUser
 from asyncload_lib.users.files import FileUser
@@ -29,7 +27,7 @@ class _PhaseUser(AsyncUser):
             await self.perform(start.ordinal, start.at_ns)
         finally:
             gate.leave()
-        raise StopUser
+            self._stop_requested = True  # whatever came of it: nobody does its part twice
 
     async def perform(self, ordinal: int, at_ns: int) -> None:
         """Do what this user is there for; `at_ns` is the instant of release, `ordinal` its place over all processes."""

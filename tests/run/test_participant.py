@@ -11,9 +11,10 @@ import pytest
 from locust import User
 from locust.env import Environment
 
+from asyncload_lib.results.text import OTHER
 from asyncload_lib.run.health import ProcessHealth
 from asyncload_lib.run.messages import PLAN, ToCoordinator
-from asyncload_lib.run.participant import Participant
+from asyncload_lib.run.participant import MAX_EXCEPTIONS, Participant
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users import events
@@ -35,9 +36,9 @@ class Sent(Participant):
         """Return the newest message of this kind."""
         return [data for kind, data in self.sent if kind == message][-1]
 
-    def announce(self, phase: str, *, gated: bool) -> None:
+    def announce(self, phase: str, *, gated: bool, run_id: str = "run") -> None:
         """Tell of the next test as Locust does."""
-        plan = {"run_id": "run", "phase": phase, "gated": gated, "timeout_s": 1.0, "target": None}
+        plan = {"run_id": run_id, "phase": phase, "gated": gated, "timeout_s": 1.0, "target": None}
         options = type("Options", (), {PLAN: plan})()
         self.environment.parsed_options = options
         self.on_test_start(self.environment)
@@ -74,7 +75,7 @@ def test_the_send_delay_of_every_phase_of_a_scenario_is_judged(participant: Sent
     participant.announce("chat/sustained", gated=True)
     found = final(participant)
     assert found["health"]["send_delay_p99"] == pytest.approx(0.3)
-    assert found["last_start_us"] == 0  # the skew is that of the phase alone
+    assert found["last_start_us"] is None  # the skew is that of the phase alone
 
     participant._on_watch()
     participant.announce("redis/burst", gated=True)
@@ -122,3 +123,18 @@ def test_numpy_is_imported_before_users_are_released_and_not_amid_their_load() -
         [sys.executable, "-c", NUMPY], cwd=root, capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.returncode, ended.stdout.split()) == (0, ["False", "True"]), ended.stderr
+
+
+def test_what_tasks_raise_is_told_by_class_and_text_and_belongs_to_one_run(participant: Sent) -> None:
+    participant.announce("chat/burst", gated=True)
+    fire = participant.environment.events.user_error.fire
+    for number in range(MAX_EXCEPTIONS + 5):
+        error = ValueError("cannot read line 7") if number < 3 else KeyError("x" * number)
+        fire(user_instance=participant, exception=error, tb=None)
+    found = final(participant)["exceptions"]
+    assert found["Sent: ValueError: cannot read line #"] == 3
+    assert (len(found), found[OTHER], sum(found.values())) == (MAX_EXCEPTIONS + 1, 3, MAX_EXCEPTIONS + 5)
+    participant.announce("redis/burst", gated=True)
+    assert final(participant)["exceptions"] == found
+    participant.announce("chat/burst", gated=True, run_id="another")
+    assert final(participant)["exceptions"] == {}

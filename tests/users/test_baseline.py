@@ -1,6 +1,7 @@
 """Baselines do the operations of their scenario one after another, and count them like the scenario does."""
 
 import itertools
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +48,7 @@ def play(base: type[User]) -> Swarm:
         swarm.start()
         eventually(lambda: counts[-1] == (1, 0))
         assert swarm.requests == []
-        loop_thread().post(gate.release, 0, 0.0)
+        loop_thread().post(gate.release, 0, time.perf_counter_ns())
         eventually(lambda: counts[-1] == (1, 1))
         eventually(lambda: swarm.runner.user_count == 0)
     return swarm
@@ -154,7 +155,22 @@ def test_a_pass_that_is_stopped_leaves_its_operation_abandoned(settled: DemoStac
     with Swarm(type(Slow)("Person", (Slow,), {}), stop_timeout=0) as swarm:
         swarm.start()
         eventually(lambda: entered)
-        loop_thread().post(gate.release, 0, 0.0)
+        loop_thread().post(gate.release, 0, time.perf_counter_ns())
         eventually(lambda: swarm.started == 1)
         swarm.stop()
     assert [event["name"] for event in swarm.abandoned] == ["slow"]
+
+
+def test_a_pass_that_fails_is_not_made_again(settled: DemoStack) -> None:
+    passes: list[int] = []
+
+    class Failing(baseline.RedisBaselineUser):
+        abstract = True
+
+        def operations(self) -> Any:
+            passes.append(1)
+            raise LookupError("no pass")
+
+    swarm = play(Failing)
+    assert passes == [1]
+    assert len(swarm.errors) == 1

@@ -1,6 +1,7 @@
 """The users of the suite: one part each, at the instant of release, with a place that counts over all."""
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -50,7 +51,7 @@ def play(user_class: type[User], count: int, *, base: int = 100, finish: bool = 
         swarm.start(count)
         eventually(lambda: counts.waiting == count)
         assert swarm.requests == []
-        loop_thread().post(gate.release, base, 0.01)
+        loop_thread().post(gate.release, base, time.perf_counter_ns() + 10_000_000)
         if finish:
             eventually(lambda: len(swarm.requests) > 3 * count)
             loop_thread().post(gate.finish)
@@ -164,7 +165,7 @@ def test_a_pool_that_is_warm_makes_no_connection_at_the_release(demo: DemoStack)
         swarm.start(30)
         eventually(lambda: counts.waiting == 30)
         before = client.info("stats")["total_connections_received"]
-        loop_thread().post(gate.release, 0, 0.0)
+        loop_thread().post(gate.release, 0, time.perf_counter_ns())
         eventually(lambda: counts.done == 30)
         assert client.info("stats")["total_connections_received"] == before
     client.close()
@@ -211,7 +212,7 @@ def test_who_is_stopped_in_a_phase_ends_its_operation_and_begins_no_other(
         swarm.start(1)
         eventually(lambda: counts.waiting == 1)
         begun: list[bool] = swarm.users[0].begun  # type: ignore[attr-defined]
-        loop_thread().post(gate.release, 0, 0.0)
+        loop_thread().post(gate.release, 0, time.perf_counter_ns())
         eventually(lambda: len(begun) > 3)
         swarm.stop()
     assert not any(begun)
@@ -232,3 +233,23 @@ def test_who_is_stopped_at_the_gate_is_gone_at_once(
         swarm.stop()
     assert swarm.started == 0
     assert "Not all users finished" not in caplog.text
+
+
+def test_who_fails_in_its_part_does_it_no_second_time(demo: DemoStack) -> None:
+    class Failing(phases.ChatBurstUser):
+        abstract = True
+        parts: ClassVar[list[int]] = []
+
+        async def perform(self, ordinal: int, at_ns: int) -> None:
+            self.parts.append(ordinal)
+            raise LookupError("no part")
+
+    counts = Counts()
+    with Swarm(concrete(Failing, demo)) as swarm:
+        swarm.start(3)
+        eventually(lambda: counts.waiting == 3)
+        loop_thread().post(gate.release, 0, time.perf_counter_ns())
+        eventually(lambda: counts.done == 3)
+        eventually(lambda: swarm.runner.user_count == 0)
+    assert sorted(Failing.parts) == [0, 1, 2]
+    assert len(swarm.errors) == 3

@@ -1,0 +1,35 @@
+"""What the one who directs makes of what the others say."""
+
+import pytest
+from locust import User
+from locust.env import Environment
+
+from asyncload_lib.run.coordinator import Coordinator
+from asyncload_lib.run.members import Member
+
+MS = 1_000_000
+
+
+def member(name: str, released_ms: int, first_ms: float | None, last_ms: float | None, offset_ms: int = 0) -> Member:
+    starts_us = {
+        f"{which}_start_us": None if delay_ms is None else delay_ms * 1e3
+        for which, delay_ms in (("first", first_ms), ("last", last_ms))
+    }
+    return Member(name, offset_ns=offset_ms * MS, final={"released_ns": released_ms * MS, **starts_us})
+
+
+@pytest.mark.parametrize(
+    ("members", "skew_s"),
+    [
+        ([member("a", 100, 0.0, 3.0)], 0.003),
+        ([member("a", 100, 0.0, 3.0), member("b", 1100, 1.0, 5.0, offset_ms=1000)], 0.005),
+        ([member("a", 100, 0.0, 3.0), member("without users", 180, None, None)], 0.003),
+        ([member("without users", 100, None, None)], None),
+    ],
+)
+def test_the_start_skew_is_that_of_users_on_one_clock(members: list[Member], skew_s: float | None) -> None:
+    environment = Environment(user_classes=[type("Nobody", (User,), {})])
+    environment.create_local_runner()
+    coordinator = Coordinator(environment)
+    coordinator.members = {member.id: member for member in members}
+    assert coordinator.start_skew_s() == (None if skew_s is None else pytest.approx(skew_s))

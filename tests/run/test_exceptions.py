@@ -1,0 +1,116 @@
+"""What a user's own code raises: load that was not made is no load that passed."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from asyncload_lib.demo.stack import DemoStack
+from tests.distributed.cluster import free_port
+from tests.locust_run import LocustRun, target_settings
+from tests.run.test_endings import master_at
+
+pytestmark = pytest.mark.chance
+
+TASK = """
+    from locust import HttpUser, constant, task
+    from asyncload_lib import AsyncHttpUser
+    class Broken({base}):
+        wait_time = constant(0.05)
+        @task
+        {kind}def half(self):
+            answer = {wait}self.client.get("/api/health")
+            answer.json()["nothing of this name"]
+            {wait}self.client.get("/api/never")
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(("base", "kind", "wait"), [("AsyncHttpUser", "async ", "await "), ("HttpUser", "", "")])
+def test_a_task_that_breaks_off_makes_the_run_incomplete(
+    base: str, kind: str, wait: str, processes: int, tmp_path: Path, stack: DemoStack
+) -> None:
+    locustfile = tmp_path / "broken.py"
+    locustfile.write_text(textwrap.dedent(TASK.format(base=base, kind=kind, wait=wait)))
+    options = ["--headless", "-u", "2", "-r", "2", "-t", "1s"]
+    options += ["--processes", "2", *master_at(free_port())] if processes > 1 else []
+    with LocustRun(locustfile, *options, out=tmp_path / "reports", settings=target_settings(stack)) as run:
+        assert run.wait(60) == 4, run.output
+        results = run.results
+
+    (metric,) = results["metrics"]
+    assert {endpoint["name"] for endpoint in metric["endpoints"]} == {"/api/health"}
+    assert metric["failed_requests"] == 0
+    times = metric["total_requests"]
+    assert results["run"]["status_reasons"] == [
+        f"{times} times a task raised an exception and did not go on: Broken: KeyError: 'nothing of this name'"
+    ]
+    assert "KeyError" in (tmp_path / "reports" / "latest.md").read_text()
+
+
+SUITE = """
+    import asyncload_lib.suite
+    from asyncload_lib.suite import *
+    class RedisOperation(asyncload_lib.suite.RedisOperation):
+        async def perform(self, ordinal, at_ns):
+            if ordinal % 10 == 0:
+                {instead}
+            await super().perform(ordinal, at_ns)
+"""
+
+
+@pytest.mark.parametrize(
+    ("instead", "reasons"),
+    [
+        ("return", []),
+        ("raise LookupError('no way')", ["10 times a task raised an exception and did not go on: "]),
+    ],
+)
+def test_a_phase_of_which_a_part_was_not_done_makes_the_run_incomplete(
+    instead: str, reasons: list[str], tmp_path: Path, stack: DemoStack
+) -> None:
+    locustfile = tmp_path / "lazy.py"
+    locustfile.write_text(textwrap.dedent(SUITE.format(instead=instead)))
+    settings = {
+        **target_settings(stack), "ASYNCLOAD_SCENARIOS": "redis", "ASYNCLOAD_BASELINE_ENABLED": "false",
+    }  # fmt: skip
+    with LocustRun(locustfile, "--headless", out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait(60) == 4, run.output
+        results = run.results
+
+    expected = [*reasons, "redis/burst: only 90 of 100 operations were begun"]
+    found = results["run"]["status_reasons"]
+    assert [reason[: len(start)] for reason, start in zip(found, expected, strict=True)] == expected
+    assert results["metrics"][0]["total_requests"] == 90
+
+
+RAMP = """
+    from locust import constant, task
+    from asyncload_lib import AsyncHttpUser
+    class Person(AsyncHttpUser):
+        wait_time = constant(0.05)
+        persons = 0
+        async def on_start(self):
+            Person.persons += 1
+            await self.client.get("/api/never" if Person.persons == 1 else "/api/health")
+        @task
+        async def ask(self):
+            await self.client.get("/api/health")
+"""
+
+
+def test_a_request_that_fails_in_the_ramp_is_a_failure_where_nothing_is_judged(
+    tmp_path: Path, stack: DemoStack
+) -> None:
+    locustfile = tmp_path / "ramp.py"
+    locustfile.write_text(textwrap.dedent(RAMP))
+    settings = {**target_settings(stack), "ASYNCLOAD_CRITERIA_DEFAULTS": "false"}
+    options = ["--headless", "-u", "3", "-r", "1", "-t", "4s"]
+    with LocustRun(locustfile, *options, out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait(60) == 1, run.output
+        results = run.results
+
+    (metric,) = results["metrics"]
+    assert {phase["phase"]: phase["failed_requests"] for phase in metric["phases"]} == {"ramp": 1, "run": 0}
+    for phase in metric["phases"]:
+        assert phase["started_requests"] == phase["total_requests"] + phase["abandoned_requests"]
