@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from asyncload_lib.errors import AsyncloadError
-from asyncload_lib.run.scenarios import FREE_PHASES, free_metric
-from asyncload_lib.verdict.defaults import SCENARIOS
+from asyncload_lib.run.scenarios import free_metric
+from asyncload_lib.verdict.defaults import JUDGED_SCENARIOS
+from asyncload_lib.verdict.grammar import FREE_PHASES
 
 if TYPE_CHECKING:
     from asyncload_lib.plugin import Plugin
@@ -62,4 +63,4 @@ class FreeRun:
 def _scenario(user_class: type) -> str:
     """Return which scenario a user class belongs to; what its author calls `scenario` may be something else."""
     named = getattr(user_class, "scenario", "run")
-    return named if isinstance(named, str) and named in SCENARIOS else "run"
+    return named if isinstance(named, str) and named in JUDGED_SCENARIOS else "run"

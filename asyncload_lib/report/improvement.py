@@ -5,7 +5,8 @@ from typing import Any
 
 from asyncload_lib.report.table import Entry, Fact, mapping, scenario_title
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import NOTHING, count, duration, number, ratio, short_ratio
+from asyncload_lib.report.units import NOTHING, count, duration, ratio, short_ratio
+from asyncload_lib.results.figures import number
 from asyncload_lib.verdict.comparison import PRACTICALLY_EQUAL
 
 __all__ = ["Improvement", "prepare_improvement"]

@@ -6,8 +6,9 @@ from typing import Any
 
 from asyncload_lib.report.table import Entry, mapping, mappings
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import NOTHING, number
+from asyncload_lib.report.units import NOTHING
 from asyncload_lib.report.view import WHY_LENGTH, build
+from asyncload_lib.results.figures import number
 
 __all__ = ["render_junit"]
 

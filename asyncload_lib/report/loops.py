@@ -5,7 +5,8 @@ from typing import Any
 
 from asyncload_lib.report.table import Column, Entry, Table, Verdict, build_table, mapping, mappings
 from asyncload_lib.report.text import clean, code_line
-from asyncload_lib.report.units import NOTHING, count, counted, duration, number, short_duration
+from asyncload_lib.report.units import NOTHING, count, counted, duration, short_duration
+from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import deciding_loops
 from asyncload_lib.verdict.stalls import is_blamed
 

@@ -21,7 +21,8 @@ from asyncload_lib.report.canvas import (
 )
 from asyncload_lib.report.series import Lag, Point, Span, stalls
 from asyncload_lib.report.table import Entry
-from asyncload_lib.report.units import number, short_duration
+from asyncload_lib.report.units import short_duration
+from asyncload_lib.results.figures import number
 
 __all__ = ["draw_over_time"]
 

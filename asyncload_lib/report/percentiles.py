@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from asyncload_lib.report.table import Entry, Table, mapping
-from asyncload_lib.report.units import duration, number
+from asyncload_lib.report.units import duration
+from asyncload_lib.results.figures import number
 
 __all__ = ["explained", "percentile"]
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from asyncload_lib.report.table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import NOTHING, count, duration, number, quantity, rate, short_duration
+from asyncload_lib.report.units import NOTHING, count, duration, quantity, rate, short_duration
+from asyncload_lib.results.figures import number
 
 __all__ = ["environment_table", "generator_section", "how_measured", "run_facts", "settings_table", "worker_table"]
 

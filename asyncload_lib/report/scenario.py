@@ -19,18 +19,8 @@ from asyncload_lib.report.table import (
     verdict,
 )
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import (
-    NOTHING,
-    count,
-    counted,
-    duration,
-    number,
-    percent,
-    quantity,
-    rate,
-    ratio,
-    span,
-)
+from asyncload_lib.report.units import NOTHING, count, counted, duration, percent, quantity, rate, ratio, span
+from asyncload_lib.results.figures import number
 from asyncload_lib.verdict.stalls import observe_loops
 
 __all__ = ["Scenario", "prepare"]

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from asyncload_lib.report.table import Entry, mappings
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import number
+from asyncload_lib.results.figures import number
 
 __all__ = ["Lag", "Point", "Span", "lag_series", "stalls", "timeline"]
 

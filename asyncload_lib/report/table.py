@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import NOTHING, counted, number
+from asyncload_lib.report.units import NOTHING, counted
+from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import heading
 
 __all__ = [

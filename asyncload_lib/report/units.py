@@ -8,12 +8,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from asyncload_lib.results.figures import number
+
 __all__ = [
     "NOTHING",
     "count",
     "counted",
     "duration",
-    "number",
     "percent",
     "quantity",
     "rate",
@@ -26,17 +27,6 @@ __all__ = [
 NOTHING = "–"  # noqa: RUF001 the sign a reader takes for "no value"
 
 _UNREADABLE = 1e15
-
-
-def number(value: Any) -> float | None:
-    """Give a finite float, or None for everything that is none (None, NaN, infinity, text, bool)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) else None
 
 
 def _significant(value: float, digits: int = 3) -> str:

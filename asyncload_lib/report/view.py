@@ -31,7 +31,8 @@ from asyncload_lib.report.table import (
     verdict,
 )
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import NOTHING, count, counted, duration, listed, number, percent, rate
+from asyncload_lib.report.units import NOTHING, count, counted, duration, listed, percent, rate
+from asyncload_lib.results.figures import number
 
 __all__ = ["WHY_LENGTH", "Report", "build"]
 

@@ -8,7 +8,7 @@ from asyncload_lib.results.confidence import samples_needed
 from asyncload_lib.results.histogram import Histogram
 from asyncload_lib.results.phase import Endpoint, PhaseResult, Tally
 
-__all__ = ["counts", "percentile", "phase_figures", "ratio", "seconds"]
+__all__ = ["counts", "number", "percentile", "phase_figures", "ratio", "seconds"]
 
 _PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 _LEVEL = 0.95
@@ -54,6 +54,17 @@ def counts(phase: PhaseResult) -> dict[str, Any]:
 def seconds(value_us: float | None) -> float | None:
     """Return us as seconds, None as None."""
     return None if value_us is None else value_us / 1e6
+
+
+def number(value: object) -> float | None:
+    """Return a finite number as float; None for all that is none: None, NaN, infinity, a bool, a text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def ratio(numerator: float | None, denominator: float | None) -> float | None:

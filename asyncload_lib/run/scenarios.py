@@ -10,13 +10,11 @@ from asyncload_lib.results.model import build_metric, time_problem
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
+from asyncload_lib.verdict.grammar import FREE_PHASES
 
-__all__ = ["FREE_PHASES", "Phase", "Scenario", "free_metric", "planned", "suite_metric"]
+__all__ = ["Phase", "Scenario", "free_metric", "planned", "suite_metric"]
 
 Json = dict[str, Any]
-
-FREE_PHASES = ("run", "ramp")
-"""Phases of a run without scenarios: users are still being spawned, then all are there."""
 
 P95_RATIOS: Mapping[str, Mapping[str, tuple[str, str, str | None]]] = {
     "chat": {"degradation": ("sustained", "few", None)},
@@ -185,7 +183,7 @@ def suite_metric(
 def free_metric(scenario: str, measured: Mapping[str, PhaseResult], *, event_loops: Sequence[Json]) -> Json:
     """Return the one element of "metrics" of a run without scenarios."""
     headline = measured.get("run") or PhaseResult("run")
-    phases = [measured[name] for name in ("ramp", "run") if name in measured]
+    phases = [measured[name] for name in FREE_PHASES if name in measured]
     return build_metric(
         scenario, f"Load run: {scenario}", headline, phases, None, concurrency=headline.users, event_loops=event_loops
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from asyncload_lib.verdict.grammar import Criterion, parse
 
-__all__ = ["DEFAULTS", "FREE_DEFAULTS", "SCENARIOS", "not_asked", "selected"]
+__all__ = ["DEFAULTS", "FREE_DEFAULTS", "JUDGED_SCENARIOS", "not_asked", "selected"]
 
 DEFAULTS: Mapping[str, Sequence[str]] = {
     "chat": (
@@ -28,7 +28,7 @@ FREE_DEFAULTS: Mapping[str, Sequence[str]] = {
 }
 """What a free run must meet besides those of DEFAULTS that it can show."""
 
-SCENARIOS = frozenset({*DEFAULTS, *FREE_DEFAULTS})
+JUDGED_SCENARIOS = frozenset({*DEFAULTS, *FREE_DEFAULTS})
 """What `scenario` in the results can be."""
 
 FREE_METRICS = frozenset({"p95", "error_rate", "max_stall"})

@@ -25,15 +25,16 @@ from asyncload_lib.redaction import redact
 from asyncload_lib.verdict.metrics import DIMENSIONS, Metric, Subject, metric_of, names
 from asyncload_lib.verdict.stalls import hub_limit_s
 
-__all__ = ["KNOWN", "OPERATORS", "Criterion", "bind", "parse", "problems", "with_unit"]
+__all__ = ["FREE_PHASES", "KNOWN", "OPERATORS", "Criterion", "bind", "parse", "problems", "with_unit"]
 
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt, "=": operator.eq,
 }  # fmt: skip
 
 FREE_PHASES = ("ramp", "run")
+"""Phases of a run without scenarios: users are still being spawned, then all are there."""
 
-KNOWN: Mapping[str, Collection[str] | None] = {
+KNOWN: Mapping[str, Collection[str]] = {
     "chat": ("few", "burst", "sustained", "baseline", *FREE_PHASES),
     "redis": ("burst", "baseline", *FREE_PHASES),
     "mixed": ("redis_alone", "files_alone", "mixed", "baseline", *FREE_PHASES),
@@ -89,12 +90,9 @@ def parse(text: str, *, is_default: bool = False) -> Criterion:
     return Criterion(subject, match["metric"], match["operator"], value, match["unit"], is_default)
 
 
-def bind(criteria: Iterable[Criterion], known: Mapping[str, Collection[str] | None] = KNOWN) -> None:
-    """Check that everything `criteria` name exists; raises ConfigurationError with all problems.
-
-    `known`: scenario -> names of its phases, or None where any is taken.
-    """
-    wrong = [problem for criterion in criteria for problem in _unbound(criterion, known)]
+def bind(criteria: Iterable[Criterion]) -> None:
+    """Check that everything `criteria` name exists; raises ConfigurationError with all problems."""
+    wrong = [problem for criterion in criteria for problem in _unbound(criterion)]
     if wrong:
         raise ConfigurationError(wrong)
 
@@ -152,15 +150,15 @@ def with_unit(figure: str, unit: str) -> str:
     return figure + (unit if unit in ("", "x") else f" {unit}")
 
 
-def _unbound(criterion: Criterion, known: Mapping[str, Collection[str] | None]) -> Iterable[str]:
+def _unbound(criterion: Criterion) -> Iterable[str]:
     subject, metric = criterion.subject, metric_of(criterion.metric)
-    if subject.level not in ("target", "generator") and subject.scenario not in known:
-        yield f"{criterion.name}: unknown subject {subject.scenario}; there are {', '.join(known)}, target, generator"
+    if subject.level not in ("target", "generator") and subject.scenario not in KNOWN:
+        yield f"{criterion.name}: unknown subject {subject.scenario}; there are {', '.join(KNOWN)}, target, generator"
         return
-    phases = known.get(subject.scenario)
+    phases = KNOWN.get(subject.scenario, ())
     if subject.level in ("target", "generator") and (subject.phase or subject.endpoint):
         yield f"{criterion.name}: {subject.scenario} has neither phases nor endpoints"
-    elif subject.phase and phases is not None and subject.phase not in phases:
+    elif subject.phase and subject.phase not in phases:
         yield f"{criterion.name}: {subject.scenario} has no phase {subject.phase}; there are {', '.join(phases)}"
     if metric is None or not metric.exists(subject):
         there_are = names(subject, criterion.metric.partition(".")[2])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import improvement_problem
 from asyncload_lib.verdict.stalls import STALL_METRICS, longest_unrecorded, observe_loops
 
@@ -187,7 +188,7 @@ def observe(
         loops = [loop for entry in scenarios for loop in entry.get("event_loops") or []]
         value, remark = observe_loops(loops, name, subject.scenario)
         most, doubt = _unrecorded(loops, name, subject, results) if value is not None else (None, "")
-        return Observation(_number(value), remark, most, doubt)
+        return Observation(number(value), remark, most, doubt)
     if subject.level == "generator":
         processes = (results.get("generator") or {}).get("processes") or []
         if name == "send_delay":  # not measured where no user was released, as on a master; see `judge_generator`
@@ -201,7 +202,7 @@ def observe(
 def _unrecorded(loops: Sequence[Entry], name: str, subject: Subject, results: Entry) -> tuple[float | None, str]:
     """Return what a figure about stalls may be beyond what was recorded, and why; None where nothing is missing."""
     longest_s = longest_unrecorded(loops, subject.scenario)
-    wanted_s = _number(((results.get("run") or {}).get("settings") or {}).get("loop.limit"))
+    wanted_s = number(((results.get("run") or {}).get("settings") or {}).get("loop.limit"))
     if longest_s is None or name == "lag_p99" or (name != "max_stall" and (not wanted_s or longest_s <= wanted_s)):
         return None, ""
     return (longest_s if name == "max_stall" else math.inf), f"stalls under {longest_s * 1e3:.4g} ms are not recorded"
@@ -238,7 +239,7 @@ def _of_requests(
         return Observation(None, f"no request{where} succeeded")
     if name == "speedup" and phase.get("baseline") and (problem := improvement_problem(phase, phase["baseline"])):
         return Observation(None, problem)
-    value = _number(metric.read(phase))
+    value = number(metric.read(phase))
     if value is None:
         return Observation(None, (phase.get("extra_notes") or {}).get(name) or f"{name} was not measured")
     return Observation(value, _remark(phase, name))
@@ -258,7 +259,7 @@ def _is_named(row: Entry, endpoint: str) -> bool:
 
 def _all_of(rows: Sequence[Entry], metric: Metric, worst: Callable[[Sequence[float]], float], what: str) -> Observation:
     """Return the worst over `rows`; one row without a value leaves the whole unknown."""
-    values = [_number(metric.read(row)) for row in rows]
+    values = [number(metric.read(row)) for row in rows]
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return Observation(None, f"{what} was not measured")
@@ -274,13 +275,6 @@ def _remark(phase: Entry, name: str) -> str:
     return str(detailed.get("note") or (phase.get("extra_notes") or {}).get(name) or "")
 
 
-def _number(value: object) -> float | None:
-    """Return a finite number as float; NaN, infinity, booleans and everything else are no data."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
 def _scaled(value: object, factor: float) -> float | None:
-    scaled = _number(value)
+    scaled = number(value)
     return None if scaled is None else scaled * factor

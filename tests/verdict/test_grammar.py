@@ -171,11 +171,12 @@ def test_bind_lists_all_problems() -> None:
     assert len(caught.value.problems) == 2
 
 
-def test_bind_knows_only_what_the_caller_knows() -> None:
-    known = {"chat": ("burst",), "redis": None}
-    bind([parse("chat.burst p95 < 2 s"), parse("redis.anything p95 < 2 s")], known)
-    with pytest.raises(ConfigurationError, match="unknown subject mixed; there are chat, redis"):
-        bind([parse("mixed p95 < 2 s")], known)
+def test_bind_names_the_subjects_and_phases_that_there_are() -> None:
+    bind([parse("chat.burst p95 < 2 s")])
+    with pytest.raises(ConfigurationError, match=r"redis has no phase few; there are burst, baseline, ramp, run$"):
+        bind([parse("redis.few p95 < 2 s")])
+    with pytest.raises(ConfigurationError, match="unknown subject mix; there are chat, redis, mixed"):
+        bind([parse("mix p95 < 2 s")])
 
 
 def test_names_of_scenarios_are_fixed() -> None:
