@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from asyncload_lib.units import (
+    REDIS_SCHEMES,
     Kind,
     choice,
     choices,
@@ -39,7 +40,7 @@ TOKEN = text(r"[!-~]{1,256}", "1 to 256 printable characters without space")
 KEY_PREFIX = text(r"[\w:./-]{1,64}", "1 to 64 of letters, digits and _ : . / -")
 CRITERIA = texts(";", 'a list of criteria, such as ["chat p95 < 2 s"]; in one line parted by ";"')
 PATH = directory()
-HTTP = url("http", "https")
+HTTP = url("http", "https", is_base=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Chat:
 class Redis:
     """Redis operations."""
 
-    url: str | None = row(url("redis", "rediss", "unix"), None, "the Redis under test; without it, the demo's")
+    url: str | None = row(url(*REDIS_SCHEMES), None, "the Redis under test; without it, the demo's")
     operations: int = row(whole(1), 100, "concurrent operations of the redis scenario")
     mode: str = row(choice("pool", "multiplexed"), "pool", "multiplexed: the commands of all users share few pipelines")
     max_connections: int = row(whole(1, 10_000), 100, "size of the connection pool")

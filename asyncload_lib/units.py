@@ -5,16 +5,17 @@ booleans as such; environment and command line bring text, which `from_text` tur
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from asyncload_lib.redaction import redact
 
 __all__ = [
     "DURATION_UNITS",
+    "REDIS_SCHEMES",
     "Kind",
     "NotAllowedError",
     "choice",
@@ -39,6 +40,17 @@ DURATION_UNITS: Mapping[str, float] = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60
 SIZE_UNITS: Mapping[str, float] = {
     "B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
 }  # fmt: skip
+
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_PARAMETERS: Mapping[str, str] = {
+    "db": r"\d+",
+    "protocol": "2|3",
+    **dict.fromkeys(("username", "password"), ".*"),
+    "ssl_cert_reqs": "none|optional|required",
+    "ssl_check_hostname": "true|false",
+    **dict.fromkeys(("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"), ".+"),
+}
+"""What may stand behind the `?` of a Redis URL, those of TLS in `rediss://`; timeouts have settings of their own."""
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z%]*)\s*", re.ASCII)
 
@@ -211,8 +223,11 @@ def url_path() -> Kind[str]:
     return text(r"/(?!/)[!-\[\]-~]*", 'a path that begins with one "/", such as "/api/chat", without spaces')
 
 
-def url(*schemes: str) -> Kind[str]:
-    """A URL with one of `schemes` and a host (`unix` has a path in its place); no spaces, ASCII only."""
+def url(*schemes: str, is_base: bool = False) -> Kind[str]:
+    """A URL with one of `schemes` and a host (`unix` has a path in its place); no spaces, ASCII only.
+
+    `is_base`: paths are put behind it, so that it has no query. Nothing has a fragment, which is never sent.
+    """
     shape = text(r"[!-~]+", "")
 
     def check(value: object) -> str:
@@ -224,10 +239,30 @@ def url(*schemes: str) -> Kind[str]:
             raise ValueError(value)
         if not _has_possible_port(parts):
             raise NotAllowedError([f"the port in {shown(address)} is not allowed; allowed is 1 to 65535"])
+        if parts.fragment or (is_base and parts.query):
+            raise NotAllowedError([f"{shown(address)} has a {'fragment (#)' if parts.fragment else 'query (?)'}"])
+        if parts.scheme in REDIS_SCHEMES and (wrong := list(_redis_problems(parts, shown(address)))):
+            raise NotAllowedError(wrong)
         return address
 
     example = {"http": "http://127.0.0.1:8001", "redis": "redis://127.0.0.1:6379/0"}[schemes[0]]
     return Kind(f"a URL with {' or '.join(f'{scheme}://' for scheme in schemes)}, such as {example}", check)
+
+
+def _redis_problems(parts: SplitResult, address: str) -> Iterator[str]:
+    """Say what redis-py would not understand, or would silently take for something else."""
+    if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
+        yield f"the database in {address} is {shown(parts.path[1:])}; allowed is a number, such as /0"
+    allowed = {
+        name: pattern
+        for name, pattern in REDIS_PARAMETERS.items()
+        if parts.scheme == "rediss" or not name.startswith("ssl_")
+    }
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in allowed:
+            yield f"the parameter {shown(name)} of {address} is unknown here; there are {', '.join(allowed)}"
+        elif not re.fullmatch(allowed[name], value):
+            yield f"the parameter {name} of {address} is {shown(value)}; allowed is {allowed[name]}"
 
 
 def _has_possible_port(parts: SplitResult) -> bool:

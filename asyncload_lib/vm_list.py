@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from asyncload_lib.units import Kind, NotAllowedError, choice, shown, text, url
+from asyncload_lib.units import REDIS_SCHEMES, Kind, NotAllowedError, choice, shown, text, url
 
 __all__ = ["Vm", "vms"]
 
 _NAME = text(r"(?=.*\S).{1,64}", "a printable text of 1 to 64 characters")
 _KIND = choice("http", "redis")
-_URL = {"http": url("http", "https"), "redis": url("redis", "rediss", "unix")}
+_URL = {"http": url("http", "https"), "redis": url(*REDIS_SCHEMES)}
 
 
 @dataclass(frozen=True, slots=True)

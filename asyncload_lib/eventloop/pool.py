@@ -4,10 +4,13 @@
 not on the hub's thread hangs. Jobs go out through a C queue and come back through `call_soon_threadsafe`.
 """
 
+import _socket
 import asyncio
+import ipaddress
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,6 +19,9 @@ import uvloop
 from asyncload_lib.eventloop.native import native, start_native_thread
 
 __all__ = ["NativePool", "PoolLoop"]
+
+LOOKUPS = 16
+"""Names that are looked up at the same time."""
 
 Callback = Callable[..., object]
 
@@ -98,6 +104,7 @@ class PoolLoop(uvloop.Loop):
     def __init__(self, pool_size: int) -> None:
         super().__init__()
         self._default_pool = NativePool(self, pool_size)
+        self._lookups = NativePool(self, LOOKUPS)
         self._pools: WeakKeyDictionary[ThreadPoolExecutor, NativePool] = WeakKeyDictionary()
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
@@ -110,6 +117,35 @@ class PoolLoop(uvloop.Loop):
             self._pools[executor] = NativePool(self, executor._max_workers)
         return self._pools[executor].submit(func, *args)
 
+    async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
+        """Connect as asyncio does, with the name looked up in a thread of this loop.
+
+        uvloop's own lookups cannot be ended: one that goes on when the process ends crashes it.
+        """
+        if host is None or _is_address(host):
+            return await super().create_connection(protocol_factory, host, port, **options)
+        if options.get("ssl") and options.get("server_hostname") is None:
+            options["server_hostname"] = host
+        family, flags = options.get("family", 0), options.get("flags", 0)
+        found = await self._lookups.submit(_socket.getaddrinfo, host, port, family, _socket.SOCK_STREAM, 0, flags)
+        errors = []
+        for address in dict.fromkeys(place[0] for *_, place in found):
+            try:
+                return await super().create_connection(protocol_factory, address, port, **options)
+            except OSError as error:
+                errors.append(error)
+        raise errors[0]
+
     async def close_pools(self, timeout_s: float) -> None:
         """End the threads of all pools."""
-        await asyncio.gather(*(pool.close(timeout_s) for pool in (self._default_pool, *self._pools.values())))
+        pools = (self._default_pool, self._lookups, *self._pools.values())
+        await asyncio.gather(*(pool.close(timeout_s) for pool in pools))
+
+
+@lru_cache(maxsize=1024)
+def _is_address(host: Any) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

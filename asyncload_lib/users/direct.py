@@ -23,7 +23,6 @@ __all__ = ["DirectClient", "DirectRequest"]
 
 _ELSEWHERE = {"connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
 """Headers that change how a request is carried: those requests go by the library."""
-_PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _DEFAULTS = {"accept": "*/*", "user-agent": "asyncload", "accept-encoding": "gzip, deflate"}
@@ -92,11 +91,10 @@ class DirectClient:
         self.idle: defaultdict[tuple[str, int], list[Connection]] = defaultdict(list)
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
-        self._proxied = any(os.environ.get(name) for name in _PROXIES)
 
     def prepare(self, order: "Order", cookies: str | None) -> DirectRequest | None:
         """Return the request; None if the library must carry it. Raises ValueError or TypeError for a bad call."""
-        if self._proxied or order.auth is not None:
+        if order.auth is not None:
             return None
         body, place = order.body, _place(order.url)
         if place is None or not (body is None or order.is_json or isinstance(body, bytes)):

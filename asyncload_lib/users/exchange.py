@@ -37,6 +37,14 @@ class TooManyRedirectsError(Exception):
     """The server redirected more often than a client will follow."""
 
 
+class ForeignRedirectError(Exception):
+    """The server redirected to another one; nothing is sent to an address that nobody has configured."""
+
+
+REFUSED_REDIRECTS = (TooManyRedirectsError, ForeignRedirectError)
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
 @dataclass(slots=True)
 class Order:
     """What is to be sent; `body` is bytes, a form (list of pairs) or, with `is_json`, anything JSON can hold."""
@@ -139,7 +147,7 @@ class Exchange:
             if not self._stream:
                 response.content = content = raw.content if isinstance(raw, Answer) else await _body(raw)
                 measurement.response_length = len(content)
-        except (TransportError, PyreqwestError, OSError, ValueError, TooManyRedirectsError) as error:
+        except (TransportError, PyreqwestError, OSError, ValueError, *REFUSED_REDIRECTS) as error:
             response.ended_ns = time.perf_counter_ns()
             await self._close_stream()
             response.error = transport_error(error) if isinstance(error, PyreqwestError) else error
@@ -188,6 +196,8 @@ class Exchange:
                 raise TooManyRedirectsError(f"more than {MAX_REDIRECTS} redirects")
             await self._close_stream()
             order = order.redirected(raw.status, location)
+            if not _is_same_server(self._order.url, order.url):
+                raise ForeignRedirectError(f"redirected to {_origin(order.url)}, where nothing may be sent")
             if order.timeout_s is not None:
                 spent_s = (time.perf_counter_ns() - self._measurement.started_ns) / 1e9
                 order.timeout_s = max(order.timeout_s - spent_s, 0.001)
@@ -231,6 +241,18 @@ class Exchange:
                 measurement.exception = error
             self._finish(ended_ns)
         return False
+
+
+def _is_same_server(one: str, other: str) -> bool:
+    """Tell whether two URLs lead to the same host and port; from port 80 to 443 is the same service, secured."""
+    first, second = urlsplit(one), urlsplit(other)
+    ports = {url.port or DEFAULT_PORTS.get(url.scheme) for url in (first, second)}
+    return first.hostname == second.hostname and (len(ports) == 1 or ports == set(DEFAULT_PORTS.values()))
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 async def _body(raw: RawResponse) -> bytes:

@@ -39,6 +39,7 @@ def shared_client(
             .connect_timeout(timedelta(seconds=connection_timeout_s))
             .danger_accept_invalid_certs(insecure)
             .follow_redirects(False)
+            .no_proxy()
             .user_agent("asyncload")
             .build()
         )

@@ -11,9 +11,7 @@ from asyncload_lib.users.exchange import Order
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[DirectClient]:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+def client() -> Iterator[DirectClient]:
     loop = asyncio.new_event_loop()
     yield DirectClient(loop, 60.0, 60.0)
     loop.close()
@@ -77,13 +75,6 @@ def test_urls_are_spelled_as_they_must_be_sent(client: DirectClient) -> None:
 )
 def test_what_is_rare_goes_by_the_library(changes: dict[str, Any], client: DirectClient) -> None:
     assert client.prepare(order(**changes), None) is None
-
-
-def test_a_proxy_is_the_librarys_affair(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    loop = asyncio.new_event_loop()
-    assert DirectClient(loop, 60.0, 60.0).prepare(order(), None) is None
-    loop.close()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from locust.exception import CatchResponseError, LocustError, RescheduleTask, St
 
 from asyncload_lib.eventloop.native import native
 from asyncload_lib.users.base import AsyncUser
+from asyncload_lib.users.exchange import Order, _is_same_server
 from asyncload_lib.users.http import AsyncHttpUser
 from tests.users.swarm import Swarm, eventually, fetch
 
@@ -304,26 +305,80 @@ def test_a_cookie_beyond_ascii_goes_back_as_it_came(target: str) -> None:
     assert seen == ["lang=日本"]
 
 
-def test_credentials_stay_with_their_host(target: str) -> None:
+@pytest.mark.parametrize("auth", [None, ("me", "pw")])  # with credentials a request goes by the library
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_another_server_is_a_failure_and_nothing_goes_there(
+    status: int, auth: tuple[str, str] | None, target: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.settimeout(0.2)
+        place = f"http://127.0.0.1:{elsewhere.getsockname()[1]}"
+        answer = f"HTTP/1.1 {status} Away\r\nlocation: {place}/echo\r\ncontent-length: 0\r\n\r\n"
+
+        class Person(Once):
+            host = target
+
+            async def act(self) -> None:
+                await self.client.post(f"/raw/{answer.encode().hex()}", name="away", data="secret", auth=auth)
+
+        with Swarm(Person) as swarm:
+            swarm.run()
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
+    (event,) = swarm.requests
+    assert repr(event["exception"]) == f"ForeignRedirectError('redirected to {place}, where nothing may be sent')"
+
+
+def test_a_redirect_on_the_same_server_keeps_the_credentials(target: str) -> None:
     seen: list[Any] = []
-    elsewhere = target.replace("127.0.0.1", "localhost")
-    answer = f"HTTP/1.1 302 Found\r\nlocation: {elsewhere}/echo\r\ncontent-length: 0\r\n\r\n"
 
     class Person(Once):
         host = target
 
         async def act(self) -> None:
             headers = {"Authorization": "Bearer x", "X-One": "1"}
-            away = await self.client.get(f"/raw/{answer.encode().hex()}", name="away", headers=headers)
-            seen.append(away.json()["headers"])
             home = await self.client.get("/redirect/302/1", headers=headers)
-            seen.append(home.json()["headers"])
+            seen.extend(home.json()["headers"])
 
     with Swarm(Person) as swarm:
         swarm.run()
-    away, home = ([[name.lower(), value] for name, value in headers] for headers in seen)
-    assert away == [["x-one", "1"]]
-    assert home == [["authorization", "Bearer x"], ["x-one", "1"]]
+    assert [[name.lower(), value] for name, value in seen] == [["authorization", "Bearer x"], ["x-one", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("location", "is_followed"),
+    [
+        ("https://chat.test/login", True),
+        ("http://chat.test:80/login", True),
+        ("/login", True),
+        ("//chat.test/login", True),
+        ("https://chat.test:8443/login", False),
+        ("http://chat.test.evil/login", False),
+        ("//other.test/login", False),
+        ("http://chat.test@other.test/login", False),
+    ],
+)
+def test_what_is_the_same_server(location: str, is_followed: bool) -> None:
+    order = Order("GET", "http://chat.test/", None, None, is_json=False, timeout_s=None, auth=None, follow=True)
+    assert _is_same_server(order.url, order.redirected(302, location).url) == is_followed
+
+
+def test_a_proxy_of_the_environment_is_not_used(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    class Person(Once):
+        host = target
+        connection_timeout = 7.0  # a client of its own, made now
+
+        async def act(self) -> None:
+            await self.client.get("/status/200")
+            await self.client.get("/status/200", auth=("me", "pw"))
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert len(swarm.requests) == 2
+    assert swarm.failures == []
 
 
 def test_names_hold_the_path_of_the_host(target: str) -> None:

@@ -197,3 +197,12 @@ def test_a_server_that_hangs_or_dies_fails_what_is_under_way(server: pooled.Serv
         swarm.stop()
     names = {type(event["exception"]).__name__ for event in swarm.requests} - {"NoneType"}
     assert {"TimeoutError", "ConnectionError"} == names
+
+
+def test_certificates_are_read_once_for_all_connections() -> None:
+    pool = PatientPool.from_url("rediss://127.0.0.1:1", max_connections=2, timeout=1.0)
+    first, second = pool.make_connection(), pool.make_connection()
+    assert first.ssl_context.get() is second.ssl_context.get()
+    assert first.ssl_context.get().check_hostname
+    other = PatientPool.from_url("rediss://127.0.0.1:1?ssl_cert_reqs=none", max_connections=2, timeout=1.0)
+    assert not other.make_connection().ssl_context.get().check_hostname
