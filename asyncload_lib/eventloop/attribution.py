@@ -2,7 +2,7 @@
 
 The wall time of a stall, seen from the loop's thread, is split into what others took and what is left:
 
-  machine   runnable but without a CPU (run delay), or the hypervisor's steal;
+  machine   runnable but without a CPU (run delay), the hypervisor's steal, or the whole process stopped;
   gc        a garbage collection, in whichever thread;
   gil       neither on a CPU nor waiting for one, but asleep on the GIL;
   own       the rest.
@@ -32,6 +32,7 @@ class Evidence:
     witness_s     how long the watchdog, an independent thread, waited for the GIL itself while the loop may have, too
     refuted_s     ... and while the loop slept on something else
     witness_delay_s  the watchdog's own wait for a CPU
+    suspended_s   how long the whole process stood still
     samples       stacks taken during the stall
     idle          none of them showed a callback: the loop had nothing to do, and was not woken
     """
@@ -48,6 +49,7 @@ class Evidence:
     witness_s: float = 0.0
     refuted_s: float = 0.0
     witness_delay_s: float = 0.0
+    suspended_s: float = 0.0
     callback_s: float = 0.0
     samples: int = 0
     idle: bool = False
@@ -60,6 +62,8 @@ def shares(evidence: Evidence) -> dict[str, float]:
     """
     length = evidence.length_s
     off_cpu = max(0.0, length - evidence.cpu_s - evidence.run_delay_s)
+    suspended = min(off_cpu, evidence.suspended_s)
+    off_cpu -= suspended
     gc_elsewhere = min(off_cpu, evidence.gc_elsewhere_s)
     unwitnessed = max(0.0, off_cpu - evidence.witness_s - evidence.refuted_s)
     gil = min(off_cpu, evidence.witness_s + unwitnessed * (evidence.gil_share or 0.0))
@@ -74,7 +78,7 @@ def shares(evidence: Evidence) -> dict[str, float]:
     parts = {
         "gil": max(0.0, gil - max(handed_over, stolen)),
         "gc": evidence.gc_s + gc_elsewhere,
-        "machine": min(evidence.run_delay_s, elsewhere) + max(handed_over, stolen),
+        "machine": min(evidence.run_delay_s, elsewhere) + max(handed_over, stolen) + suspended,
     }
     scale = min(1.0, length / max(sum(parts.values()), 1e-9))
     parts = {cause: seconds * scale for cause, seconds in parts.items()}

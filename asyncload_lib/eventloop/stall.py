@@ -163,3 +163,4 @@ class Stall:
     witness_delay_ns: int
     steal_ns: int
     holder: Holder | None
+    suspended_ns: int = 0

@@ -22,7 +22,7 @@ from .stacks import Home, Position, callback_frames, positions, uncollected
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
 from .switching import switch_interval
 
-__all__ = ["Watchdog", "is_one_call"]
+__all__ = ["Watchdog", "is_one_call", "is_suspended"]
 
 MS = 1_000_000
 NS = 1e9
@@ -38,6 +38,8 @@ HURRY_S = 0.0005
 HOLDER_SHARE = 0.9
 YOUNG_NS = 40 * MS
 """Age of a baseline from which on it is taken anew: to ask all threads and the system costs 0.1 ms."""
+SUSPENDED_WAKES = 8
+"""How often whoever waits for the GIL must wake before few wakes prove that the process stood still."""
 RIVAL_SHARE = 0.01
 """Share of a CPU that all other threads used from one baseline to the next, from which on they are rivals."""
 
@@ -72,7 +74,8 @@ class Watchdog:
         self._ended = False
         self.failure = ""
         self._segments: list[Segment] = []
-        self._waits: deque[tuple[int, int, int]] = deque(maxlen=256)
+        self._waits: deque[tuple[int, int, int, int]] = deque(maxlen=256)
+        """Since when it waited, and how long for the GIL, for a CPU, and for the whole process to go on."""
         self._threads: dict[tuple[int, int], int] = {}
         self._threads_ns = 0
         self.has_rivals = True
@@ -122,9 +125,11 @@ class Watchdog:
                 now, due = time.perf_counter_ns(), self._alarm.due_ns
                 (delay, slices), (delay_before, slices_before) = me.scheduling(), (delay, slices)
                 waited_for_cpu = delay - delay_before
-                gil_wait = max(0, now - due - waited_for_cpu)
+                gil_wait, suspended = max(0, now - due - waited_for_cpu), 0
+                if is_suspended(slices - slices_before, gil_wait, sys.getswitchinterval()):
+                    gil_wait, suspended = 0, gil_wait
                 if now - due > MS // 2:
-                    self._waits.append((due, gil_wait, waited_for_cpu))
+                    self._waits.append((due, gil_wait, waited_for_cpu, suspended))
                 # The first of its waits for a CPU came before it could ask for the GIL; its length is a guess.
                 started_late = min(waited_for_cpu, 3 * waited_for_cpu // max(1, slices - slices_before))
                 proven_ns = self._proven_ns(due, started_late)
@@ -269,6 +274,7 @@ class Watchdog:
             witness_ns=max(0, sum(wait[1] for wait in waits) - refuted),
             refuted_ns=refuted,
             witness_delay_ns=sum(wait[2] for wait in waits),
+            suspended_ns=sum(wait[3] for wait in waits),
             steal_ns=max(0, self._steal.steal_ns() - self._steal_ns),
             # The first look after its call: at the next one it may be a line further.
             holder=min(holders, key=lambda holder: holder.has_ended, default=None),
@@ -318,6 +324,15 @@ def is_one_call(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
     not get a CPU in time to wake.
     """
     return wakes <= 2 * (gil_wait_ns / NS // max(interval_s, HURRY_S) + 2)
+
+
+def is_suspended(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
+    """Whether the process stood still (SIGSTOP, a frozen container) where a thread seems to have waited for the GIL.
+
+    Who waits for the GIL wakes once in each switch interval (`interval_s`); who is stopped does not.
+    """
+    expected = gil_wait_ns / NS / max(interval_s, HURRY_S)
+    return expected >= SUSPENDED_WAKES and wakes < expected / 4
 
 
 def _since(late: Late, segment: Segment) -> list[Sample]:

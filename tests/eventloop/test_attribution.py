@@ -41,6 +41,9 @@ def evidence(length_s: float, **seen: object) -> Evidence:
         # asleep on the GIL, because the machine did not let the watchdog run that it was handed to
         ("machine", evidence(0.050, gil_share=1.0, witness_delay_s=0.050, callback_s=0.050, samples=1)),
         ("machine", evidence(0.050, samples=5, idle=True, gil_share=0.0)),
+        # the whole process stood still; the loop, which gave the GIL to the watchdog, is seen to wait for it
+        ("machine", evidence(0.150, cpu_s=0.002, suspended_s=0.145, gil_share=1.0, samples=1)),
+        ("loop", evidence(0.150, cpu_s=0.100, suspended_s=0.050, callback_s=0.150, samples=9)),
         (QUEUE, evidence(0.050, cpu_s=0.050, callback_s=0.004, samples=20)),
         (QUEUE, evidence(0.050, cpu_s=0.050, samples=5, idle=True)),
     ],

@@ -2,6 +2,7 @@ import asyncio
 import gc
 import json
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,7 @@ from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, LoopMonitor
 from asyncload_lib.eventloop.stacks import uncollected
 from asyncload_lib.eventloop.stall import Holder, Late, Pulse, Stall
 from asyncload_lib.eventloop.switching import switch_interval
-from asyncload_lib.eventloop.watchdog import Watchdog, is_one_call
+from asyncload_lib.eventloop.watchdog import Watchdog, is_one_call, is_suspended
 from tests.eventloop.loops import Run, both_loops, cpu, line_of
 
 pytestmark = pytest.mark.chance
@@ -810,3 +811,46 @@ def test_a_thread_that_ends_under_watch_in_a_process_with_greenlets() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
 
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "loop\n")
+
+
+@pytest.mark.parametrize(
+    ("wakes", "gil_wait_ms", "interval_ms", "suspended"),
+    [(1, 150, 5, True), (4, 150, 1.3, True), (30, 150, 5, False), (115, 150, 1.3, False), (1, 30, 5, False)],
+)
+def test_who_waits_for_the_gil_wakes_and_who_is_stopped_does_not(
+    wakes: int, gil_wait_ms: float, interval_ms: float, suspended: bool
+) -> None:
+    assert is_suspended(wakes, int(gil_wait_ms * 1e6), interval_ms / 1e3) is suspended
+
+
+STOPPED = """
+import asyncio, json, sys
+from asyncload_lib.eventloop.lag import LoopMonitor
+async def main():
+    async with LoopMonitor() as monitor:
+        await asyncio.sleep(0.2)
+        print("ready", flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    print(json.dumps(monitor.report()))
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_is_stopped_is_the_machine_and_no_holder_of_the_gil() -> None:
+    root = Path(__file__).parent.parent.parent
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPED], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(3):
+            time.sleep(0.1)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.3)
+            process.send_signal(signal.SIGCONT)
+        time.sleep(0.1)
+        report = json.loads(process.communicate("\n", timeout=30)[0])
+    assert report["by_cause"]["machine"]["stalls"] >= 3
+    assert report["by_cause"]["gil"]["stalls"] == 0
+    assert report["blocked"] is False
