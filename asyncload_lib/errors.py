@@ -32,6 +32,8 @@ class ExitCode(IntEnum):
     """The load generator itself was the bottleneck: the figures say nothing about the target."""
     BAD_CONFIGURATION = 64
     """Bad configuration; nothing was sent."""
+    HUNG_UP = 129
+    """SIGHUP, as when the terminal is closed; a report was written and says so, unless the run had not begun."""
     INTERRUPTED = 130
     """Ctrl-C; a report was written and says so, unless the run had not begun, or Ctrl-C came twice."""
     TERMINATED = 143

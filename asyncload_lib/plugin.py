@@ -140,7 +140,7 @@ class Plugin:
         self._source.wait()
         if self.session is not None:  # one that broke off between two phases has nobody to close it
             self._close(self.session, BROKEN_OFF)
-        self.is_broken_off = False
+        self.is_broken_off = self._signals.is_over = False
         self.environment.host = base_address(self.environment.host)
         self.target, unwatched = self._source.aimed_at()
         session = Session(self.settings, self.target, self.coordinator, kind)
@@ -243,6 +243,7 @@ class Plugin:
 
     def end_watch(self) -> None:
         """Ask nothing more of the target: the session is closed."""
+        self._signals.is_over = True
         if self.observer is not None:
             self.observer.stop()
 

@@ -44,7 +44,11 @@ CHECKPOINT_SHARE = 0.05
 Json = dict[str, Any]
 
 _PACKAGES = ("locust", "gevent", "redis", "uvloop", "pyreqwest", "numpy")
-_SIGNAL_CODES = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
+_SIGNAL_CODES = {
+    signal.SIGHUP: ExitCode.HUNG_UP,
+    signal.SIGINT: ExitCode.INTERRUPTED,
+    signal.SIGTERM: ExitCode.TERMINATED,
+}
 
 
 class Session:

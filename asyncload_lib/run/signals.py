@@ -15,22 +15,28 @@ _FAREWELL_S = 0.2
 
 
 class Signals:
-    """Notes SIGINT and SIGTERM; made once, in Locust's `init` event, on the main greenlet.
+    """Notes SIGINT, SIGTERM and SIGHUP; made once, in Locust's `init` event, on the main greenlet.
 
-    The first ends the run in order, a SIGINT after that at once. How Locust ends is its own affair, but for three gaps:
-    a shape would go on while the users are stopped, SIGTERM is heard only when a shape has ended, and before the run
-    there is no end in order: a master that waits for workers would leave those who have come behind.
+    The first ends the run in order, a SIGINT after that at once. How Locust ends is its own affair, but for four gaps:
+    a shape would go on while the users are stopped, SIGTERM is heard only when a shape has ended, a lost terminal
+    would end all without a report, and before the run there is no end in order: a master that waits for workers would
+    leave those who have come behind.
     """
 
     def __init__(self, runner: Runner, *, headless: bool) -> None:
         self.came: signal.Signals | None = None
         self.is_starting = True
         """Whether the `init` event goes on, in which the demo is started."""
+        self.is_over = False
+        """Whether the report is written, so that there is nothing left to end in order."""
+        self._terminals = [file for file in (1, 2) if os.isatty(file)]
         self._runner = runner
         self._headless = headless
         self._main = gevent.getcurrent()
         signal.signal(signal.SIGINT, self._on_interrupt)
         gevent.signal_handler(signal.SIGTERM, self._on_termination)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # else somebody, such as nohup, wants it otherwise
+            gevent.signal_handler(signal.SIGHUP, self._on_hangup)
 
     def _on_interrupt(self, number: int, frame: Any) -> None:
         if self.came is not None:
@@ -52,11 +58,25 @@ class Signals:
         else:
             self._end_in_order()
 
+    def _on_hangup(self) -> None:
+        if self.came is not None:
+            return
+        self.came = signal.SIGHUP
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for file in self._terminals:  # whoever prints into one that is gone fails, and the report with him
+            os.dup2(nowhere, file)
+        os.close(nowhere)
+        if self._is_before_the_run:
+            self._give_up()
+        else:
+            self._end_in_order()
+            os.kill(os.getpid(), signal.SIGTERM)  # which Locust hears
+
     def _end_in_order(self) -> bool:
         """Say so, and have the shape begin nothing more; True if Locust, which waits for it, then ends everything."""
         assert self.came is not None
         runner = self._runner
-        if not isinstance(runner, WorkerRunner):
+        if not isinstance(runner, WorkerRunner) and not self.is_over:
             limit_s = runner.environment.stop_timeout or 0.0
             _print(
                 f"{self.came.name}: ending in order, nothing more is begun and what runs may end within {limit_s:g} s; "

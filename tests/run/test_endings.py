@@ -1,19 +1,25 @@
 """How a run can end, and what is left then: a report that says so, and nothing else."""
 
+import fcntl
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import pytest
 
 from asyncload_lib.demo.stack import DemoStack
 from tests.distributed.cluster import free_port
-from tests.locust_run import LocustRun, eventually, target_settings
+from tests.locust_run import ROOT, LocustRun, eventually, target_settings
 from tests.run.test_suite import ledger
 
 pytestmark = pytest.mark.chance
 
+ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 CHAT = ("--headless", "-u", "5", "-r", "5")
 
 
@@ -22,7 +28,7 @@ def master_at(port: int) -> tuple[str, ...]:
     return "--master-bind-host", "127.0.0.1", "--master-bind-port", str(port), "--master-port", str(port)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), ENDS)
 def test_an_interrupted_run_writes_its_report_and_says_so(
     tmp_path: Path, stack: DemoStack, number: signal.Signals, code: int
 ) -> None:
@@ -40,7 +46,7 @@ def test_an_interrupted_run_writes_its_report_and_says_so(
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), ENDS)
 def test_an_interrupted_suite_begins_nothing_more_and_writes_its_report(
     tmp_path: Path, stack: DemoStack, number: signal.Signals, code: int, processes: int
 ) -> None:
@@ -76,7 +82,7 @@ def test_the_first_interrupt_says_what_a_second_does_and_the_second_does_it(tmp_
     eventually(lambda: not [pid for pid in family if alive(pid)], 10)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), ENDS)
 def test_who_is_interrupted_before_the_run_has_sent_nothing(tmp_path: Path, number: signal.Signals, code: int) -> None:
     with LocustRun("suite.py", "--headless", out=tmp_path / "reports") as run:
         eventually(lambda: descendants(run.process.pid))  # the demo, which takes longer to start than this
@@ -86,6 +92,27 @@ def test_who_is_interrupted_before_the_run_has_sent_nothing(tmp_path: Path, numb
     assert f"asyncload: ended by {number.name} before the run began; nothing was sent" in run.output
     assert "Traceback" not in run.output
     assert not list((tmp_path / "reports").iterdir())
+
+
+def test_a_closed_terminal_does_not_cost_the_report(tmp_path: Path, stack: DemoStack) -> None:
+    terminal, its_end = os.openpty()
+    environment = {**os.environ, **target_settings(stack), "ASYNCLOAD_OUT": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / "suite.py"), "--headless"],
+        stdin=its_end, stdout=its_end, stderr=its_end, env=environment, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    try:
+        os.close(its_end)
+        eventually(lambda: ledger(stack)["chat"]["received"] > 5)
+        os.close(terminal)
+        assert process.wait(40) == 129
+    finally:
+        process.kill()
+        process.wait()
+    results = json.loads((tmp_path / "latest.json").read_text())
+    assert results["run"]["status_reasons"][0] == "the run was ended by SIGHUP"
+    assert {path.suffix for path in tmp_path.glob("latest.*")} == {".json", ".html", ".md", ".xml"}
 
 
 def test_an_interrupt_does_not_cut_the_report_short(tmp_path: Path, stack: DemoStack) -> None:
