@@ -73,7 +73,6 @@ class Coordinator:
         member = self.members.get(node_id)
         if member is None and self._watching and self._master is not None and node_id in self._master.clients:
             member = self.members[node_id] = Member(node_id, self.hellos.get(node_id, {}), is_late=True)
-            self.tell(ToParticipant.IDENTIFY, None, member)
         if member is not None:
             if member.lost_at is not None and not member.live and not member.left and self._watching:
                 logger.warning("worker %s is back", member.id)
@@ -108,9 +107,11 @@ class Coordinator:
     def _on_final(self, msg: Any, **_: Any) -> None:
         token, is_farewell = int(msg.data["token"]), bool(msg.data["farewell"])
         member = self._member(msg.node_id)
-        if member is None or msg.data["run_id"] != self.store.run_id:
+        if member is None:
             return
-        member.token, member.final = max(member.token, token), msg.data
+        member.token = max(member.token, token)
+        if msg.data["run_id"] == self.store.run_id:  # else it joined late, and has had no users yet
+            member.final = msg.data
         if is_farewell and self._watching:
             member.left = True
             self._lose(member, "it was told to end (SIGTERM or Ctrl-C) and has handed over all it had measured")
@@ -254,11 +255,17 @@ class Coordinator:
                 return []
             self._token += 1
             token = self._token
-            self.tell(ToParticipant.FINALISE, {"token": token, "stop": stop}, *self.reachable)
+            asked = [member for member in self.reachable if not self._is_starting(member)]
+            self.tell(ToParticipant.FINALISE, {"token": token, "stop": stop}, *asked)
             limit_s = (self.environment.stop_timeout or 0.0) + FINAL_GRACE_S
-            self.wait_until(lambda: all(member.token >= token for member in self.live), limit_s)
+            self.wait_until(lambda: all(member.token >= token for member in asked if member.live), limit_s)
             self._finalised = True
-            return [member for member in self.live if member.token < token]
+            return [member for member in asked if member.live and member.token < token]
+
+    def _is_starting(self, member: Member) -> bool:
+        """Whether it joined late, is not heard of and has no users: it has done nothing, and hears nothing."""
+        client = self._master.clients.get(member.id) if self._master is not None else None
+        return member.is_late and not member.hello and (client is None or not client.user_count)
 
     def start_skew_s(self) -> float | None:
         """Return the time between the first and the last start of the last released phase, over all members."""

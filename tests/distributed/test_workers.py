@@ -162,6 +162,22 @@ def test_a_master_that_cannot_keep_up_makes_the_run_invalid(tmp_path: Path, stac
     assert results["run"]["status"] == "invalid"
 
 
+def test_a_worker_that_joins_a_suite_late_does_not_hold_it_up(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_SCENARIOS": "chat,redis", "ASYNCLOAD_CHAT_SUSTAIN": "4s"}
+    with Cluster(tmp_path, "suite.py", workers=1, settings=settings) as cluster:
+        cluster.expect("burst")
+        late = cluster.add_worker()
+        assert cluster.wait() in (0, 3), cluster.logs
+        cluster.wait_workers()
+        results = cluster.results
+
+    assert (results["run"]["status"], results["run"]["status_reasons"]) == ("complete", [])
+    assert row(results, late.pid)["note"] == "joined late"
+    assert row(results, late.pid)["operations"] > 0  # of the scenario that came after it
+    assert "Unknown message" not in late.output
+    assert differences(results, read_ledger(stack)) == []
+
+
 def test_a_worker_that_joins_late_takes_its_share_and_is_counted(tmp_path: Path, stack: DemoStack) -> None:
     settings = {**QUICK, **target_settings(stack)}
     with Cluster(tmp_path, CHAT, "-u", "8", "-r", "8", workers=1, settings=settings) as cluster:
