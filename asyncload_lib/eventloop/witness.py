@@ -11,6 +11,7 @@ import contextlib
 import heapq
 import ssl
 import time
+from collections import Counter
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ __all__ = ["OutsideWitness", "disagreement"]
 CONNECTIONS = 4
 TIMEOUT_S = 30.0
 NS = 1e9
+REFUSED = 400
 SLOWEST = 10_000
 """Probes kept one by one: the slowest, so that no run is too long to see a stall; of all others only the count."""
 
@@ -31,7 +33,8 @@ class OutsideWitness:
     """Sends `rate` GET requests a second to `url` from the running loop; `async with`, or start() and await stop().
 
     `monitor` watches the generator's own loop; without one its lag is not taken off. Answers are a status line, headers
-    and a body with Content-Length or chunks; any status counts as an answer. `headers` go with each request.
+    and a body with Content-Length or chunks. `headers` go with each request. A status of 400 or above is an answer too,
+    but where most are such somebody else may have answered, and the witness says that it cannot tell.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class OutsideWitness:
         self._width_ns = 1_000_000_000
         self._failures = 0
         self._error = ""
+        self._refusals: Counter[int] = Counter()
 
     def start(self) -> None:
         """Begin to send."""
@@ -117,7 +121,7 @@ class OutsideWitness:
         unanswered = [self._probe(sent, now) for sent in self._open if sent >= self._started_ns]
         stalls = self._stalls(usual_s or 0.0, unanswered)
         lengths = [length for _, length in stalls]
-        can_tell = usual_s is not None and usual_s < self._limit_s
+        can_tell = usual_s is not None and usual_s < self._limit_s and not self._is_refused
         return {
             "name": self.name,
             "witness": "outside",
@@ -147,6 +151,10 @@ class OutsideWitness:
             notes.append(f"No probe was answered{': ' + self._error if self._error else ''}.")
         elif self._failures:
             notes.append(f"{counted(self._failures, 'probe')} failed ({self._error}).")
+        for status, times in sorted(self._refusals.items()):
+            notes.append(f"{counted(times, 'probe')} {'was' if times == 1 else 'were'} answered with HTTP {status}.")
+        if self._is_refused:
+            notes.append("That is no proof: name an endpoint that answers below 400 (loop.witness_path).")
         if usual_s is not None and usual_s >= self._limit_s:
             notes.append(
                 f"The usual answer took {usual_s * 1e3:.1f} ms, over the limit:"
@@ -155,6 +163,10 @@ class OutsideWitness:
         if self._left_out and self._slowest[0][0] / NS - (usual_s or 0.0) >= self._limit_s:
             notes.append(f"Only the {SLOWEST} slowest probes were looked at: there were more stalls than these.")
         return " ".join(notes)
+
+    @property
+    def _is_refused(self) -> bool:
+        return 2 * self._refusals.total() > self._answered
 
     @property
     def _max_s(self) -> float | None:
@@ -194,7 +206,7 @@ class OutsideWitness:
         own = self._monitor.own_share(sent_ns, ended_ns) if self._monitor is not None else 0
         return max(0, ended_ns - sent_ns - own), sent_ns, ended_ns
 
-    def _record(self, sent_ns: int, ended_ns: int, answered: bool = True) -> None:
+    def _record(self, sent_ns: int, ended_ns: int, answered: bool = True, status: int = 0) -> None:
         if sent_ns < self._started_ns:
             return
         probe = latency, _, _ = self._probe(sent_ns, ended_ns)
@@ -206,6 +218,8 @@ class OutsideWitness:
         if not answered:
             return
         self._answered += 1
+        if status >= REFUSED:
+            self._refusals[status] += 1
         key = lag_key(latency // 1000)
         self._latencies[key] = self._latencies.get(key, 0) + 1
         self._fastest_ns = latency if self._fastest_ns is None else min(self._fastest_ns, latency)
@@ -237,8 +251,8 @@ class OutsideWitness:
                         if writer is None:
                             reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
                         writer.write(self._request)
-                        keep = await _read_answer(reader)
-                    self._record(due, time.perf_counter_ns())
+                        status, keep = await _read_answer(reader)
+                    self._record(due, time.perf_counter_ns(), status=status)
                 except (OSError, EOFError, ValueError, TimeoutError, asyncio.IncompleteReadError) as error:
                     keep = False
                     self._failures += 1
@@ -292,10 +306,11 @@ def _any_certificate() -> ssl.SSLContext:
     return context
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> bool:
-    """Read one HTTP/1.1 answer to its end; whether the connection can be kept."""
+async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
+    """Read one HTTP/1.1 answer to its end; its status, and whether the connection can be kept."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    status = head.split(b" ", 2)[1]
+    _, code, *_ = head.split(None, 2)
+    status = int(code)
     headers = dict(line.split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
     keep = head.startswith(b"http/1.1") and b"close" not in headers.get(b"connection", b"")
     if b"chunked" in headers.get(b"transfer-encoding", b""):
@@ -305,7 +320,7 @@ async def _read_answer(reader: asyncio.StreamReader) -> bool:
             pass
     elif b"content-length" in headers:
         await reader.readexactly(int(headers[b"content-length"]))
-    elif status not in (b"204", b"304"):
+    elif status not in (204, 304):
         await reader.read(-1)
-        return False
-    return keep
+        return status, False
+    return status, keep

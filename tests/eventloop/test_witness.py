@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import re
 import ssl
 import subprocess
 import threading
@@ -146,21 +147,8 @@ def test_no_answer_is_no_verdict() -> None:
     assert report["lag"]["p50"] is None
 
 
-def test_what_was_never_answered_counts_with_its_age(target: Target) -> None:
-    async def main() -> dict[str, Any]:
-        async with OutsideWitness(target.url, limit_s=0.1) as witness:
-            await asyncio.sleep(1.0)
-            target.block(1.2)
-            await asyncio.sleep(0.7)
-        return witness.report()
-
-    report = asyncio.run(main())
-
-    assert report["blocked"] is True
-    assert report["max_stall"] == pytest.approx(0.7, abs=0.2)
-
-
-def test_a_target_that_hangs_while_it_is_reported_is_blocked(target: Target) -> None:
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_what_was_never_answered_counts_with_its_age(target: Target, is_stopped: bool) -> None:
     """More probes are due than there are connections: those in flight and those that wait for one both count."""
 
     async def main() -> dict[str, Any]:
@@ -168,12 +156,52 @@ def test_a_target_that_hangs_while_it_is_reported_is_blocked(target: Target) -> 
             await asyncio.sleep(1.0)
             target.block(1.2)
             await asyncio.sleep(0.7)
-            return witness.report()
+            during = witness.report()
+        return witness.report() if is_stopped else during
 
     report = asyncio.run(main())
 
     assert (report["blocked"], report["stalls"]) == (True, 1)
     assert report["max_stall"] == pytest.approx(0.7, abs=0.2)
+
+
+@pytest.mark.parametrize("status", [401, 404, 500, 503])
+def test_an_answer_of_somebody_else_is_no_proof(status: int) -> None:
+    with Target(b"HTTP/1.1 %d Text\r\nContent-Length: 2\r\n\r\nno" % status) as target:
+        report = watch(target)
+
+    assert report["blocked"] is None
+    assert re.search(
+        rf"\d+ probes were answered with HTTP {status}\. That is no proof: name an endpoint", report["note"]
+    )
+
+
+def test_a_few_refusals_among_answers_are_told(target: Target) -> None:
+    good, bad = target.answer, b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+
+    async def main() -> dict[str, Any]:
+        async with OutsideWitness(target.url) as witness:
+            for answer in (good, bad, good):
+                answered = target.requests
+                target.answer = answer
+                while target.requests < answered + (5 if answer is bad else 20):
+                    await asyncio.sleep(0.002)
+            await asyncio.sleep(0.1)
+        return witness.report()
+
+    report = asyncio.run(main())
+
+    assert report["blocked"] is not None
+    assert re.search(r"\d+ probes were answered with HTTP 503\.$", report["note"])
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 ok\r\n\r\n"])
+def test_what_is_no_answer_is_a_failure(answer: bytes) -> None:
+    with Target(answer) as target:
+        report = watch(target)
+
+    assert report["blocked"] is None
+    assert "No probe was answered: ValueError" in report["note"]
 
 
 def test_a_probe_that_times_out_is_a_stall(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
