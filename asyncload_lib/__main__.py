@@ -1,6 +1,7 @@
 """`python -m asyncload_lib demo | report | compare | check`: what needs no load, and no locust."""
 
 import argparse
+import itertools
 import os
 import re
 import sys
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _say(text: str) -> None:
     """Print; that a reader such as `head` has seen enough changes nothing about the exit code."""
     try:
-        print(text, flush=True)
+        print(text.encode("utf-8", "replace").decode(), flush=True)  # a results file may hold half a character
     except BrokenPipeError:  # nothing more may go into the pipe, at exit neither
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -92,10 +93,11 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _timestamp(results: Path, directory: Path) -> str:
-    """Return the time in the name of the results file, or now where it has none or its reports stand already."""
+    """Return the time in the name of the results file; where it has none or its reports stand already, now or soon."""
     named = re.search(r"\d{8}_\d{6}", results.name)
-    is_free = named is not None and not any(directory.glob(f"async_load_test_report_{named[0]}.*"))
-    return named[0] if named is not None and is_free else time.strftime("%Y%m%d_%H%M%S", time.gmtime())
+    later = (time.strftime("%Y%m%d_%H%M%S", time.gmtime(time.time() + seconds)) for seconds in itertools.count())
+    times = itertools.chain([named[0]] if named is not None else [], later)
+    return next(at for at in times if not any(directory.glob(f"async_load_test_report_{at}.*")))
 
 
 def _compare(options: argparse.Namespace) -> int:

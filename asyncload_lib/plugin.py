@@ -17,10 +17,11 @@ from locust import events
 from locust import log as locust_log
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.runners import LocalRunner, MasterRunner, WorkerRunner
+from locust.runners import STATE_INIT, LocalRunner, MasterRunner, WorkerRunner
 
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
 from asyncload_lib.free_run import FreeRun
+from asyncload_lib.report.units import counted
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.health import ProcessHealth
 from asyncload_lib.run.members import differences
@@ -107,6 +108,23 @@ class Plugin:
         if self.coordinator is not None:
             self.environment.events.test_stop.add_listener(self._on_test_stop)
         self._signals.is_starting = False
+        if isinstance(runner, MasterRunner) and self.is_headless:
+            self._tell_who_comes(runner)
+
+    def _tell_who_comes(self, runner: MasterRunner) -> None:
+        """Say whom a master waits for, and who is there; workers of `--processes` come by themselves."""
+        options = self.environment.parsed_options
+        if options is None or options.processes:
+            return
+        wanted = options.expect_workers
+        say(f"Waiting for {counted(wanted, 'worker')} on port {options.master_bind_port}")
+
+        def on_connect(client_id: str, **_: Any) -> None:
+            there = len({*runner.clients.keys(), client_id})
+            if runner.state == STATE_INIT and there <= wanted:
+                say(f"Worker {there} of {wanted}: {client_id}")
+
+        self.environment.events.worker_connect.add_listener(on_connect)
 
     def _check_out(self) -> None:
         """Refuse a directory that no report can be written to; raises ConfigurationError."""

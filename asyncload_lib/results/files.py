@@ -10,6 +10,9 @@ from asyncload_lib.errors import ReportError, ResultError
 
 __all__ = ["SCHEMA_VERSION", "dump", "load", "write_atomic"]
 
+MOST_DIGITS = 300
+"""Of a whole number: what is longer is no float."""
+
 SCHEMA_VERSION = 1
 """Version of the results document; `schema.json` beside this file describes it.
 
@@ -29,7 +32,7 @@ def dump(results: dict[str, Any], path: str | os.PathLike[str], *, overwrite: bo
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read results; raises ResultError, naming file and problem, on anything that `dump` cannot have written."""
     try:
-        results = json.loads(Path(path).read_text("utf-8"), parse_constant=_refuse_constant)
+        results = json.loads(Path(path).read_text("utf-8"), parse_constant=_refuse_constant, parse_int=_whole)
     except OSError as error:
         raise ResultError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -91,6 +94,12 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits is more than anybody has counted")
+    return int(digits)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -7,6 +7,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -197,23 +198,32 @@ class Session:
         self.exit_code = code
         lines = [console_table(results)]
         try:
-            lines += self._write(results)
+            self._write(results, lines)
         except ReportError as error:
             self.exit_code = ExitCode.REPORT_FAILED
             lines.append(f"The report could not be written: {error}")
+            lines.append("Make it from the results: python -m asyncload_lib report RESULTS.json --out DIRECTORY")
         self.summary = "\n".join(lines)
         logger.info("run %s: %s, exit code %d", self.id, word, self.exit_code)
 
-    def _write(self, results: Json) -> list[str]:
+    def _write(self, results: Json, lines: list[str]) -> None:
+        """Write everything, and add a line for each file that is there; raises ReportError for what could not be."""
         from asyncload_lib.report.render import render_all  # with matplotlib: not before there is something to draw
 
         directory = Path(self._settings.out)
-        timestamp, path = self._dump(results, directory)
-        dump(results, directory / "latest.json", overwrite=True)
-        paths = render_all(results, directory, timestamp)
-        checkpoint = self.checkpoint_path
-        checkpoint.unlink(missing_ok=True)
-        return [f"  {name:<9}{path}" for name, path in {"Results": path, **_titled(paths)}.items()]
+        try:
+            timestamp, path = self._dump(results, directory)
+        except ReportError:  # what was measured must not be lost with the place that it was to go to
+            _, path = self._dump(results, Path(tempfile.mkdtemp(prefix="asyncload-results-")))
+            lines.append(_line("Results", path))
+            raise
+        lines.append(_line("Results", path))
+        try:
+            dump(results, directory / "latest.json", overwrite=True)
+        finally:
+            paths = render_all(results, directory, timestamp)
+            lines += [_line(name, path) for name, path in _titled(paths).items()]
+        self.checkpoint_path.unlink(missing_ok=True)
 
     def _dump(self, results: Json, directory: Path) -> tuple[str, Path]:
         """Write under the first second that no other run has taken."""
@@ -304,6 +314,10 @@ def _worker(member: Member, totals: Json) -> Json:
 
 def _any_failed(metrics: Sequence[Json]) -> bool:
     return any(entry["failed_requests"] for metric in metrics for entry in (metric, *metric["phases"]))
+
+
+def _line(name: str, path: Path) -> str:
+    return f"  {name:<9}{path}"
 
 
 def _titled(paths: dict[str, Path]) -> dict[str, Path]:

@@ -259,9 +259,18 @@ def test_a_target_that_is_not_there_fails_by_kind(tmp_path: Path) -> None:
     assert {row["name"]: row["verdict"] for row in results["criteria"]}["chat p95 < 2 s"] == "no data"
 
 
-def test_a_report_that_cannot_be_written_has_its_own_exit_code(tmp_path: Path, stack: DemoStack) -> None:
+def results_told(output: str) -> Path:
+    """Return where the run says that its results are."""
+    (line,) = [line for line in output.splitlines() if line.startswith("  Results  ")]
+    return Path(line.removeprefix("  Results  "))
+
+
+def test_a_report_that_cannot_be_written_has_its_own_exit_code_and_its_results_are_kept(
+    tmp_path: Path, stack: DemoStack
+) -> None:
     out = tmp_path / "reports"
-    with LocustRun("chat.py", *CHAT, "-t", "4s", out=out, settings=target_settings(stack)) as run:
+    settings = {**target_settings(stack), "TMPDIR": str(tmp_path)}
+    with LocustRun("chat.py", *CHAT, "-t", "4s", out=out, settings=settings) as run:
         eventually(lambda: ledger(stack)["chat"]["received"] > 2)
         out.mkdir(exist_ok=True)
         for path in out.iterdir():
@@ -271,6 +280,20 @@ def test_a_report_that_cannot_be_written_has_its_own_exit_code(tmp_path: Path, s
         assert run.wait() == 5, run.output
 
     assert "PASS" in run.output or "FAIL" in run.output or "INVALID" in run.output
+    kept = results_told(run.output)
+    assert kept.is_relative_to(tmp_path)
+    assert json.loads(kept.read_text())["metrics"][0]["total_requests"] > 2
+
+
+def test_what_cannot_be_written_costs_no_other_file(tmp_path: Path, stack: DemoStack) -> None:
+    out = tmp_path / "reports"
+    (out / "latest.json" / "in the way").mkdir(parents=True)
+    with LocustRun("chat.py", *CHAT, "-t", "1s", out=out, settings=target_settings(stack)) as run:
+        assert run.wait() == 5, run.output
+
+    assert "latest.json: cannot be written: Is a directory" in run.output
+    assert results_told(run.output).parent == out
+    assert {path.suffix for path in out.glob("*_report_*")} == {".html", ".md", ".xml"}
 
 
 def test_a_busy_generator_makes_the_run_invalid(tmp_path: Path, stack: DemoStack) -> None:
