@@ -17,6 +17,10 @@ from asyncload_lib.users.traffic import ChatTraffic
 __all__ = ["ChatStreamUser", "ChatUser"]
 
 
+NO_JSON = (ValueError, RecursionError)
+"""What a text raises that is none, or one nested without an end."""
+
+
 class ChatUser(AsyncHttpUser):
     """A person in a chat: turns of sessions (`POST chat.path`), with think time between them.
 
@@ -131,7 +135,7 @@ class ChatStreamUser(ChatUser):
             return f"the stream carried {error}"
         except UnicodeDecodeError:
             return "the stream is not UTF-8"
-        except ValueError:
+        except NO_JSON:
             return "the stream carried an event that is not JSON"
         return None if kind == "end" else "the stream ended without `end`"
 
@@ -139,7 +143,7 @@ class ChatStreamUser(ChatUser):
 def _problem(response: Response) -> str | None:
     try:
         answer = response.json()
-    except ValueError:
+    except NO_JSON:
         return "the answer is not JSON"
     if not isinstance(answer, dict) or answer.get("success") is not True:
         return "the answer says success is not true"

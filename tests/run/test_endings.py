@@ -96,7 +96,8 @@ def test_who_is_interrupted_before_the_run_has_sent_nothing(tmp_path: Path, numb
 
 def test_a_closed_terminal_does_not_cost_the_report(tmp_path: Path, stack: DemoStack) -> None:
     terminal, its_end = os.openpty()
-    environment = {**os.environ, **target_settings(stack), "ASYNCLOAD_OUT": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    settings = {"ASYNCLOAD_CHAT_SUSTAIN": "200s", "ASYNCLOAD_OUT": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **target_settings(stack), **settings}
     process = subprocess.Popen(
         [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / "suite.py"), "--headless"],
         stdin=its_end, stdout=its_end, stderr=its_end, env=environment, start_new_session=True,

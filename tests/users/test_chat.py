@@ -58,6 +58,7 @@ GOOD = {"success": True, "data": {"content": "hello", "role": "assistant"}}
         ({"success": True, "data": {"content": ""}}, 200, "the answer has no content"),
         ({"success": True, "data": {"content": 7}}, 200, "the answer has no content"),
         (b"<html>", 200, "the answer is not JSON"),
+        (b"[" * 20_000, 200, "the answer is not JSON"),
         (b"\xff\xfe", 200, "the answer is not JSON"),
         (b"", 200, "the answer is not JSON"),
         (GOOD, 503, "HTTP 503"),
