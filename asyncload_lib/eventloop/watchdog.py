@@ -329,10 +329,11 @@ def is_one_call(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
 def is_suspended(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
     """Whether the process stood still (SIGSTOP, a frozen container) where a thread seems to have waited for the GIL.
 
-    Who waits for the GIL wakes once in each switch interval (`interval_s`); who is stopped does not.
+    Who waits for the GIL wakes once in each switch interval (`interval_s`); who is stopped wakes at its end. No wake at
+    all is that of a system that does not count them.
     """
     expected = gil_wait_ns / NS / max(interval_s, HURRY_S)
-    return expected >= SUSPENDED_WAKES and wakes < expected / 4
+    return expected >= SUSPENDED_WAKES and 0 < wakes < expected / 4
 
 
 def _since(late: Late, segment: Segment) -> list[Sample]:

@@ -815,7 +815,14 @@ def test_a_thread_that_ends_under_watch_in_a_process_with_greenlets() -> None:
 
 @pytest.mark.parametrize(
     ("wakes", "gil_wait_ms", "interval_ms", "suspended"),
-    [(1, 150, 5, True), (4, 150, 1.3, True), (30, 150, 5, False), (115, 150, 1.3, False), (1, 30, 5, False)],
+    [
+        (1, 150, 5, True),
+        (4, 150, 1.3, True),
+        (30, 150, 5, False),
+        (115, 150, 1.3, False),
+        (1, 30, 5, False),
+        (0, 150, 5, False),
+    ],
 )
 def test_who_waits_for_the_gil_wakes_and_who_is_stopped_does_not(
     wakes: int, gil_wait_ms: float, interval_ms: float, suspended: bool
