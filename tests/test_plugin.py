@@ -24,6 +24,7 @@ class Ending(Plugin):
         self.environment = SimpleNamespace(runner=None)  # type: ignore[assignment]
         self._closing = gevent.lock.RLock()
         self._closed = False
+        self._signals = SimpleNamespace()  # type: ignore[assignment]
         self._health = SimpleNamespace(stop=step("health"))  # type: ignore[assignment]
         self._source = SimpleNamespace(stop=step("demo"))  # type: ignore[assignment]
         self.participant = SimpleNamespace(close=step("participant"))  # type: ignore[assignment]
