@@ -97,12 +97,13 @@ class Probe:
         # own would cost 1 us), and a closure (an object with `__call__` would cost 0.1 us).
         @_awaited
         def watched(scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
-            nonlocal app, pulse
+            nonlocal app, pulse, own_path, reset_path
             if pulse.wants_signs:
                 before_ns = pulse.begun_ns
                 pulse.begun_ns = now = perf_counter_ns()  # a server begins each request in a callback of its own
                 if now > pulse.quiet_ns:
                     is_watched, pulse = self._is_watched(now, before_ns), self.monitor.pulse
+                    own_path, reset_path = self._paths(scope)
                     if not is_watched:
                         app = _bound(self._app)  # whoever replaces a class's `__call__` does so before it serves
                         return self._first(scope, receive, send)
@@ -115,6 +116,12 @@ class Probe:
             return app(scope, receive, send)
 
         return watched
+
+    def _paths(self, scope: Message) -> tuple[str, str]:
+        """Return where this worker answers, behind the prefix that the server or a mount puts before all paths."""
+        root: str = scope.get("root_path", "")
+        prefix = root if scope.get("path", "").startswith(root) else ""
+        return prefix + self._path, f"{prefix}{self._path}/reset"
 
     def _is_watched(self, now: int, before_ns: int) -> bool:
         """Tell the monitor that the loop goes on, and whether it is this loop that was meant to be watched."""
@@ -179,7 +186,7 @@ class Probe:
         if not hmac.compare_digest(given, self._token):
             await _send_json(send, 401, {"error": f"{TOKEN_HEADER} is missing or wrong"})
             return
-        reset = scope["path"] != self._path
+        reset = not scope["path"].endswith(self._path)
         if scope["method"] != ("POST" if reset else "GET"):
             await _send_json(send, 405, {"error": "GET reads, POST .../reset begins anew"})
             return

@@ -7,7 +7,7 @@ from .attribution import QUEUE, Evidence, cause_of
 from .clocks import ASLEEP
 from .findings import Findings
 from .gcpause import GcPause
-from .stacks import Place, describe, innermost_own
+from .stacks import Place, describe, innermost_own, is_bare
 from .stall import Segment, Stall
 
 __all__ = ["charge"]
@@ -64,7 +64,8 @@ def _evidence(
 ) -> Evidence:
     late = stall.late
     # A collection in the loop's own thread counts by its CPU time: its waits for a CPU are run delay already.
-    own = sum(pause.cpu_ns for pause in pauses if pause.ident == loop_ident)
+    # Of a young one the whole time is known; what a finalizer slept in it was not the collector's.
+    own = min(sum(pause.cpu_ns for pause in pauses if pause.ident == loop_ident), late.cpu_ns)
     elsewhere = sum(
         min(pause.end_ns, late.now_ns) - max(pause.start_ns, late.before_ns)
         for pause in pauses
@@ -170,11 +171,15 @@ def _asleep_ns(segment: Segment | None) -> int:
 def _culprit(segment: Segment) -> tuple[Place | None, str]:
     """The innermost function of the user's own code that most samples are in, at the line where it was seen most."""
     stacks = [sample.stack for sample in segment.samples]
+    inside = [stack for stack in stacks if not is_bare(stack)]
+    if 2 * len(inside) >= len(stacks):  # the others were taken as the loop went in or out
+        stacks = inside
+    wanted = MAJORITY * len(stacks)
     task = segment.task or stacks[0][0][0].co_qualname
     depth = 0
     while True:
         codes = Counter(stack[depth][0] for stack in stacks if len(stack) > depth)
-        if not codes or codes.most_common(1)[0][1] < MAJORITY * len(segment.samples):
+        if not codes or codes.most_common(1)[0][1] < wanted:
             break
         code = codes.most_common(1)[0][0]
         stacks = [stack for stack in stacks if len(stack) > depth and stack[depth][0] is code]

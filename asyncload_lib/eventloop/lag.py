@@ -24,7 +24,7 @@ from .gcpause import GcPauses
 from .native import native
 from .stacks import Home, loop_base
 from .stall import Late, Pulse, Stall
-from .watchdog import Watchdog
+from .watchdog import Watchdog, Watched
 
 __all__ = ["HubMonitor", "LoopMonitor"]
 
@@ -43,7 +43,7 @@ TIMER_SLACK_NS = 1_200_000
 """uvloop's timers count whole milliseconds: a beat may come one later in health."""
 TICK_NS = 4_200_000
 RELAXED_SHARE = 0.9
-"""A busy loop without rivals for the GIL is looked at later, up to this share of the limit: there the GIL comes soon.
+"""A saturated loop without rivals for the GIL is looked at later, up to this share of the limit: the GIL comes soon.
 An alarm that is always further away than the kernel's next tick (4 ms at 250 Hz) never has to be put into the hardware,
 which costs 20 us in a virtual machine."""
 SETTLE_S = 2.0
@@ -118,8 +118,8 @@ class _Monitor:
         May be called from any thread, during the run or after `stop()`. Waits some milliseconds at most for a stall
         that has just ended to be settled; one that goes on counts as far as it has come.
         """
-        if self._running and native("_thread", "get_ident")() == self._meter.ident:
-            self._measure()
+        if self._running:
+            self._measure_last()
         self._settle()
         now = self._ended_ns or perf_counter_ns()
         report = self._with_unended(now).report(self.name, now)
@@ -189,7 +189,8 @@ class _Monitor:
         self._chores_ns = now + WINDOW_NS
         patience_ns = self._patience_at(self._pace_ns)
         self._watchdog = None  # without one that runs there is no proof
-        watchdog = Watchdog(self._meter, self._pulse, patience_ns, self._limit_s, self._task_name, self._on_stall, home)
+        loop = Watched(self._task_name, self._is_running, self._is_closed)
+        watchdog = Watchdog(self._meter, self._pulse, patience_ns, self._limit_s, loop, self._on_stall, home)
         try:
             watchdog.start()
         except BaseException:
@@ -202,8 +203,7 @@ class _Monitor:
     def _end(self) -> None:
         if not self._running:
             return
-        if native("_thread", "get_ident")() == self._meter.ident:
-            self._measure()
+        self._measure_last()
         self._settle()
         self._running = False
         self._ended_ns = perf_counter_ns()
@@ -240,6 +240,11 @@ class _Monitor:
                 self._chores_ns = now + (CALM_CHORES_NS if self._watchdog.is_calm else CHORES_NS)
             self._watchdog.beaten(now, look)
         self._findings.lag(gap - self._pace_ns, now)
+
+    def _measure_last(self) -> None:
+        """Count up to this moment what goes on, if that can be said here: on the loop's own thread."""
+        if native("_thread", "get_ident")() == self._meter.ident and not self._is_closed():
+            self._measure()
 
     def _came_late(self, now: int, cpu: int, gap: int) -> bool:
         """Keep what a late beat measured; whether the watchdog has to judge it."""
@@ -297,7 +302,7 @@ class _Monitor:
     def _patience_at(self, pace_ns: int, has_rivals: bool = True) -> int:
         """How long a beat may stay away before the loop is looked at."""
         least = max(int(self._limit_s * PATIENCE_SHARE * 1e9), pace_ns + TIMER_SLACK_NS)
-        if has_rivals or pace_ns < self._period_ns:
+        if has_rivals or pace_ns <= self._period_ns:
             return least
         return max(least, min(pace_ns + TICK_NS, int(self._limit_s * RELAXED_SHARE * 1e9)))
 
@@ -315,7 +320,9 @@ class _Monitor:
         """Return the findings with the stall that goes on at this moment, if there is one."""
         findings, beat_ns = self._findings, self._pulse.beat_ns
         begun_ns = max(beat_ns, findings.started_ns)
-        if not self._running or self._watchdog is None or now_ns - begun_ns < self._limit_s * 1e9 + self._period_ns:
+        if now_ns - begun_ns < self._limit_s * 1e9 + self._period_ns:
+            return findings
+        if not self._running or self._watchdog is None or not self._is_running():
             return findings
         meter = ThreadMeter(self._meter)
         cpu_ns, delay_ns = meter.cpu_ns() - self._pulse.cpu_ns, meter.run_delay_ns() - self._delay_ns
@@ -336,6 +343,9 @@ class _Monitor:
 
     def _task_name(self) -> str | None:
         return None
+
+    def _is_running(self) -> bool:
+        return True
 
     def _is_closed(self) -> bool:
         return False
@@ -401,6 +411,9 @@ class LoopMonitor(_Monitor):
             return None
         coroutine = task.get_coro()
         return getattr(coroutine, "__qualname__", None) or task.get_name()
+
+    def _is_running(self) -> bool:
+        return self._loop is not None and self._loop.is_running()
 
     def _is_closed(self) -> bool:
         return self._loop is None or self._loop.is_closed()

@@ -51,9 +51,11 @@ class LoopGuard:
 
     def check(self) -> None:
         """Fail the running test if a loop was blocked, even one that still runs."""
-        blocked = [report for report in (monitor.report() for monitor in self.monitors) if report["blocked"]]
-        if blocked:
-            pytest.fail("\n".join(_sentences(blocked)), pytrace=False)
+        reports = [monitor.report() for monitor in self.monitors]
+        sentences = [*_sentences([report for report in reports if report["blocked"]])]
+        sentences += [f"there is no proof: {report['note']}" for report in reports if report["blocked"] is None]
+        if sentences:
+            pytest.fail("\n".join(sentences), pytrace=False)
 
 
 @pytest.fixture

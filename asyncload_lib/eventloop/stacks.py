@@ -30,8 +30,10 @@ __all__ = [
     "describe",
     "excerpt",
     "innermost_own",
+    "is_bare",
     "loop_base",
     "positions",
+    "step_frame",
     "uncollected",
 ]
 
@@ -67,8 +69,11 @@ def callback_frames(innermost: FrameType | None, base: CodeType | None) -> list[
     frame = innermost
     while frame is not None and frame.f_code is not base:
         if frame.f_code is _HANDLE_RUN:
+            frames += [] if frames else [frame]  # it runs what has no frame: a function in C
             break
         if frame.f_code is _RUN_ONCE:
+            if any(rank(inner.f_code.co_filename) == USER for inner in frames):
+                break  # a finalizer, a handler of signals or of the loop's own log
             return []
         frames.append(frame)
         frame = frame.f_back
@@ -76,6 +81,17 @@ def callback_frames(innermost: FrameType | None, base: CodeType | None) -> list[
         return []
     frames.reverse()
     return frames
+
+
+def step_frame(frames: list[FrameType]) -> FrameType | None:
+    """Return the frame that stands for one callback: of a task, whose own frame goes on, that of its one step.
+
+    `frames`: of `callback_frames`. Where the loop has no frame for a step (uvloop) it is the outermost of these.
+    """
+    if not frames:
+        return None
+    step = frames[0].f_back
+    return step if step is not None and step.f_code is _HANDLE_RUN else frames[0]
 
 
 def loop_base(frame: FrameType | None, outermost: FrameType | None = None) -> CodeType | None:
@@ -109,11 +125,14 @@ class _Uncollected:
     """
 
     def __init__(self) -> None:
+        self._was_enabled = False
         self._renew()
         os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
         self._lock = native("_thread", "allocate_lock")()
+        if self._was_enabled:  # a thread of the parent held it, and is not in the child
+            gc.enable()
         self._was_enabled = False
 
     def __enter__(self) -> None:
@@ -124,6 +143,7 @@ class _Uncollected:
     def __exit__(self, *_: object) -> None:
         if self._was_enabled:
             gc.enable()
+        self._was_enabled = False
         self._lock.release()
 
 
@@ -171,12 +191,17 @@ def _nobody() -> None:
 @functools.lru_cache(maxsize=4096)
 def rank(filename: str) -> int:
     """USER for the user's own file, LIBRARY for an installed package, STDLIB for Python itself and this package."""
-    path = os.path.realpath(filename)
+    path = os.path.realpath(os.path.join(_working_directory(), filename))
     if filename.startswith("<frozen") or path.startswith(_HERE):
         return STDLIB
     if "site-packages" in path or "dist-packages" in path:
         return LIBRARY
     return STDLIB if path.startswith(_STDLIB) else USER
+
+
+def is_bare(stack: tuple[Position, ...]) -> bool:
+    """Whether nothing but the loop's own call of the callback is in the stack: the callback is in C, or not begun."""
+    return stack[0][0] is _HANDLE_RUN
 
 
 def innermost_own(stack: tuple[Position, ...]) -> int | None:
@@ -205,10 +230,17 @@ def describe(stack: tuple[Position, ...], index: int | None = None) -> Place | N
 
 def excerpt(place: Place) -> list[tuple[int, str]]:
     """Three lines of source around the place, fewer at a file's edge or when the source cannot be read."""
-    path = place.file if os.path.isabs(place.file) else os.path.join(os.getcwd(), place.file)
+    path = os.path.join(_working_directory(), place.file)
     lines = linecache.getlines(path)
     first, last = max(1, place.line - 1), min(len(lines), place.line + 1)
     return [(number, lines[number - 1].rstrip()) for number in range(first, last + 1)]
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been deleted
+        return os.sep
 
 
 def _line_and_call(code: CodeType, lasti: int) -> tuple[int, str]:
@@ -232,5 +264,5 @@ def _line_and_call(code: CodeType, lasti: int) -> tuple[int, str]:
 
 def _shown(filename: str) -> str:
     """Path as a person reads it: relative inside the working directory, else as Python has it."""
-    here = os.getcwd() + os.sep
+    here = _working_directory() + os.sep
     return filename[len(here) :] if filename.startswith(here) else filename

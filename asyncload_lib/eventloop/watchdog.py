@@ -14,15 +14,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType
+from typing import NamedTuple
 
 from .alarm import Alarm
 from .clocks import ASLEEP, ON_GIL, StealMeter, ThreadMeter, state_of, threads_cpu_ns
 from .native import native, start_native_thread
-from .stacks import Home, Position, callback_frames, positions, uncollected
+from .stacks import Home, Position, callback_frames, positions, step_frame, uncollected
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
 from .switching import switch_interval
 
-__all__ = ["Watchdog", "is_one_call", "is_suspended"]
+__all__ = ["Watchdog", "Watched", "is_one_call", "is_suspended"]
 
 MS = 1_000_000
 NS = 1e9
@@ -35,6 +36,11 @@ STEP_NS = MS // 4
 START_S = 1.0
 HURRY_S = 0.0005
 """The switch interval while a beat is overdue: with the usual 5 ms a stall of 12 ms is seen once or never."""
+ALONE = 2
+"""Threads of a process in which nobody but the loop and its watchdog can want the GIL."""
+RIVALS_SHARE = 0.5
+"""Share of the limit that the switch interval may last in any case: a C call that keeps the GIL is seen at its end, and
+known to have run since an interval after it was asked for the GIL."""
 HOLDER_SHARE = 0.9
 YOUNG_NS = 40 * MS
 """Age of a baseline from which on it is taken anew: to ask all threads and the system costs 0.1 ms."""
@@ -42,6 +48,14 @@ SUSPENDED_WAKES = 8
 """How often whoever waits for the GIL must wake before few wakes prove that the process stood still."""
 RIVAL_SHARE = 0.01
 """Share of a CPU that all other threads used from one baseline to the next, from which on they are rivals."""
+
+
+class Watched(NamedTuple):
+    """What a watchdog asks of the loop that it watches; for any thread."""
+
+    task_name: Callable[[], str | None]
+    is_running: Callable[[], bool]
+    is_closed: Callable[[], bool]
 
 
 class Watchdog:
@@ -57,7 +71,7 @@ class Watchdog:
         pulse: Pulse,
         patience_ns: int,
         limit_s: float,
-        task_name: Callable[[], str | None],
+        loop: Watched,
         on_stall: Callable[[Stall], None],
         home: Home | None = None,
     ) -> None:
@@ -66,7 +80,7 @@ class Watchdog:
         self._pulse = pulse
         self.patience_ns = patience_ns
         self._limit_s = limit_s
-        self._task_name = task_name
+        self._loop = loop
         self._on_stall = on_stall
         self._alarm = Alarm()
         self._awake = native("_thread", "allocate_lock")()
@@ -120,7 +134,7 @@ class Watchdog:
             self._awake.release()
             while True:
                 self._alarm.wait()
-                if self._ended:
+                if self._ended or self._loop.is_closed():
                     break
                 now, due = time.perf_counter_ns(), self._alarm.due_ns
                 (delay, slices), (delay_before, slices_before) = me.scheduling(), (delay, slices)
@@ -159,15 +173,18 @@ class Watchdog:
         """
         cpu = self._meter.cpu_ns()
         due = max(due, self._pulse.alive_ns + self.patience_ns)  # a sign of life while it waited was such a boundary
+        interval_s = min(switch_interval.usual_s, self._limit_s * RIVALS_SHARE)
         before_ns, cpu_before = max(self._looked, (self._pulse.beat_ns, self._pulse.cpu_ns))
         self._looked = (time.perf_counter_ns(), cpu)
-        return max(0, cpu - cpu_before - max(0, due - before_ns) - started_late_ns - int(switch_interval.usual_s * NS))
+        return max(0, cpu - cpu_before - max(0, due - before_ns) - started_late_ns - int(interval_s * NS))
 
     def _next_look_ns(self, now: int) -> int:
         """Soon, and the later the longer the callback is known; one among many is looked at twice within the limit."""
         # In whole steps, for the alarm keeps one timer value for each; never longer than the heartbeat itself allows.
         wait = self._pulse.alive_ns + self.patience_ns - now
-        if wait < 0 and len(self._segments) > 1 and len(self._segments[-1].samples) == 1:
+        if wait < 0 and not self._loop.is_running():
+            wait = LONG_WATCH_NS
+        elif wait < 0 and len(self._segments) > 1 and len(self._segments[-1].samples) == 1:
             wait = self.patience_ns // 2
         elif wait < 0:
             known_ns = now - self._segments[-1].samples[0].at_ns if self._segments else 0
@@ -182,7 +199,7 @@ class Watchdog:
             self._on_stall(self._settled(pulse.late[0]))
             pulse.late.popleft()
             now, gil_wait, proven = time.perf_counter_ns(), 0, 0
-        overdue = now - pulse.alive_ns >= self.patience_ns
+        overdue = now - pulse.alive_ns >= self.patience_ns and self._loop.is_running()
         self._ask(overdue)
         if overdue:
             self._sample(now, gil_wait, proven)
@@ -208,18 +225,20 @@ class Watchdog:
         """Ask for the GIL sooner while a beat is overdue, and in health too if no other thread wants it: nobody else
         feels it then.
 
-        In health only so much sooner that two looks come within the limit. Whoever waits for the GIL goes to the end of
-        the queue after each interval. At the end of a C call that kept it the loop may be first, and let it go after a
-        tenth of a millisecond: if an interval of the watchdog's ended just then, the holder is before it, goes on, and
-        its line is lost. Of 490 holders that ended right after the call 21 with 0.5 ms, 10 with 1 ms, 3 with 5 ms.
+        Where there is no other thread at all as soon as may be: the sooner the first look, the less of what came before
+        it can be taken for the same callback. Else, in health, only so much sooner that two looks come within the
+        limit. Whoever waits for the GIL goes to the end of the queue after each interval. At the end of a C call that
+        kept it the loop may be first, and let it go after a tenth of a millisecond: if an interval of the watchdog's
+        ended just then, the holder is before it, goes on, and its line is lost. Of 490 holders that ended right after
+        the call 21 with 0.5 ms, 10 with 1 ms, 3 with 5 ms.
         """
-        if overdue:
+        if overdue or len(self._threads) <= ALONE:
             switch_interval.want(self, HURRY_S)
         elif not self.has_rivals:
             two_looks_ns = self.patience_ns + CLOSE_WATCH_NS + HURRY_S * NS
             switch_interval.want(self, max(HURRY_S, self._limit_s - two_looks_ns / NS))
         else:
-            switch_interval.leave(self)
+            switch_interval.want(self, self._limit_s * RIVALS_SHARE)
 
     def _sample(self, now: int, gil_wait: int, proven: int) -> None:
         pulse_alive_ns = self._pulse.alive_ns
@@ -230,16 +249,15 @@ class Watchdog:
             # To ask all threads for their CPU time is dear, and most beats that are a little late are no stall.
             is_suspect = state != ASLEEP and now - pulse_alive_ns >= 2 * self.patience_ns
             holder = self._holder(current) if is_suspect else None
-            stack = positions(frames)
+            stack, callback = positions(frames), step_frame(frames)
             del current
         delay, cpu = self._meter.run_delay_ns(), self._meter.cpu_ns()
         sample = Sample(now, now - proven, delay, stack, cpu, state, gil_wait, holder, alive_ns)
         last = self._segments[-1] if self._segments else None
-        if last is not None and frames and last.callback is frames[0]:
+        if last is not None and callback is not None and last.callback is callback:
             last.samples.append(sample)
         else:
-            callback = frames[0] if frames else None
-            self._segments.append(Segment(callback, self._task_name() if frames else None, [sample], not frames))
+            self._segments.append(Segment(callback, self._loop.task_name() if frames else None, [sample], not frames))
 
     def unended(self, late: Late) -> Stall:
         """Return a stall that goes on, as far as it was seen; for any thread."""
@@ -285,7 +303,7 @@ class Watchdog:
         frames = sys._current_frames()
         frames.pop(self._ident, None)
         # A call that gevent has patched suspends the greenlet of the loop: the thread then shows a hub, not the caller.
-        suspended = self._home.suspended() if self._home is not None else None
+        suspended = self._home.suspended() if self._home is not None and "gevent" in sys.modules else None
         if suspended is not None:
             frames[self._meter.ident] = suspended
         return frames

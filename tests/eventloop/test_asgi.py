@@ -60,9 +60,9 @@ def call(url: str, method: str = "GET", token: str | None = None) -> tuple[int, 
 
 
 @contextlib.contextmanager
-def server(directory: Path, *options: str) -> Iterator[str]:
+def server(directory: Path, *options: str, app: str = APP) -> Iterator[str]:
     """uvicorn with the app above, until the block ends."""
-    (directory / "probed.py").write_text(textwrap.dedent(APP))
+    (directory / "probed.py").write_text(textwrap.dedent(app))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{directory}", "TMPDIR": str(directory)}
@@ -477,3 +477,30 @@ def test_a_deep_temporary_directory_does_not_stop_it(tmp_path: Path, monkeypatch
 def test_what_cannot_work_is_not_mounted(given: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         LoopProbe(None, **{"token": "t", **given})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [(), ("--root-path", "/api")], ids=["plain", "behind a prefix"])
+def test_the_probe_answers_behind_the_prefix_that_a_server_puts_before_all_paths(
+    options: tuple[str, ...], short_tmp: Path
+) -> None:
+    with server(short_tmp, *options) as url:
+        assert call(f"{url}/watch/reset", "POST", TOKEN)[0] == 200
+        assert read(url)["blocked"] is False
+        assert call(f"{url}/watch")[0] == 401
+
+
+def test_the_probe_of_a_mounted_application_answers_below_it(short_tmp: Path) -> None:
+    app = """
+        from starlette.applications import Starlette
+        from starlette.responses import PlainTextResponse
+        from starlette.routing import Mount, Route
+        from asyncload_lib import LoopProbe
+        async def home(request):
+            return PlainTextResponse("home")
+        inner = LoopProbe(Starlette(routes=[Route("/", home)]), token="secret", path="/watch")
+        app = Starlette(routes=[Mount("/sub", app=inner)])
+    """
+    with server(short_tmp, app=app) as url:
+        assert call(f"{url}/sub/")[1] == b"home"
+        assert read(f"{url}/sub")["blocked"] is False
+        assert call(f"{url}/watch", token=TOKEN)[0] == 404

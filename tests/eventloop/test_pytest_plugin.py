@@ -30,6 +30,10 @@ def test_a_loop_in_a_thread_that_still_runs(loop_must_not_block):
 def test_unwatched():
     asyncio.run(blocking())
 
+def test_without_proof(loop_must_not_block, monkeypatch):
+    monkeypatch.setattr("asyncload_lib.eventloop.lag.Watchdog._look", lambda *_: 1 / 0)
+    asyncio.run(blocking())
+
 def test_clean(loop_must_not_block):
     asyncio.run(asyncio.sleep(0.05))
     assert [monitor.report()["blocked"] for monitor in loop_must_not_block.monitors].count(False) > 0
@@ -49,11 +53,13 @@ def test_a_test_that_blocks_its_loop_fails_and_names_the_line(tmp_path: Path) ->
 
     assert done.returncode == 1
     # pytest reports what a fixture finds at its end as an error
-    assert "5 passed, 3 errors" in done.stdout, done.stdout
+    assert "6 passed" in done.stdout, done.stdout
+    assert "4 errors" in done.stdout
     # what stands below it repeats as much of each error as there is room for, or, where `CI` is set, all of it
     errors, _, summary = done.stdout.partition("short test summary")
     assert errors.count("the event loop was blocked 1 time over 10 ms") == 3
     assert errors.count("test_blocked.py:5 in blocking: time.sleep(0.06)") == 3
+    assert "there is no proof: The watchdog ended early" in errors
     assert "test_clean" not in summary
 
 
