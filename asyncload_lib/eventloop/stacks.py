@@ -72,15 +72,20 @@ def callback_frames(innermost: FrameType | None, base: CodeType | None) -> list[
             frames += [] if frames else [frame]  # it runs what has no frame: a function in C
             break
         if frame.f_code is _RUN_ONCE:
-            if any(rank(inner.f_code.co_filename) == USER for inner in frames):
-                break  # a finalizer, a handler of signals or of the loop's own log
-            return []
+            return _interrupting(frames)
         frames.append(frame)
         frame = frame.f_back
     if frames and frames[-1].f_code.co_filename == _MONITOR:
-        return []
-    frames.reverse()
-    return frames
+        return _interrupting(frames)
+    return frames[::-1]
+
+
+def _interrupting(frames: list[FrameType]) -> list[FrameType]:
+    """Of what runs in no callback, or in the heartbeat: a finalizer, or a handler of signals or of the loop's own log.
+
+    Nothing, as long as no code of the user's is in it.
+    """
+    return frames[::-1] if any(rank(frame.f_code.co_filename) == USER for frame in frames) else []
 
 
 def step_frame(frames: list[FrameType]) -> FrameType | None:

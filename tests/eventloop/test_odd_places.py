@@ -27,7 +27,7 @@ PREAMBLE = """
         while time.thread_time() < end:
             pass
 
-    def watch(prepare, times=3, run=asyncio.run, pause=0.03):
+    def watch(prepare, times=5, run=asyncio.run, pause=0.03):
         async def main():
             async with LoopMonitor() as monitor:
                 await asyncio.sleep(0.3)
