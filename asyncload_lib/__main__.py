@@ -106,9 +106,10 @@ def _compare(options: argparse.Namespace) -> int:
 
     before, after = load(options.before), load(options.after)
     comparison = compare(before, after, force=options.force)
-    _say(markdown(comparison).rstrip("\n"))
+    table = markdown(comparison)
+    _say(table.rstrip("\n"))
     if options.markdown:
-        write_atomic(options.markdown, markdown(comparison), overwrite=True)
+        write_atomic(options.markdown, table, overwrite=True)
     if not comparison["comparable"] and not options.force:
         raise ConfigurationError("these runs are not comparable; --force compares them all the same")
     return ExitCode.CRITERIA_FAILED if comparison["change"] == "worse" else ExitCode.PASS

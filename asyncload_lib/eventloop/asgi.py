@@ -119,7 +119,7 @@ class Probe:
 
     def _paths(self, scope: Message) -> tuple[str, str]:
         """Return where this worker answers, behind the prefix that the server or a mount puts before all paths."""
-        root: str = scope.get("root_path", "")
+        root: str = scope.get("root_path") or ""  # optional in ASGI: a server may leave it out, or say None
         prefix = root if scope.get("path", "").startswith(root) else ""
         return prefix + self._path, f"{prefix}{self._path}/reset"
 
