@@ -33,3 +33,16 @@ def test_the_start_skew_is_that_of_users_on_one_clock(members: list[Member], ske
     coordinator = Coordinator(environment)
     coordinator.members = {member.id: member for member in members}
     assert coordinator.start_skew_s() == (None if skew_s is None else pytest.approx(skew_s))
+
+
+@pytest.mark.parametrize(("hello", "silent"), [({}, []), ({"pid": 1}, ["late"])])
+def test_a_late_worker_that_is_still_starting_is_not_waited_for(
+    hello: dict[str, int], silent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncload_lib.run.coordinator.FINAL_GRACE_S", 0.1)
+    environment = Environment(user_classes=[type("Nobody", (User,), {})])
+    environment.create_local_runner()
+    coordinator = Coordinator(environment)
+    coordinator.members = {"late": Member("late", hello, is_late=True)}
+    coordinator.start_test("phase")
+    assert [member.id for member in coordinator.finalise(stop=False)] == silent
