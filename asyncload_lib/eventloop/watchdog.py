@@ -129,15 +129,15 @@ class Watchdog:
         me = ThreadMeter()
         self._ident = me.ident
         try:
-            delay, slices = me.scheduling()
             self._take_baseline(time.perf_counter_ns())
             self._awake.release()
             while True:
+                delay_before, slices_before = me.scheduling()  # not after the last wait: to look may have woken it, too
                 self._alarm.wait()
                 if self._ended or self._loop.is_closed():
                     break
                 now, due = time.perf_counter_ns(), self._alarm.due_ns
-                (delay, slices), (delay_before, slices_before) = me.scheduling(), (delay, slices)
+                delay, slices = me.scheduling()
                 waited_for_cpu = delay - delay_before
                 gil_wait, suspended = max(0, now - due - waited_for_cpu), 0
                 if is_suspended(slices - slices_before, gil_wait, sys.getswitchinterval()):

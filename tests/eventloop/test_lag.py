@@ -291,6 +291,38 @@ def test_a_gil_that_was_let_go_in_between_was_not_kept_by_one_call(
     assert is_one_call(wakes, int(gil_wait_ms * 1e6), interval_ms / 1e3) is is_one
 
 
+def test_what_woke_the_watchdog_while_it_judged_does_not_count_for_the_next_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    charged: list[Stall] = []
+    on_stall = LoopMonitor._on_stall
+
+    def slow_judge(monitor: LoopMonitor, stall: Stall) -> None:
+        on_stall(monitor, stall)
+        for _ in range(1000):
+            time.sleep(0.00001)
+        charged.append(stall)
+
+    monkeypatch.setattr(LoopMonitor, "_on_stall", slow_judge)
+
+    async def main() -> list[int]:
+        found = []
+        async with LoopMonitor() as monitor:
+            await calm()
+            for _ in range(3):
+                time.sleep(0.02)
+                while not charged:
+                    await asyncio.sleep(0.005)
+                sum(range(3_000_000))  # one call that keeps the GIL, for 20 ms at least
+                await calm()
+                found.append(stalls(monitor.report()).get("loop", 0))
+                monitor.reset()
+                charged.clear()
+        return found
+
+    assert asyncio.run(main()) == [2, 2, 2]
+
+
 def test_the_pace_follows_the_load_where_every_beat_is_late() -> None:
     async def main() -> int:
         async with LoopMonitor(period_s=0.01) as monitor:
