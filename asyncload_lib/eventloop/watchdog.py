@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import compress
 from types import FrameType
 from typing import NamedTuple
 
@@ -46,6 +47,8 @@ YOUNG_NS = 40 * MS
 """Age of a baseline from which on it is taken anew: to ask all threads and the system costs 0.1 ms."""
 SUSPENDED_WAKES = 8
 """How often whoever waits for the GIL must wake before few wakes prove that the process stood still."""
+ENDED_REFERENCES = 3
+"""To a frame in a list that `compress` goes through, if nothing else refers to it: it does not run any more."""
 RIVAL_SHARE = 0.01
 """Share of a CPU that all other threads used from one baseline to the next, from which on they are rivals."""
 
@@ -246,10 +249,11 @@ class Watchdog:
         with uncollected:
             current = self._frames()
             frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
+            stack, callback = positions(frames), step_frame(frames)
+            self._hand_back(frames)
             # To ask all threads for their CPU time is dear, and most beats that are a little late are no stall.
             is_suspect = state != ASLEEP and now - pulse_alive_ns >= 2 * self.patience_ns
             holder = self._holder(current) if is_suspect else None
-            stack, callback = positions(frames), step_frame(frames)
             del current
         delay, cpu = self._meter.run_delay_ns(), self._meter.cpu_ns()
         sample = Sample(now, now - proven, delay, stack, cpu, state, gil_wait, holder, alive_ns)
@@ -257,7 +261,7 @@ class Watchdog:
         if last is not None and callback is not None and last.callback is callback:
             last.samples.append(sample)
         else:
-            self._segments.append(Segment(callback, self._loop.task_name() if frames else None, [sample], not frames))
+            self._segments.append(Segment(callback, self._loop.task_name() if stack else None, [sample], not stack))
 
     def unended(self, late: Late) -> Stall:
         """Return a stall that goes on, as far as it was seen; for any thread."""
@@ -311,7 +315,9 @@ class Watchdog:
     def holder(self) -> Holder | None:
         """Of all threads but the loop's and this one, that which used the CPU most since the last baseline."""
         with uncollected:
-            return self._holder(self._frames())
+            frames = self._frames()
+            self._hand_back(callback_frames(frames.pop(self._meter.ident, None), self._pulse.base))
+            return self._holder(frames)
 
     def _holder(self, frames: dict[int, FrameType]) -> Holder | None:
         used = self._used_by_others(threads_cpu_ns())
@@ -327,10 +333,23 @@ class Watchdog:
         base, known = self._threads, (self._meter.ident, self._ident)
         return {thread: cpu - base.get(thread, 0) for thread, cpu in threads.items() if thread[0] not in known}
 
+    # CPython may give the GIL up after a call, and between none of the other steps here: neither can the loop's thread
+    # end what a frame is of before it is decided who lets go of it, nor let go of it before this thread has.
+
+    def _hand_back(self, frames: list[FrameType]) -> None:
+        """Let go of frames of the loop's thread; of those that have ended meanwhile it lets go itself.
+
+        Their locals are freed with them: that may take as long as a stall, or run finalizers.
+        """
+        frames[:] = compress(frames, map(ENDED_REFERENCES.__ge__, map(sys.getrefcount, frames)))
+        if frames:
+            self._pulse.discard += frames
+            frames[:] = ()
+
     def _let_go(self, segments: list[Segment]) -> None:
         for segment in segments:
             if segment.callback is not None:
-                self._pulse.discard.append(segment.callback)
+                self._pulse.discard += [segment.callback]
                 segment.callback = None
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from asyncload_lib.eventloop.charge import AFTERWARDS, charge
 from asyncload_lib.eventloop.clocks import ThreadMeter, threads_cpu_ns
 from asyncload_lib.eventloop.findings import Findings
 from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, LoopMonitor
-from asyncload_lib.eventloop.stacks import uncollected
+from asyncload_lib.eventloop.stacks import Position, positions, uncollected
 from asyncload_lib.eventloop.stall import Holder, Late, Pulse, Stall
 from asyncload_lib.eventloop.switching import switch_interval
 from asyncload_lib.eventloop.watchdog import Watchdog, Watched, is_one_call, is_suspended
@@ -707,6 +708,41 @@ def test_frames_of_the_loop_are_not_kept_alive() -> None:
             assert freed_in == [threading.get_ident()]
 
     asyncio.run(main())
+
+
+def test_what_ends_amid_a_look_is_freed_by_the_loops_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Freed by the watchdog it would hold the loop up, and nobody would know by what."""
+    freed_in: list[int] = []
+
+    class Heavy:
+        def __del__(self) -> None:
+            freed_in.append(threading.get_ident())
+
+    def inner() -> None:
+        heavy = Heavy()  # noqa: F841 - a local
+        cpu(0.02)
+
+    def blocking() -> None:
+        for _ in range(10):
+            inner()
+
+    def slow(frames: list[FrameType]) -> tuple[Position, ...]:
+        found = positions(frames)
+        time.sleep(0.03)  # meanwhile the loop goes on
+        return found
+
+    monkeypatch.setattr("asyncload_lib.eventloop.watchdog.positions", slow)
+
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor() as monitor:
+            await calm()
+            asyncio.get_running_loop().call_soon(blocking)
+            await asyncio.sleep(0.5)
+            await calm()
+        return monitor.report()
+
+    assert stalls(asyncio.run(main()))["loop"] == 1
+    assert freed_in == 10 * [threading.get_ident()]
 
 
 def test_a_watchdog_that_failed_leaves_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
