@@ -19,6 +19,8 @@ __all__ = ["CAUSES", "QUEUE", "Evidence", "cause_of", "shares"]
 CAUSES = ("loop", "gil", "gc", "machine")
 QUEUE = "queue"
 """The loop was late because of many short callbacks: lag, but no stall."""
+WAITERS_MARGIN = 1.25
+"""Two threads that wait for the GIL side by side spend the same CPU time on it, to a few percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Evidence:
     witness_s     how long the watchdog, an independent thread, waited for the GIL itself while the loop may have, too
     refuted_s     ... and while the loop slept on something else
     witness_delay_s  the watchdog's own wait for a CPU
+    witness_spent_s  CPU time that its waits for the GIL cost it: whoever waits wakes in each switch interval
     suspended_s   how long the whole process stood still
     samples       stacks taken during the stall
     idle          none of them showed a callback: the loop had nothing to do, and was not woken
@@ -49,6 +52,7 @@ class Evidence:
     witness_s: float = 0.0
     refuted_s: float = 0.0
     witness_delay_s: float = 0.0
+    witness_spent_s: float = 0.0
     suspended_s: float = 0.0
     callback_s: float = 0.0
     samples: int = 0
@@ -67,7 +71,10 @@ def shares(evidence: Evidence) -> dict[str, float]:
     gc_elsewhere = min(off_cpu, evidence.gc_elsewhere_s)
     unwitnessed = max(0.0, off_cpu - evidence.witness_s - evidence.refuted_s)
     gil = min(off_cpu, evidence.witness_s + unwitnessed * (evidence.gil_share or 0.0))
-    gil = max(0.0, gil - gc_elsewhere)
+    # Waiting for it cost the loop's thread what it cost the watchdog: in a long wait more CPU time than the limit.
+    waited = evidence.witness_s + evidence.refuted_s
+    spent = WAITERS_MARGIN * evidence.witness_spent_s * gil / waited if waited else 0.0
+    gil = max(0.0, gil - gc_elsewhere) + min(spent, evidence.cpu_s)
     # The loop hands the GIL to the watchdog, and waits until the machine lets the watchdog run.
     handed_over = min(gil, evidence.witness_delay_s)
     # Run delay is known over a little more than the stall; on a CPU or asleep the thread did not wait for one. Steal is

@@ -86,6 +86,7 @@ def _evidence(
         witness_s=stall.witness_ns / NS,
         refuted_s=stall.refuted_ns / NS,
         witness_delay_s=stall.witness_delay_ns / NS,
+        witness_spent_s=stall.witness_spent_ns / NS,
         suspended_s=stall.suspended_ns / NS,
         # A collection is not the callback's, wherever it fell.
         callback_s=max(0.0, longest.own_ns / NS - own / NS) if longest is not None else 0.0,

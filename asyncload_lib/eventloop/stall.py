@@ -163,4 +163,5 @@ class Stall:
     witness_delay_ns: int
     steal_ns: int
     holder: Holder | None
+    witness_spent_ns: int = 0
     suspended_ns: int = 0

@@ -61,6 +61,19 @@ class Watched(NamedTuple):
     is_closed: Callable[[], bool]
 
 
+class Wait(NamedTuple):
+    """One wait of the watchdog: since when, and how long for the GIL, for a CPU, and for the whole process to go on.
+
+    `spent_ns`: its CPU time meanwhile, for who waits for the GIL wakes in each switch interval.
+    """
+
+    since_ns: int
+    gil_ns: int
+    cpu_ns: int
+    suspended_ns: int
+    spent_ns: int
+
+
 class Watchdog:
     """Watches one thread; `on_stall` is called in the watchdog's own thread, once for each late beat.
 
@@ -91,8 +104,7 @@ class Watchdog:
         self._ended = False
         self.failure = ""
         self._segments: list[Segment] = []
-        self._waits: deque[tuple[int, int, int, int]] = deque(maxlen=256)
-        """Since when it waited, and how long for the GIL, for a CPU, and for the whole process to go on."""
+        self._waits: deque[Wait] = deque(maxlen=256)
         self._threads: dict[tuple[int, int], int] = {}
         self._threads_ns = 0
         self.has_rivals = True
@@ -135,18 +147,19 @@ class Watchdog:
             self._take_baseline(time.perf_counter_ns())
             self._awake.release()
             while True:
-                delay_before, slices_before = me.scheduling()  # not after the last wait: to look may have woken it, too
+                # Not after the last wait: to look may have woken it, too.
+                (delay_before, slices_before), cpu_before = me.scheduling(), me.cpu_ns()
                 self._alarm.wait()
                 if self._ended or self._loop.is_closed():
                     break
                 now, due = time.perf_counter_ns(), self._alarm.due_ns
-                delay, slices = me.scheduling()
+                (delay, slices), cpu = me.scheduling(), me.cpu_ns()
                 waited_for_cpu = delay - delay_before
                 gil_wait, suspended = max(0, now - due - waited_for_cpu), 0
                 if is_suspended(slices - slices_before, gil_wait, sys.getswitchinterval()):
                     gil_wait, suspended = 0, gil_wait
                 if now - due > MS // 2:
-                    self._waits.append((due, gil_wait, waited_for_cpu, suspended))
+                    self._waits.append(Wait(due, gil_wait, waited_for_cpu, suspended, cpu - cpu_before))
                 # The first of its waits for a CPU came before it could ask for the GIL; its length is a guess.
                 started_late = min(waited_for_cpu, 3 * waited_for_cpu // max(1, slices - slices_before))
                 proven_ns = self._proven_ns(due, started_late)
@@ -283,7 +296,7 @@ class Watchdog:
         known = [sample.state == ON_GIL for sample in samples if sample.state in (ON_GIL, ASLEEP)]
         # Somebody kept the GIL while the watchdog waited; the loop did not wait for it if it slept on something else.
         refuted = sum(sample.gil_wait_ns for sample in samples if sample.state == ASLEEP)
-        waits = [wait for wait in list(self._waits) if late.before_ns < wait[0] <= late.now_ns]
+        waits = [wait for wait in list(self._waits) if late.before_ns < wait.since_ns <= late.now_ns]
         seen = [*(sample.holder for sample in samples), late.holder, last]
         holders = [holder for holder in seen if holder is not None]
         least_ns = HOLDER_SHARE * max((holder.cpu_ns for holder in holders), default=0)
@@ -293,10 +306,11 @@ class Watchdog:
             segments=[segment for segment in inside if segment.samples],
             samples=len(samples),
             gil_share=sum(known) / len(known) if known else None,
-            witness_ns=max(0, sum(wait[1] for wait in waits) - refuted),
+            witness_ns=max(0, sum(wait.gil_ns for wait in waits) - refuted),
             refuted_ns=refuted,
-            witness_delay_ns=sum(wait[2] for wait in waits),
-            suspended_ns=sum(wait[3] for wait in waits),
+            witness_delay_ns=sum(wait.cpu_ns for wait in waits),
+            witness_spent_ns=sum(wait.spent_ns for wait in waits if wait.gil_ns),
+            suspended_ns=sum(wait.suspended_ns for wait in waits),
             steal_ns=max(0, self._steal.steal_ns() - self._steal_ns),
             # The first look after its call: at the next one it may be a line further.
             holder=min(holders, key=lambda holder: holder.has_ended, default=None),

@@ -38,6 +38,12 @@ def evidence(length_s: float, **seen: object) -> Evidence:
         ("gil", evidence(0.050, gil_share=1.0, callback_s=0.050, samples=9)),
         # the kernel does not tell what the thread waits for: the watchdog waited for the GIL just as long
         ("gil", evidence(0.050, gil_share=None, witness_s=0.048, callback_s=0.050, samples=1)),
+        # who waits for the GIL for seconds wakes thousands of times: that CPU time is no work of a callback's
+        ("gil", evidence(1.8, cpu_s=0.046, gil_share=1.0, witness_s=1.78, witness_spent_s=0.043, callback_s=0.046)),
+        ("gil", evidence(2.3, cpu_s=0.012, witness_s=2.28, witness_spent_s=0.012, samples=1, idle=True)),
+        ("loop", evidence(0.1, cpu_s=0.030, gil_share=1.0, witness_s=0.07, witness_spent_s=0.01, callback_s=0.030)),
+        # the watchdog waits just as long for a C call of the loop's own
+        ("loop", evidence(2.0, cpu_s=2.0, witness_s=2.0, witness_spent_s=0.040, callback_s=2.0, samples=1)),
         # asleep on the GIL, because the machine did not let the watchdog run that it was handed to
         ("machine", evidence(0.050, gil_share=1.0, witness_delay_s=0.050, callback_s=0.050, samples=1)),
         ("machine", evidence(0.050, samples=5, idle=True, gil_share=0.0)),

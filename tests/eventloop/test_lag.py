@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -433,20 +434,18 @@ def test_a_collection_provoked_on_purpose_is_named() -> None:
     assert culprit["call"] == "gc.collect()"
 
 
+def hold_the_gil(length: int) -> None:
+    re.match(r"(a+)+$", "a" * length + "b")  # one C call, of 100 ms or more
+
+
 def test_the_holder_of_the_gil_is_named() -> None:
-    pattern = re.compile(r"(a+)+$")
-
-    def hold_the_gil() -> None:
-        pattern.match("a" * 22 + "b")  # one C call, of 100 ms or more
-
     async def main() -> dict[str, Any]:
-        async with LoopMonitor() as monitor:
-            await calm()
-            for _ in range(8):
-                thread = threading.Thread(target=hold_the_gil, name="cruncher")
-                thread.start()
-                while thread.is_alive():
-                    await asyncio.sleep(0.01)
+        with ThreadPoolExecutor(1, thread_name_prefix="cruncher") as pool:
+            pool.submit(int).result()  # to start a thread is to wait for it
+            async with LoopMonitor() as monitor:
+                await calm()
+                for _ in range(8):
+                    await asyncio.get_running_loop().run_in_executor(pool, hold_the_gil, 22)
         return monitor.report()
 
     report = asyncio.run(main())
@@ -454,8 +453,35 @@ def test_the_holder_of_the_gil_is_named() -> None:
     assert "loop" not in stalls(report)
     named = [culprit for culprit in report["culprits"] if culprit["cause"] == "gil"]
     assert report["blocked"] is True
-    assert named[0]["task"] == "cruncher"
-    assert named[0]["function"].endswith("hold_the_gil")
+    assert named[0]["task"] == "cruncher_0"
+    assert "hold_the_gil" in {culprit["function"] for culprit in named}
+
+
+@pytest.mark.parametrize("is_idle", [True, False], ids=["idle", "in a callback"])
+def test_waiting_for_the_gil_for_long_is_no_work_of_the_loops(is_idle: bool) -> None:
+    """Who waits wakes in each switch interval: here for some 50 ms of CPU time in half a second."""
+    usual = sys.getswitchinterval()
+
+    async def main() -> dict[str, Any]:
+        with ThreadPoolExecutor(1, thread_name_prefix="cruncher") as pool:
+            pool.submit(int).result()
+            async with LoopMonitor() as monitor:
+                await calm()
+                held = asyncio.get_running_loop().run_in_executor(pool, hold_the_gil, 24)
+                if not is_idle:
+                    time.sleep(0.002)  # lets the GIL go
+                await held
+                await calm()
+        return monitor.report()
+
+    sys.setswitchinterval(0.00005)
+    try:
+        report = asyncio.run(main())
+    finally:
+        sys.setswitchinterval(usual)
+
+    assert {**stalls(report), "machine": 0} == {"gil": 1, "machine": 0}
+    assert report["blocked"] is True
 
 
 class Steal:
