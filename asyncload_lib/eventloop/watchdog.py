@@ -37,8 +37,6 @@ STEP_NS = MS // 4
 START_S = 1.0
 HURRY_S = 0.0005
 """The switch interval while a beat is overdue: with the usual 5 ms a stall of 12 ms is seen once or never."""
-ALONE = 2
-"""Threads of a process in which nobody but the loop and its watchdog can want the GIL."""
 RIVALS_SHARE = 0.5
 """Share of the limit that the switch interval may last in any case: a C call that keeps the GIL is seen at its end, and
 known to have run since an interval after it was asked for the GIL."""
@@ -109,6 +107,8 @@ class Watchdog:
         self._threads_ns = 0
         self.has_rivals = True
         """Whether other threads want the GIL, too; they do until it is known that they do not."""
+        self._has_met_holder = False
+        """Whether another thread has kept the GIL for longer than the limit."""
         self.is_calm = False
         """Whether from one baseline to the next neither other threads were busy nor the hypervisor stole anything."""
         self._steal = StealMeter()
@@ -238,17 +238,18 @@ class Watchdog:
         self._threads, self._threads_ns, self._steal_ns = threads, now, steal_ns
 
     def _ask(self, overdue: bool) -> None:
-        """Ask for the GIL sooner while a beat is overdue, and in health too if no other thread wants it: nobody else
-        feels it then.
+        """Ask for the GIL as soon as may be while a beat is overdue, and in health too if no other thread wants it.
 
-        Where there is no other thread at all as soon as may be: the sooner the first look, the less of what came before
-        it can be taken for the same callback. Else, in health, only so much sooner that two looks come within the
-        limit. Whoever waits for the GIL goes to the end of the queue after each interval. At the end of a C call that
-        kept it the loop may be first, and let it go after a tenth of a millisecond: if an interval of the watchdog's
-        ended just then, the holder is before it, goes on, and its line is lost. Of 490 holders that ended right after
-        the call 21 with 0.5 ms, 10 with 1 ms, 3 with 5 ms.
+        Nobody else feels it then. The sooner the first look, the less of what came before it can be taken for the same
+        callback.
+
+        Once another thread has kept the GIL for longer than the limit, in health only so much sooner that two looks
+        come within the limit. Whoever waits for the GIL goes to the end of the queue after each interval. At the end of
+        a C call that kept it the loop may be first, and let it go after a tenth of a millisecond: if an interval of the
+        watchdog's ended just then, the holder is before it, goes on, and its line is lost. Of 490 holders that ended
+        right after the call 21 with 0.5 ms, 10 with 1 ms, 3 with 5 ms.
         """
-        if overdue or len(self._threads) <= ALONE:
+        if overdue or not (self.has_rivals or self._has_met_holder):
             switch_interval.want(self, HURRY_S)
         elif not self.has_rivals:
             two_looks_ns = self.patience_ns + CLOSE_WATCH_NS + HURRY_S * NS
@@ -301,6 +302,10 @@ class Watchdog:
         holders = [holder for holder in seen if holder is not None]
         least_ns = HOLDER_SHARE * max((holder.cpu_ns for holder in holders), default=0)
         holders = [holder for holder in holders if holder.cpu_ns >= least_ns]
+        # The first look after its call: at the next one it may be a line further.
+        holder = min(holders, key=lambda holder: holder.has_ended, default=None)
+        if holder is not None and min(late.off_cpu_ns, holder.cpu_ns) >= self._limit_s * NS:
+            self._has_met_holder = True
         return Stall(
             late=late,
             segments=[segment for segment in inside if segment.samples],
@@ -312,8 +317,7 @@ class Watchdog:
             witness_spent_ns=sum(wait.spent_ns for wait in waits if wait.gil_ns),
             suspended_ns=sum(wait.suspended_ns for wait in waits),
             steal_ns=max(0, self._steal.steal_ns() - self._steal_ns),
-            # The first look after its call: at the next one it may be a line further.
-            holder=min(holders, key=lambda holder: holder.has_ended, default=None),
+            holder=holder,
         )
 
     def _frames(self) -> dict[int, FrameType]:

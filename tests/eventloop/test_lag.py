@@ -793,8 +793,8 @@ def test_a_watchdog_that_failed_leaves_no_verdict(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("rival", "usual_s", "interval_s"),
     [
-        ("none", 0.005, 0.0005),
-        ("idle", 0.005, 0.0043),  # a look at 8.5 ms, another at 10
+        ("idle", 0.005, 0.0005),
+        ("met", 0.005, 0.0043),  # it kept the GIL before: a look at 8.5 ms, another at 10
         ("busy", 0.005, 0.005),
         ("busy", 0.0625, 0.005),  # half the limit at most: else a C call that keeps the GIL ends unseen
     ],
@@ -804,17 +804,21 @@ def test_the_gil_is_asked_for_soon_only_where_nobody_else_wants_it_and_only_whil
 ) -> None:
     before, ended = sys.getswitchinterval(), threading.Event()
     sys.setswitchinterval(usual_s)
-    if rival == "none" and len(sys._current_frames()) > 1:
-        interval_s = 0.0043  # another test has left a thread
+    started = threading.Event()
 
     def burn() -> None:
+        started.wait()
+        if rival == "met":
+            hold_the_gil(22)
         while rival == "busy" and not ended.is_set():
             cpu(0.001)
-        if rival == "idle":
-            ended.wait()
+        ended.wait()
 
     async def main() -> tuple[float, int]:
         async with LoopMonitor() as monitor:
+            await calm()
+            started.set()
+            await calm()
             seen: Counter[float] = Counter()
             end = time.monotonic() + 1.2  # several windows, and more than one baseline of the threads' CPU time
             while (now := time.monotonic()) < end:
