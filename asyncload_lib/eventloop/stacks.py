@@ -127,29 +127,35 @@ class _Uncollected:
     is not its own. A collection that starts there calls back into Python (`gc.callbacks`), which may give up the GIL:
     the next such look then waits for ever, or the frame is gone when its maker comes back. Seen on CPython 3.11.7, as
     a deadlock of the whole process and as a segmentation fault.
+
+    Several threads may be inside: who waited for another would give up the GIL, and what is looked at would go on.
     """
 
     def __init__(self) -> None:
+        self._inside = 0
         self._was_enabled = False
         self._renew()
         os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
         self._lock = native("_thread", "allocate_lock")()
-        if self._was_enabled:  # a thread of the parent held it, and is not in the child
+        if self._was_enabled:  # a thread of the parent was inside, and is not in the child
             gc.enable()
-        self._was_enabled = False
+        self._inside, self._was_enabled = 0, False
 
     def __enter__(self) -> None:
-        self._lock.acquire()
-        self._was_enabled = gc.isenabled()
-        gc.disable()
+        with self._lock:
+            if not self._inside:
+                self._was_enabled = gc.isenabled()
+                gc.disable()
+            self._inside += 1
 
     def __exit__(self, *_: object) -> None:
-        if self._was_enabled:
-            gc.enable()
-        self._was_enabled = False
-        self._lock.release()
+        with self._lock:
+            self._inside -= 1
+            if not self._inside and self._was_enabled:
+                self._was_enabled = False
+                gc.enable()
 
 
 uncollected = _Uncollected()

@@ -338,13 +338,18 @@ class Watchdog:
             return self._holder(frames)
 
     def _holder(self, frames: dict[int, FrameType]) -> Holder | None:
+        stood = {ident: frame.f_lasti for ident, frame in frames.items()}
         used = self._used_by_others(threads_cpu_ns())
         used = {thread: cpu for thread, cpu in used.items() if thread[0] in frames}
         if not used:
             return None
         ident, clock = max(used, key=lambda thread: used[thread])
-        stack = positions(callback_frames(frames[ident], None))
-        return Holder(_thread_name(ident, stack), stack, used[ident, clock], state_of(clock) == ASLEEP)
+        frame, sleeps = frames[ident], state_of(clock) == ASLEEP
+        stack = positions(callback_frames(frame, None))
+        if frame.f_lasti != stood[ident] or sys._current_frames().get(ident) is not frame:
+            # It has had the GIL since, so it waited for it there.
+            stack, sleeps = (*stack[:-1], (frame.f_code, stood[ident])), False
+        return Holder(_thread_name(ident, stack), stack, used[ident, clock], sleeps)
 
     def _used_by_others(self, threads: dict[tuple[int, int], int]) -> dict[tuple[int, int], int]:
         """CPU time since the last baseline of all threads but the loop's and this one."""

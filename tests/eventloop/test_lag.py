@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,7 +21,7 @@ from asyncload_lib.eventloop.charge import AFTERWARDS, charge
 from asyncload_lib.eventloop.clocks import ThreadMeter, threads_cpu_ns
 from asyncload_lib.eventloop.findings import Findings
 from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, LoopMonitor
-from asyncload_lib.eventloop.stacks import Position, positions, uncollected
+from asyncload_lib.eventloop.stacks import Position, describe, positions, uncollected
 from asyncload_lib.eventloop.stall import Holder, Late, Pulse, Stall
 from asyncload_lib.eventloop.switching import switch_interval
 from asyncload_lib.eventloop.watchdog import Watchdog, Watched, is_one_call, is_suspended
@@ -563,6 +564,54 @@ def test_the_line_of_a_holder_that_sleeps_by_then_is_shown_as_what_came_after(sl
 
     assert [culprit["task"] for culprit in report["culprits"]] == ["holder"]
     assert report["culprits"][0]["call"].startswith(AFTERWARDS) is sleeps
+
+
+def test_a_holder_that_goes_on_amid_the_look_is_shown_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    watchdog, _ = watchdog_of_this_thread(Pulse(0, 0))
+    go_on: list[bool] = []
+    ended = threading.Event()
+
+    def hold() -> None:
+        while not go_on:  # spins
+            pass
+        ended.wait()
+
+    thread = threading.Thread(target=hold, name="holder")
+    thread.start()
+    ident = thread.ident
+    assert ident is not None
+
+    def slow() -> dict[tuple[int, int], int]:
+        found = threads_cpu_ns()
+        go_on.append(True)
+        while sys._current_frames()[ident].f_code.co_name != "wait":
+            time.sleep(0.001)
+        return found
+
+    monkeypatch.setattr("asyncload_lib.eventloop.watchdog.threads_cpu_ns", slow)
+    while sys._current_frames()[ident].f_code is not hold.__code__:
+        time.sleep(0.001)
+    holder = watchdog.holder()
+    ended.set()
+    thread.join()
+    watchdog._close()
+
+    assert holder is not None
+    assert (holder.name, holder.has_ended) == ("holder", False)
+    place = describe(holder.stack)
+    assert place is not None
+    assert line_of(hold, "# spins") <= place.line <= line_of(hold, "pass")
+
+
+def test_collections_are_off_until_the_last_look_has_ended() -> None:
+    with uncollected:
+        first = ExitStack()
+        first.enter_context(uncollected)
+        second = gc.isenabled()
+        first.close()
+        after_one = gc.isenabled()
+
+    assert (second, after_one, gc.isenabled()) == (False, False, True)
 
 
 def test_a_loop_looked_at_again_and_again_does_not_put_the_baseline_off() -> None:
