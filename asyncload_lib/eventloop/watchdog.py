@@ -289,6 +289,8 @@ class Watchdog:
             segment.samples = _since(late, segment)
         self._segments = []
         stall = self._stall(late, inside, self.holder())
+        if stall.holder is not None and min(late.off_cpu_ns, stall.holder.cpu_ns) >= self._limit_s * NS:
+            self._has_met_holder = True
         self._let_go(inside)
         return stall
 
@@ -302,10 +304,6 @@ class Watchdog:
         holders = [holder for holder in seen if holder is not None]
         least_ns = HOLDER_SHARE * max((holder.cpu_ns for holder in holders), default=0)
         holders = [holder for holder in holders if holder.cpu_ns >= least_ns]
-        # The first look after its call: at the next one it may be a line further.
-        holder = min(holders, key=lambda holder: holder.has_ended, default=None)
-        if holder is not None and min(late.off_cpu_ns, holder.cpu_ns) >= self._limit_s * NS:
-            self._has_met_holder = True
         return Stall(
             late=late,
             segments=[segment for segment in inside if segment.samples],
@@ -317,7 +315,8 @@ class Watchdog:
             witness_spent_ns=sum(wait.spent_ns for wait in waits if wait.gil_ns),
             suspended_ns=sum(wait.suspended_ns for wait in waits),
             steal_ns=max(0, self._steal.steal_ns() - self._steal_ns),
-            holder=holder,
+            # The first look after its call: at the next one it may be a line further.
+            holder=min(holders, key=lambda holder: holder.has_ended, default=None),
         )
 
     def _frames(self) -> dict[int, FrameType]:
