@@ -60,16 +60,24 @@ class Watched(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """One wait of the watchdog: since when, and how long for the GIL, for a CPU, and for the whole process to go on.
+    """One wait of the watchdog: from when to when, and how long of it for the GIL, for a CPU, and for the whole process
+    to go on.
 
     `spent_ns`: its CPU time meanwhile, for who waits for the GIL wakes in each switch interval.
     """
 
     since_ns: int
+    until_ns: int
     gil_ns: int
     cpu_ns: int
     suspended_ns: int
     spent_ns: int
+
+    def within(self, late: Late) -> "Wait":
+        """Return what of it fell into a late beat: one wait may reach over the end of one into the next."""
+        since_ns, until_ns = max(self.since_ns, late.before_ns), min(self.until_ns, late.now_ns)
+        share = max(0, until_ns - since_ns) / max(1, self.until_ns - self.since_ns)
+        return Wait(since_ns, until_ns, *(int(share * part_ns) for part_ns in self[2:]))
 
 
 class Watchdog:
@@ -159,7 +167,7 @@ class Watchdog:
                 if is_suspended(slices - slices_before, gil_wait, sys.getswitchinterval()):
                     gil_wait, suspended = 0, gil_wait
                 if now - due > MS // 2:
-                    self._waits.append(Wait(due, gil_wait, waited_for_cpu, suspended, cpu - cpu_before))
+                    self._waits.append(Wait(due, now, gil_wait, waited_for_cpu, suspended, cpu - cpu_before))
                 # The first of its waits for a CPU came before it could ask for the GIL; its length is a guess.
                 started_late = min(waited_for_cpu, 3 * waited_for_cpu // max(1, slices - slices_before))
                 proven_ns = self._proven_ns(due, started_late)
@@ -209,16 +217,19 @@ class Watchdog:
 
     def _look(self, now: int, gil_wait: int, proven: int) -> None:
         pulse = self._pulse
-        while pulse.late:
-            switch_interval.want(self, HURRY_S)
-            # Peek, settle, then pop: whoever waits for the deque to be empty must find the stall counted.
-            self._on_stall(self._settled(pulse.late[0]))
-            pulse.late.popleft()
+        while True:
+            overdue = now - pulse.alive_ns >= self.patience_ns and self._loop.is_running()
+            self._ask(overdue or bool(pulse.late))
+            if overdue:  # before what came before is settled: that takes so long that this may be over
+                self._sample(now, gil_wait, proven)
+            if not pulse.late:
+                break
+            while pulse.late:
+                # Peek, settle, then pop: whoever waits for the deque to be empty must find the stall counted.
+                self._on_stall(self._settled(pulse.late[0]))
+                pulse.late.popleft()
             now, gil_wait, proven = time.perf_counter_ns(), 0, 0
-        overdue = now - pulse.alive_ns >= self.patience_ns and self._loop.is_running()
-        self._ask(overdue)
         if overdue:
-            self._sample(now, gil_wait, proven)
             return
         if self._segments and self._segments[-1].samples[-1].at_ns < pulse.beat_ns:  # else the beat is yet to come
             self._let_go(self._segments)
@@ -269,6 +280,7 @@ class Watchdog:
             is_suspect = state != ASLEEP and now - pulse_alive_ns >= 2 * self.patience_ns
             holder = self._holder(current) if is_suspect else None
             del current
+        gil_wait = min(gil_wait, now - self._pulse.beat_ns)  # the watchdog may have waited since before that beat
         delay, cpu = self._meter.run_delay_ns(), self._meter.cpu_ns()
         sample = Sample(now, now - proven, delay, stack, cpu, state, gil_wait, holder, alive_ns)
         last = self._segments[-1] if self._segments else None
@@ -280,17 +292,16 @@ class Watchdog:
     def unended(self, late: Late) -> Stall:
         """Return a stall that goes on, as far as it was seen; for any thread."""
         # The frames stay the watchdog's: only the loop's thread may let go of one last.
-        seen = [replace(segment, callback=None, samples=_since(late, segment)) for segment in list(self._segments)]
-        return self._stall(late, seen)
+        inside, _ = _divided(list(self._segments), late)
+        return self._stall(late, [replace(segment, callback=None) for segment in inside])
 
     def _settled(self, late: Late) -> Stall:
-        inside = self._segments
-        for segment in inside:
-            segment.samples = _since(late, segment)
-        self._segments = []
+        segments = self._segments
+        inside, self._segments = _divided(segments, late)
         stall = self._stall(late, inside, self.holder())
         if stall.holder is not None and min(late.off_cpu_ns, stall.holder.cpu_ns) >= self._limit_s * NS:
             self._has_met_holder = True
+        self._let_go(segments)
         self._let_go(inside)
         return stall
 
@@ -299,14 +310,14 @@ class Watchdog:
         known = [sample.state == ON_GIL for sample in samples if sample.state in (ON_GIL, ASLEEP)]
         # Somebody kept the GIL while the watchdog waited; the loop did not wait for it if it slept on something else.
         refuted = sum(sample.gil_wait_ns for sample in samples if sample.state == ASLEEP)
-        waits = [wait for wait in list(self._waits) if late.before_ns < wait.since_ns <= late.now_ns]
+        waits = [wait.within(late) for wait in list(self._waits)]
         seen = [*(sample.holder for sample in samples), late.holder, last]
         holders = [holder for holder in seen if holder is not None]
         least_ns = HOLDER_SHARE * max((holder.cpu_ns for holder in holders), default=0)
         holders = [holder for holder in holders if holder.cpu_ns >= least_ns]
         return Stall(
             late=late,
-            segments=[segment for segment in inside if segment.samples],
+            segments=inside,
             samples=len(samples),
             gil_share=sum(known) / len(known) if known else None,
             witness_ns=max(0, sum(wait.gil_ns for wait in waits) - refuted),
@@ -395,8 +406,16 @@ def is_suspended(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
     return expected >= SUSPENDED_WAKES and 0 < wakes < expected / 4
 
 
-def _since(late: Late, segment: Segment) -> list[Sample]:
-    return [sample for sample in list(segment.samples) if late.before_ns <= sample.at_ns]
+def _divided(segments: list[Segment], late: Late) -> tuple[list[Segment], list[Segment]]:
+    """Return what was seen during a late beat, and after it; a coroutine's frame may be in both."""
+    inside: list[Segment] = []
+    after: list[Segment] = []
+    for segment in segments:
+        seen = [sample for sample in segment.samples if late.before_ns <= sample.at_ns]
+        for part, is_after in ((inside, False), (after, True)):
+            if samples := [sample for sample in seen if (sample.at_ns > late.now_ns) is is_after]:
+                part.append(replace(segment, samples=samples))
+    return inside, after
 
 
 def _thread_name(ident: int, stack: tuple[Position, ...]) -> str:

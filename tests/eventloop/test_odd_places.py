@@ -126,6 +126,17 @@ def test_what_blocks_in_an_odd_place_is_found_with_its_line(script: str, line: s
 
 
 @pytest.mark.parametrize("run", ["asyncio.run", "uvloop.run"])
+def test_what_blocks_again_as_soon_as_the_loop_has_beaten_is_found_again(run: str) -> None:
+    report = told(f"""
+        def add():
+            sum(range(2_000_000))  # blocks
+        print(json.dumps(watch(lambda: soon(add), times=20, run={run}, pause=0.01)))
+    """)
+    assert report["by_cause"]["loop"]["stalls"] >= 10, report
+    assert {culprit["source"] for culprit in report["culprits"]} == {"sum(range(2_000_000))  # blocks"}
+
+
+@pytest.mark.parametrize("run", ["asyncio.run", "uvloop.run"])
 @pytest.mark.parametrize(
     "prepare", ["(soon(busy, 0.007), soon(busy, 0.007))", "(soon(busy, 0.0055), soon(busy, 0.0055))"]
 )
