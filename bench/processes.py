@@ -90,7 +90,7 @@ class Process:
             times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
         except psutil.NoSuchProcess:
             return float("nan")
-        return sum(one.user + one.system for one in times)
+        return float(sum(one.user + one.system for one in times))
 
     def interrupt(self) -> None:
         """Ask the process to end by itself, as Ctrl-C does."""

@@ -56,7 +56,7 @@ class Nginx(Process):
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
         if program is None:
             raise FileNotFoundError("nginx is not installed")
-        command = [program, "-p", directory, "-c", configuration, "-e", directory / "error.log"]
+        command: list[str | Path] = [program, "-p", directory, "-c", configuration, "-e", directory / "error.log"]
         super().__init__(command, directory, core=TARGET_CORE)
         wait_until(lambda: self.served() >= 0, "nginx did not answer")
 

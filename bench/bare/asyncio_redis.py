@@ -26,7 +26,8 @@ async def user(client: redis.asyncio.Redis, latencies: list[float]) -> None:
 
 async def main(url: str, users: int, kind: str) -> None:
     latencies: list[float] = []
-    pools = {"blocking": redis.asyncio.BlockingConnectionPool, "plain": redis.asyncio.ConnectionPool}
+    blocking, plain = redis.asyncio.BlockingConnectionPool, redis.asyncio.ConnectionPool
+    pools: dict[str, type[redis.asyncio.ConnectionPool]] = {"blocking": blocking, "plain": plain}
     client = redis.asyncio.Redis.from_pool(pools[kind].from_url(url, max_connections=users))
     await asyncio.gather(*(user(client, latencies) for _ in range(users)))
 

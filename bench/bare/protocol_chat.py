@@ -41,6 +41,8 @@ class Connection(asyncio.Protocol):
 async def main(url: str, users: int) -> None:
     latencies: list[float] = []
     parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
     head = f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
     request = f"{head}content-length: {len(BODY)}\r\n\r\n".encode() + BODY
     loop = asyncio.get_running_loop()

@@ -12,7 +12,7 @@ from bench.streams import note, paths, save
 class Stream(AsyncHttpUser):
     wait_time = constant(0)
 
-    async def on_start(self) -> None:
+    async def on_start(self) -> None:  # type: ignore[override]
         self.paths = paths()
 
     @task

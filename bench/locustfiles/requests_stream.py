@@ -21,8 +21,8 @@ class Stream(User):
     @task
     def read(self) -> None:
         first = True
-        with requests.post(self.host + next(self.paths), stream=True) as response:
-            for line in response.iter_lines(chunk_size=None):
+        with requests.post(f"{self.host}{next(self.paths)}", stream=True) as response:
+            for line in response.iter_lines(chunk_size=None):  # type: ignore[call-overload]  # iter_content takes None
                 if line.startswith(b"data: "):
                     note(line[6:], first, time.perf_counter_ns())
                     first = False

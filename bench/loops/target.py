@@ -32,7 +32,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from asyncload_lib.eventloop.asgi import Probe
+from asyncload_lib.eventloop.asgi import Message, Probe, Receive, Send
 from asyncload_lib.eventloop.gcpause import GcPauses
 from asyncload_lib.eventloop.lag import LIMIT_S, PERIOD_S, LoopMonitor
 from bench.loops.faults import BURST
@@ -154,13 +154,14 @@ def ordinary() -> FastAPI:
     return api
 
 
-async def app(scope, receive, send) -> None:
+async def app(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         while (await receive())["type"] == "lifespan.startup":
             await send({"type": "lifespan.startup.complete"})
         await send({"type": "lifespan.shutdown.complete"})
         return
-    path, answer = scope["path"], {"ok": True}
+    path: str = scope["path"]
+    answer: dict[str, Any] = {"ok": True}
     if path.startswith("/fault/"):
         seconds = float(parse_qs(scope["query_string"].decode()).get("seconds", ["0"])[0])
         answer = await run_fault(path.removeprefix("/fault/"), seconds)
@@ -212,6 +213,7 @@ class PausableMonitor(LoopMonitor):
         """Stand still, and cost nothing; what is due at a time is kept as the time that is left until then."""
         if self._timer is None:
             return
+        assert self._watchdog is not None
         self._timer.cancel()
         self._timer = None
         self._gc.stop()
@@ -226,6 +228,8 @@ class PausableMonitor(LoopMonitor):
         if not self.running:
             self.start()
             return
+        assert self._watchdog is not None
+        assert self._loop is not None
         now, cpu = time.perf_counter_ns(), time.thread_time_ns()
         self._pulse.beat_ns = self._pulse.alive_ns = self._pulse.begun_ns = now
         self._pulse.cpu_ns = cpu
@@ -330,7 +334,7 @@ def usage() -> dict[str, float]:
     }
 
 
-async def server_app(scope, receive, send) -> None:
+async def server_app(scope: Message, receive: Receive, send: Send) -> None:
     turns.requests += 1
     await outermost(scope, receive, send)
 

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 
 from bench.contest import Bench, window
 from bench.generators import locust
@@ -42,12 +43,12 @@ def fidelity(bench: Bench, limit_s: float) -> list[Table]:
     for share in shares:
         rate, own_rate = fast * share / 100, own * share / 100
         contenders = {
-            "asyncload": _checked(server, lambda rate=rate: _asyncload(bench, server, rate, seconds)),
-            "FastHttpUser": _checked(server, lambda rate=rate: _fast(bench, server, rate, seconds)),
-            "hey": _checked(server, lambda rate=rate: _hey(bench, server, rate, seconds)),
-            "wrk": _checked(server, lambda rate=rate: _wrk(bench, server, rate, seconds)),
+            "asyncload": _checked(server, partial(_asyncload, bench, server, rate, seconds)),
+            "FastHttpUser": _checked(server, partial(_fast, bench, server, rate, seconds)),
+            "hey": _checked(server, partial(_hey, bench, server, rate, seconds)),
+            "wrk": _checked(server, partial(_wrk, bench, server, rate, seconds)),
             f"asyncload at {share} % of its own": _checked(
-                server, lambda rate=own_rate: _asyncload(bench, server, rate, seconds)
+                server, partial(_asyncload, bench, server, own_rate, seconds)
             ),
         }
         table = Table(
@@ -133,8 +134,8 @@ def _fast(bench: Bench, server: LedgerServer, rate: float, seconds: float) -> Re
 
 def _hey(bench: Bench, server: LedgerServer, rate: float, seconds: float) -> Reported:
     options = ["-z", f"{seconds:g}s", "-c", USERS, "-q", f"{rate / USERS:g}", "-m", "POST", "-d", BODY.decode()]
-    command = [bench.peers.get("hey"), *map(str, options), "-T", "application/json", f"{server.host}/chat"]
-    text = _ended(Process(command, bench.directory, core=GENERATOR_CORE), seconds)
+    command = [bench.peers.get("hey"), *options, "-T", "application/json", f"{server.host}/chat"]
+    text = _ended(Process(list(map(str, command)), bench.directory, core=GENERATOR_CORE), seconds)
     return {
         "p50": _found(r"50% in ([\d.]+) secs", text),
         "p99": _found(r"99% in ([\d.]+) secs", text),

@@ -75,7 +75,7 @@ def _fio(bench: Bench, directory: Path) -> Figures:
         "create_on_open": 1, "unlink_each_loop": 1, "numjobs": USERS, "group_reporting": 1, "time_based": 1,
         "runtime": seconds, "loops": 1_000_000, "output-format": "terse", "thread": 1,
     }  # fmt: skip
-    command = [bench.peers.get("fio"), *(f"--{name}={value}" for name, value in options.items())]
+    command: list[str | Path] = [bench.peers.get("fio"), *(f"--{name}={value}" for name, value in options.items())]
     with Process(command, bench.directory) as process:
         if process.wait(FOREVER_S) != 0:
             raise ValueError(process.complaint())

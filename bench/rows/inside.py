@@ -140,7 +140,8 @@ def _importing(bench: Bench, module: str) -> Callable[[], Figures]:
 def _serving(bench: Bench, file: Path) -> Callable[[], Figures]:
     def measure() -> Figures:
         port = free_port()
-        command = [LOCUST, "-f", file, "--web-host", "127.0.0.1", "--web-port", str(port), "--loglevel", "ERROR"]
+        web = ("--web-host", "127.0.0.1", "--web-port", str(port))
+        command: list[str | Path] = [LOCUST, "-f", file, *web, "--loglevel", "ERROR"]
         begun = time.perf_counter()
         with Process(command, bench.directory, {"ASYNCLOAD_OUT": str(bench.directory / "reports")}) as process:
             wait_until(lambda: _page(port), f"{file.name}: no web UI", 60, 0.005)
