@@ -242,7 +242,12 @@ def test_wrong_command_line_leaves_with_64(argv: list[str], capsys: pytest.Captu
 
 def test_demo_gets_its_own_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
-    monkeypatch.setattr("asyncload_lib.demo.stack.main", lambda argv: seen.append(argv) or 7)
+
+    def main(argv: list[str]) -> int:
+        seen.append(argv)
+        return 7
+
+    monkeypatch.setattr("asyncload_lib.demo.stack.main", main)
     assert run("demo", "--mode", "blocking", "--port=0", "--help") == 7
     assert seen == [["--mode", "blocking", "--port=0", "--help"]]
 

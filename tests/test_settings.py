@@ -140,7 +140,7 @@ VALUES = [
 @pytest.mark.parametrize(("key", "text", "value"), VALUES)
 def test_text_is_read(tmp_path: Path, key: str, text: str, value: object) -> None:
     for source in ("env", "cli"):
-        read = load(tmp_path, **{source: {key: text}})[key]
+        read = load(tmp_path, "", **{source: {key: text}})[key]
         assert read == value
         assert type(read) is type(value)
 

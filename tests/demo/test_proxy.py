@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 import uvloop
@@ -199,9 +200,10 @@ def test_a_server_that_does_not_read_stops_the_client(monkeypatch: pytest.Monkey
 
         async def read_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             nonlocal total
-            writer.transport.pause_reading()
+            transport = cast(asyncio.Transport, writer.transport)
+            transport.pause_reading()
             await go_on.wait()
-            writer.transport.resume_reading()
+            transport.resume_reading()
             while data := await reader.read(1 << 18):
                 total += len(data)
             writer.close()

@@ -11,6 +11,7 @@ import json
 import socket
 import sys
 import urllib.request
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -61,4 +62,5 @@ def commands(address: str, port: str) -> None:
 
 
 if __name__ == "__main__":
-    {"gateway": gateway, "machine": machine, "ask": ask, "commands": commands}[sys.argv[1]](*sys.argv[2:])
+    what: dict[str, Callable[..., None]] = {"gateway": gateway, "machine": machine, "ask": ask, "commands": commands}
+    what[sys.argv[1]](*sys.argv[2:])

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_the_embedded_target_is_refused_to_workers_elsewhere(tmp_path: Path, lan
             assert "Traceback" not in cluster.master.output
 
 
-def _grown(before: dict, after: dict) -> dict:
+def _grown(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Return what was added to the ledger since."""
     chat = {key: after["chat"][key] - before["chat"][key] for key in ("received", "answered", "failed", "duplicates")}
     commands = {

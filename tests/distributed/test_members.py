@@ -102,7 +102,7 @@ def test_twenty_endpoints_are_reported_in_one_message() -> None:
 
 
 def test_what_a_process_says_of_itself_fits_into_one_message() -> None:
-    loop = {
+    loop: dict[str, Any] = {
         "name": "generator",
         "note": None,
         "culprits": [{"file": "f" * 300, "line": n, "excerpt": [[n, "x" * 300]] * 3} for n in range(50)],

@@ -181,7 +181,7 @@ def test_all_workers_behind_one_port_are_read_and_reset(short_tmp: Path) -> None
         assert status == 200
         assert len(json.loads(body)["workers"]) == 3
 
-        blocked = set()
+        blocked: set[int] = set()
         while len(blocked) < 2:  # whichever workers take the requests
             blocked.add(int(call(f"{url}/block")[1]))
             assert time.monotonic() < deadline

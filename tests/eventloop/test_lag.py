@@ -243,7 +243,12 @@ def test_signs_of_life_spare_the_looks_at_a_long_queue(monkeypatch: pytest.Monke
 def test_a_long_queue_with_signs_of_life_needs_no_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[float] = []
     settled = Watchdog._settled
-    monkeypatch.setattr(Watchdog, "_settled", lambda self, late: judged.append(late.length_ns) or settled(self, late))
+
+    def judge(watchdog: Watchdog, late: Late) -> Stall:
+        judged.append(late.length_ns)
+        return settled(watchdog, late)
+
+    monkeypatch.setattr(Watchdog, "_settled", judge)
 
     async def main(is_told: bool) -> tuple[int, str]:
         async with LoopMonitor("mine", 0.05) as monitor:
@@ -700,7 +705,7 @@ def test_the_baseline_of_a_calm_process_is_taken_less_often(is_calm: bool, wait_
 
 def test_a_thread_is_not_taken_for_one_that_ended_before_it() -> None:
     """The identifier of an ended thread is given to the next one: its CPU time is not to be held against that."""
-    seen = set()
+    seen: set[tuple[int, int]] = set()
 
     def look() -> None:
         with uncollected:

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ def test_blocking_calls_run_side_by_side_and_the_loop_goes_on(thread: LoopThread
         loop = asyncio.get_running_loop()
         begun = time.perf_counter()
         longest = 0.0
+        work: list[Awaitable[None]]
         if how == "to_thread":
             work = [asyncio.to_thread(block) for _ in range(8)]
         else:
@@ -104,7 +105,7 @@ def test_an_executor_of_its_own_keeps_its_number_of_threads(thread: LoopThread) 
 
 def test_more_jobs_than_threads_are_all_done(thread: LoopThread) -> None:
     async def run() -> list[int]:
-        return list(await asyncio.gather(*(asyncio.to_thread(lambda n=n: n) for n in range(500))))
+        return list(await asyncio.gather(*(asyncio.to_thread(int, n) for n in range(500))))
 
     before = os_threads()
     assert thread.call(run()) == list(range(500))

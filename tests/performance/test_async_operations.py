@@ -40,8 +40,8 @@ def run_scenario(tmp_path: Path) -> Any:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
         print(done.stdout)
         assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        results = json.loads((tmp_path / "latest.json").read_text())
-        (metric,) = results["metrics"]
+        metrics: list[dict[str, Any]] = json.loads((tmp_path / "latest.json").read_text())["metrics"]
+        (metric,) = metrics
         assert {row["verdict"] for row in metric["criteria"]} <= {"pass", "not evaluated"}
         if "CONFIG" not in os.environ:
             assert metric["test_name"] == NAMES[scenario]

@@ -2,9 +2,11 @@ import re
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from asyncload_lib.report import charts, drawings
@@ -14,7 +16,8 @@ from asyncload_lib.report.distribution import _rebin
 from asyncload_lib.report.limits import latency_limits
 from asyncload_lib.report.series import lag_series, timeline
 from asyncload_lib.report.units import duration
-from tests.report.cases import CASES, HOSTILE, hostile, sample_results
+from tests.report.cases import CASES, HOSTILE, hostile
+from tests.results.sample import sample_results
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -22,6 +25,11 @@ SVG = "{http://www.w3.org/2000/svg}"
 def texts(svg: str | None) -> list[str]:
     assert svg is not None
     return ["".join(found.itertext()) for found in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+def points(line: Line2D) -> list[list[float]]:
+    found: list[list[float]] = np.column_stack(line.get_data()).tolist()
+    return found
 
 
 def test_the_distribution_marks_percentiles_and_the_limit() -> None:
@@ -151,7 +159,7 @@ def test_the_dots_stand_where_the_times_are() -> None:
     assert first.best_s == pytest.approx(first.before_s / 50)
     figure = Figure(figsize=(11.2, 3))
     draw_before_after(figure, [first])
-    dots = {str(line.get_marker()): list(line.get_xdata()) for line in figure.axes[0].lines if len(line.get_xdata())}
+    dots = {str(line.get_marker()): [x for x, _ in points(line)] for line in figure.axes[0].lines if points(line)}
     assert (dots["s"], dots["o"], dots["|"]) == ([first.before_s], [first.after_s], [first.best_s])
 
 
@@ -160,11 +168,11 @@ def test_the_sign_of_the_ceiling_crosses_no_figure(after_s: float) -> None:
     rows = [Pair(f"row {place}", 50.0, after_s, 1.0, 50.0) for place in range(4)]
     figure = Figure(figsize=(11.2, 1.0 + 0.62 * len(rows)), dpi=72)
     draw_before_after(figure, rows)
-    FigureCanvasAgg(figure).draw()
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
     (axes,) = figure.axes
     written = [words.get_window_extent() for words in axes.texts]
-    for sign in (line for line in axes.lines if line.get_marker() == "|" and len(line.get_xdata())):
-        x, y = axes.transData.transform((sign.get_xdata()[0], sign.get_ydata()[0]))
+    for sign in (line for line in axes.lines if line.get_marker() == "|" and points(line)):
+        x, y = axes.transData.transform(points(sign)[0])
         half = sign.get_markersize() / 2
         covered = Bbox([[x - 1, y - half], [x + 1, y + half]])
         assert not [box for box in written if box.overlaps(covered)]

@@ -86,12 +86,14 @@ class Sink(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def sink() -> Iterator[tuple[str, list[str]]]:
-    handler = type("OwnSink", (Sink,), {"hits": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    class OwnSink(Sink):
+        hits: list[str] = []
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), OwnSink)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", handler.hits
+        yield f"http://127.0.0.1:{server.server_port}", OwnSink.hits
     finally:
         server.shutdown()
         thread.join()

@@ -1,10 +1,12 @@
 import xml.etree.ElementTree as ET
+from typing import Any
 
 from asyncload_lib.report.junit import render_junit
-from tests.report.cases import CASES, sample_results
+from tests.report.cases import CASES
+from tests.results.sample import sample_results
 
 
-def suites(results: dict) -> dict[str | None, ET.Element]:
+def suites(results: dict[str, Any]) -> dict[str | None, ET.Element]:
     return {suite.get("name"): suite for suite in ET.fromstring(render_junit(results))}
 
 

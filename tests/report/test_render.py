@@ -12,7 +12,8 @@ from jinja2 import nodes
 from asyncload_lib.errors import ReportError
 from asyncload_lib.report import render
 from asyncload_lib.report.render import TEMPLATES, render_all, render_html, render_markdown
-from tests.report.cases import CASES, Page, sample_results
+from tests.report.cases import CASES, Page
+from tests.results.sample import sample_results
 
 STAMP = "20260131_120000"
 REPORTS = {ending: f"async_load_test_report_{STAMP}.{ending}" for ending in ("md", "html", "xml")}

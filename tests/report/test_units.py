@@ -1,5 +1,6 @@
 import math
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -58,7 +59,7 @@ def test_short_duration_is_the_same_number(seconds: float) -> None:
 @pytest.mark.parametrize(
     "write", [units.count, units.duration, units.short_duration, units.quantity, units.rate, units.percent, units.ratio]
 )
-def test_nothing_is_never_a_number(write, nothing) -> None:
+def test_nothing_is_never_a_number(write: Callable[[object], str], nothing: object) -> None:
     assert write(nothing) == NOTHING
 
 

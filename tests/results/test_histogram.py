@@ -3,6 +3,7 @@
 import math
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -63,7 +64,7 @@ def test_quantile_is_within_promise_of_numpy(values: list[float], q: float) -> N
 )
 def test_quantiles_of_many_distributions(shape: str, n: int) -> None:
     rng = np.random.default_rng(n)
-    draw = {
+    draw: dict[str, Callable[[], Floats]] = {
         "uniform": lambda: rng.uniform(1, 1e6, n),
         "lognormal": lambda: rng.lognormal(9, 1.5, n),
         "exponential": lambda: 1 + rng.exponential(5e4, n),

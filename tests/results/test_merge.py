@@ -99,7 +99,8 @@ class Fleet:
             recorder.tick(self.now_ns)
             recorder.add("POST", name, latency_ms, error)
         elif kind == "metric":
-            recorder.add_metric(*arguments, request_name="/a")
+            name, value_us = arguments
+            recorder.add_metric(name, value_us, "/a")
         elif kind == "started":
             recorder.add_started(*arguments)
         else:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ def test_numpy_is_imported_before_users_are_released_and_not_amid_their_load() -
 
 def test_what_tasks_raise_is_told_by_class_and_text_and_belongs_to_one_run(participant: Sent) -> None:
     participant.announce("chat/burst", gated=True)
-    fire = participant.environment.events.user_error.fire
+    fire: Callable[..., None] = participant.environment.events.user_error.fire
     for number in range(MAX_EXCEPTIONS + 5):
         error = ValueError("cannot read line 7") if number < 3 else KeyError("x" * number)
         fire(user_instance=participant, exception=error, tb=None)

@@ -4,6 +4,7 @@ import json
 import socket
 import urllib.parse
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,21 @@ def test_two_tests_in_one_process_leave_two_reports_that_do_not_mix(tmp_path: Pa
     with LocustRun("redis_ops.py", *web, out=out) as run:
         run.expect("the target is the embedded demo at http://127.0.0.1:")
         base = f"http://127.0.0.1:{port}"
+
+        def has_users(count: int) -> bool:
+            return bool(ask(f"{base}/stats/requests")["user_count"] == count)
+
+        def has_reports(count: int) -> bool:
+            return len(list(out.glob("async_load_test_report_*.html"))) == count
+
         for number in (1, 2):
             started = ask(f"{base}/swarm", {"user_count": 5 * number, "spawn_rate": 100})
             assert started["success"], started
             # The page's figures are up to two seconds old: until then they are those of the test before.
-            eventually(lambda users=5 * number: ask(f"{base}/stats/requests")["user_count"] == users)
+            eventually(partial(has_users, 5 * number))
             eventually(lambda: ask(f"{base}/stats/requests")["stats"][-1]["num_requests"] > 20)
             ask(f"{base}/stop", {})
-            eventually(lambda count=number: len(list(out.glob("async_load_test_report_*.html"))) == count)
+            eventually(partial(has_reports, number))
         documents = [json.loads(path.read_text()) for path in sorted(out.glob("async_load_test_results_*.json"))]
         run.process.terminate()
         assert run.wait(30) in (0, 3, 6), run.output

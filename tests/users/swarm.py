@@ -5,7 +5,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import gevent
 from locust import User
@@ -17,7 +17,9 @@ from asyncload_lib.users import events
 from asyncload_lib.users.base import loop_thread
 from asyncload_lib.users.measure import tally
 
-__all__ = ["Swarm", "eventually", "fetch"]
+__all__ = ["Swarm", "derived", "eventually", "fetch"]
+
+UserT = TypeVar("UserT", bound=User)
 
 
 def eventually(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
@@ -27,6 +29,13 @@ def eventually(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s"
         gevent.sleep(0.005)
     return value
+
+
+def derived(base: type[UserT], *mixins: type, **body: Any) -> type[UserT]:
+    """Define the class Person of these, as a class statement would."""
+    kind: type = type(base)
+    defined: type[UserT] = kind("Person", (*mixins, base), body)
+    return defined
 
 
 def fetch(url: str) -> Any:
@@ -73,17 +82,20 @@ class Swarm:
 
     def start(self, count: int = 1) -> Self:
         """Have `count` users running."""
-        self.runner.start(count, spawn_rate=1000)
-        self.runner.spawning_greenlet.join()
+        self._spawn(count)
         self.users = [greenlet.args[0] for greenlet in self.runner.user_greenlets]
         return self
 
     def run(self, count: int = 1, timeout_s: float = 10.0) -> Self:
         """Start `count` users and wait until all have stopped by themselves."""
-        self.runner.start(count, spawn_rate=1000)
-        self.runner.spawning_greenlet.join()
+        self._spawn(count)
         eventually(lambda: self.runner.user_count == 0, timeout_s)
         return self
+
+    def _spawn(self, count: int) -> None:
+        self.runner.start(count, spawn_rate=1000)
+        assert self.runner.spawning_greenlet is not None
+        self.runner.spawning_greenlet.join()
 
     def stop(self) -> float:
         """Stop all users; return how long that took, in seconds."""

@@ -10,15 +10,16 @@ import gzip
 import json
 import os
 import sys
+from typing import Final, Literal
 
 sys.path.pop(0)  # this folder: its neighbours' names are those of packages
 
 EVENT = b'data: {"type": "chunk", "content": "word"}\n\n'
 START = b'data: {"type": "start"}\n\n'
 END = b'data: {"type": "end"}\n\n'
-CUT = "cut"
+CUT: Final = "cut"
 
-STREAMS = {
+STREAMS: dict[str, list[bytes | float | Literal["cut"]]] = {
     "good": [START, EVENT, EVENT, END],
     "paced": [START, 0.06, EVENT, 0.04, EVENT, 0.04, EVENT, 0.04, EVENT, 0.04, EVENT, 0.02, END],
     "crlf": [(START + EVENT + END).replace(b"\n", b"\r\n")],

@@ -5,6 +5,7 @@ import itertools
 import re
 import statistics
 import time
+from functools import partial
 from typing import Any
 
 import gevent
@@ -42,7 +43,7 @@ def test_start_tasks_and_stop_run_on_the_loop_in_order() -> None:
         seen.append((what, native("threading", "get_ident")()))
 
     class Person(AsyncUser):
-        async def on_start(self) -> None:
+        async def on_start(self) -> None:  # type: ignore[override]
             await asyncio.sleep(0.01)
             note("start")
 
@@ -126,7 +127,7 @@ def test_wait_time_functions_keep_their_rate(wait_time: Any, gap_s: float) -> No
     starts: list[float] = []
 
     class Person(AsyncUser):
-        async def on_start(self) -> None:
+        async def on_start(self) -> None:  # type: ignore[override]
             type(self).wait_time = wait_time
 
         @task
@@ -400,7 +401,7 @@ def test_users_are_added_taken_away_and_started_again() -> None:
     class Person(AsyncUser):
         wait_time = constant(100)
 
-        async def on_start(self) -> None:
+        async def on_start(self) -> None:  # type: ignore[override]
             nonlocal alive
             alive += 1
 
@@ -413,11 +414,14 @@ def test_users_are_added_taken_away_and_started_again() -> None:
             async with self.measure("X", "work"):
                 pass
 
+    def is_steady(count: int) -> bool:
+        return alive == count == swarm.runner.user_count
+
     with Swarm(Person) as swarm:
         for _ in range(3):  # several tests in one process
             for count in (4, 10, 2):  # ramp up and down
                 swarm.start(count)
-                eventually(lambda count=count: alive == count == swarm.runner.user_count)
+                eventually(partial(is_steady, count))
             swarm.stop()
             assert (alive, swarm.runner.user_count) == (0, 0)
     assert len(swarm.requests) == 30
@@ -564,8 +568,9 @@ async def fine(_: object) -> None: ...
 def test_what_makes_no_sense_is_refused_when_the_class_is_defined(
     bases: tuple[type, ...], body: dict[str, Any], sentence: str
 ) -> None:
+    kind: type = type(AsyncUser)
     with pytest.raises(TypeError, match=f"^{re.escape(sentence)}") as refusal:
-        type(AsyncUser)("Person", (AsyncUser, *bases), body)
+        kind("Person", (AsyncUser, *bases), body)
     assert "\n" not in str(refusal.value)
 
 

@@ -18,7 +18,7 @@ from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.gate import gate
 from asyncload_lib.users.vms import VmHealthUser
 from asyncload_lib.vm_list import Vm
-from tests.users.swarm import Swarm, eventually
+from tests.users.swarm import Swarm, derived, eventually
 
 DEFAULT = Settings()
 
@@ -44,7 +44,7 @@ def play(base: type[User]) -> Swarm:
     loop_thread().post(gate.reset)
     gate.on_change = lambda waiting, done: counts.append((waiting, done))
     gate.on_release = lambda at_ns: None
-    with Swarm(type(base)("Person", (base,), {})) as swarm:
+    with Swarm(derived(base)) as swarm:
         swarm.start()
         eventually(lambda: counts[-1] == (1, 0))
         assert swarm.requests == []
@@ -114,7 +114,7 @@ def test_a_machine_is_judged_as_by_the_async_check_and_no_word_of_its_url_is_tol
             raise StopUser
 
     Check.tasks = [Check.once]
-    with Swarm(type(Check)("Person", (Check,), {})) as swarm:
+    with Swarm(derived(Check)) as swarm:
         swarm.run()
 
     def told(swarm: Swarm) -> list[str]:
@@ -152,7 +152,7 @@ def test_a_pass_that_is_stopped_leaves_its_operation_abandoned(settled: DemoStac
     loop_thread().post(gate.reset)
     entered: list[int] = []
     gate.on_change = lambda waiting, done: entered.append(waiting)
-    with Swarm(type(Slow)("Person", (Slow,), {}), stop_timeout=0) as swarm:
+    with Swarm(derived(Slow), stop_timeout=0) as swarm:
         swarm.start()
         eventually(lambda: entered)
         loop_thread().post(gate.release, 0, time.perf_counter_ns())

@@ -3,7 +3,8 @@
 import gc
 import json
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import pytest
 from locust import task
@@ -12,16 +13,17 @@ from locust.exception import StopUser
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.settings import Settings
 from asyncload_lib.users.chat import ChatStreamUser, ChatUser
-from tests.users.swarm import Swarm, eventually, fetch
+from tests.users.swarm import Swarm, derived, eventually, fetch
 
 DEFAULT = Settings()
+Chatting = TypeVar("Chatting", bound=ChatUser | ChatStreamUser)
 
 
 def with_chat(**options: Any) -> Settings:
     return replace(DEFAULT, chat=replace(DEFAULT.chat, **options))
 
 
-def once(base: type, host: str, settings: Settings = DEFAULT, turns: int = 1) -> type:
+def once(base: type[Chatting], host: str, settings: Settings = DEFAULT, turns: int = 1) -> type[Chatting]:
     """A user of class `base` that takes that many turns."""
 
     async def work(self: Any) -> None:
@@ -29,8 +31,7 @@ def once(base: type, host: str, settings: Settings = DEFAULT, turns: int = 1) ->
             await self.turn()
         raise StopUser
 
-    body = {"host": host, "settings": settings, "work": task(work)}
-    user_class = type(base)("Person", (base,), body)
+    user_class = derived(base, host=host, settings=settings, work=task(work))
     user_class.tasks = [work]
     return user_class
 
@@ -77,7 +78,7 @@ def test_an_answer_is_good_when_it_says_so_and_holds_something(
 @pytest.mark.parametrize("field", ["message", "content"])
 def test_a_conversation_with_the_demo_is_in_its_ledger_word_by_word(demo: DemoStack, field: str) -> None:
     user_class = once(ChatUser, demo.host, with_chat(message_field=field), turns=4)
-    user_class.run_id = "run-7"  # type: ignore[attr-defined]
+    user_class.run_id = "run-7"
     with Swarm(user_class) as swarm:
         swarm.run(10)
     assert swarm.failures == []
@@ -110,7 +111,7 @@ def test_users_of_two_workers_say_different_things() -> None:
     with Swarm(Person) as swarm:
         said = []
         for worker in (0, 1):
-            swarm.runner.worker_index = worker  # type: ignore[attr-defined]
+            swarm.runner.worker_index = worker
             said.append([Person(swarm.environment)._body()["message"] for _ in range(5)])
         first, again = Person(swarm.environment), Person(swarm.environment)
         first.take_place(3)
@@ -206,7 +207,7 @@ def test_chat_faults_of_the_demo_are_failures(demo: DemoStack) -> None:
     }
     for query, failure in expected.items():
         user_class = once(ChatUser, demo.host, with_chat(path=path + query))
-        user_class.timeout_s = 0.5  # type: ignore[attr-defined]
+        user_class.timeout_s = 0.5
         with Swarm(user_class) as swarm:
             swarm.run()
         assert [text.startswith(failure) for text in swarm.failures] == [True]
@@ -223,10 +224,13 @@ def test_stopped_conversations_and_the_demos_ledger_agree(demo: DemoStack) -> No
         host = demo.host
         settings = with_chat(think_median=0.0)
 
+    def are_more(wanted: int) -> bool:
+        return len(swarm.requests) > wanted
+
     with Swarm(Person, Stream, stop_timeout=0) as swarm:
-        for round_ in range(6):
+        for wanted in range(20, 140, 20):
             swarm.start(30)
-            eventually(lambda round_=round_: len(swarm.requests) > 20 * (round_ + 1))
+            eventually(partial(are_more, wanted))
             swarm.stop()
             assert swarm.started == len(swarm.requests) + len(swarm.abandoned)
     assert swarm.failures == []

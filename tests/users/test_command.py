@@ -7,6 +7,7 @@ import socket
 import urllib.parse
 import urllib.request
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,20 +148,19 @@ def test_the_web_ui_starts_changes_and_stops_users_and_shows_their_exceptions(tm
         run.expect("Starting web interface")
         eventually(lambda: _answers(base))
 
-        def users() -> int:
-            count: int = ask(f"{base}/stats/requests")["user_count"]
-            return count
+        def has_users(count: int) -> bool:
+            return bool(ask(f"{base}/stats/requests")["user_count"] == count)
 
         for count in (3, 8, 2):  # start, more, fewer
             assert ask(f"{base}/swarm", {"user_count": count, "spawn_rate": 100})["success"]
-            eventually(lambda count=count: users() == count)
+            eventually(partial(has_users, count))
         eventually(lambda: ask(f"{base}/stats/requests")["stats"][-1]["num_requests"] > 20)
         rows = eventually(lambda: ask(f"{base}/exceptions")["exceptions"])
         assert [row["msg"] for row in rows] == ["broken task"]
         assert rows[0]["count"] > 1
         assert "in fail" in rows[0]["traceback"]
         ask(f"{base}/stop", {})
-        eventually(lambda: users() == 0)
+        eventually(partial(has_users, 0))
         run.send(signal.SIGINT)
         assert run.wait(30) == 4, run.output
         assert "ending in order" not in run.output  # there was nothing left to end

@@ -176,9 +176,9 @@ def test_what_was_written_since_the_disk_was_asked_counts(tmp_path: Path, monkey
 
     def usage(path: Path) -> Any:
         asked.append(path)
-        return shutil._ntuple_diskusage(1 << 40, 0, FileSpace.FREE_SPACE_FLOOR_BYTES + 2_500)  # type: ignore[attr-defined]
+        return shutil._ntuple_diskusage(1 << 40, 0, FileSpace.FREE_SPACE_FLOOR_BYTES + 2_500)
 
-    monkeypatch.setattr(files.shutil, "disk_usage", usage)
+    monkeypatch.setattr(shutil, "disk_usage", usage)
     space = FileSpace(tmp_path, 1 << 30, 1_000)
     monkeypatch.setattr(space, "FREE_SPACE_EVERY_S", 60.0)
     for _ in range(2):
@@ -239,7 +239,7 @@ def test_random_stops_leave_no_file_and_no_byte_set_aside(tmp_path: Path) -> Non
     class Person(FileUser):
         pass
 
-    Person.settings = settings  # type: ignore[misc]
+    Person.settings = settings
     with Swarm(Person, stop_timeout=0) as swarm:
         for _ in range(5):
             swarm.start(10)

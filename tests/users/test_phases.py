@@ -19,8 +19,9 @@ from asyncload_lib.target import Target
 from asyncload_lib.users import baseline, phases
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.gate import gate
+from asyncload_lib.users.redis import RedisUser
 from asyncload_lib.vm_list import Vm
-from tests.users.swarm import Swarm, eventually
+from tests.users.swarm import Swarm, derived, eventually
 
 DEFAULT = Settings()
 
@@ -41,7 +42,7 @@ class Counts:
 
 def concrete(base: type[User], demo: DemoStack, **attributes: Any) -> type[User]:
     target = Target(redis_url=demo.redis_url, vms=tuple(Vm(**vm) for vm in demo.vms))
-    return type(base)("Person", (base,), {"host": demo.host, "target": target, **attributes})
+    return derived(base, host=demo.host, target=target, **attributes)
 
 
 def play(user_class: type[User], count: int, *, base: int = 100, finish: bool = False) -> Swarm:
@@ -126,9 +127,14 @@ def test_the_place_settles_the_values_and_the_baseline_writes_the_same(
     monkeypatch.setattr(AsyncUser, "settings", settings)
     monkeypatch.setattr(AsyncUser, "target", Target(redis_url=demo.redis_url))
 
+    def value_of(key: bytes) -> bytes:
+        value = client.get(key)
+        assert isinstance(value, bytes)
+        return value
+
     def written() -> dict[bytes, bytes]:
         keys = list(client.scan_iter("mine:*"))
-        values = {key: client.get(key) for key in keys}
+        values = {key: value_of(key) for key in keys}
         client.delete(*keys)
         return values
 
@@ -151,7 +157,9 @@ def test_whoever_is_stopped_at_the_gate_gives_its_connection_back(demo: DemoStac
     with Swarm(user_class) as swarm:
         swarm.start(10)
         eventually(lambda: counts.waiting == 10)
-        pool = swarm.users[0].pool
+        user = swarm.users[0]
+        assert isinstance(user, RedisUser)
+        pool = user.pool
         eventually(lambda: len(pool._in_use_connections) == 10)
         swarm.stop()
         assert len(pool._in_use_connections) == 0
@@ -208,7 +216,7 @@ def test_who_is_stopped_in_a_phase_ends_its_operation_and_begins_no_other(
     monkeypatch.setattr(AsyncUser, "settings", MANY)
     monkeypatch.setattr(AsyncUser, "target", Target(redis_url=demo.redis_url))
     counts = Counts()
-    with Swarm(type(base)("Person", (Begun, base), {"host": demo.host, "begun": []})) as swarm:
+    with Swarm(derived(base, Begun, host=demo.host, begun=[])) as swarm:
         swarm.start(1)
         eventually(lambda: counts.waiting == 1)
         begun: list[bool] = swarm.users[0].begun  # type: ignore[attr-defined]

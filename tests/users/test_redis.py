@@ -34,7 +34,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        command = [
+        command: list[str | Path] = [
             find_redis_server(),
             "--port",
             str(self.port),
@@ -104,7 +104,8 @@ def test_an_operation_is_a_set_with_expiry_and_a_get(server: Server) -> None:
     assert (commands["set"], commands["get"]) == (50, 50)
     keys = server.client.keys()
     assert len(keys) == 50
-    assert all(key.startswith(b"mine:") and 0 < server.client.pttl(key) <= 30_000 for key in keys)
+    assert all(isinstance(key, bytes) and key.startswith(b"mine:") for key in keys)
+    assert all(0 < server.client.pttl(key) <= 30_000 for key in keys)
 
 
 def test_a_value_that_is_not_the_one_written_is_a_failure(server: Server) -> None:

@@ -26,6 +26,7 @@ server = pooled.server
 @asynccontextmanager
 async def multiplexed(server: pooled.Server) -> AsyncIterator[MultiplexedRedis]:
     client = MultiplexedRedis.from_pool(PatientPool.from_url(server.url, max_connections=4, timeout=1.0))
+    assert isinstance(client, MultiplexedRedis)
     try:
         yield client
     finally:
@@ -110,7 +111,9 @@ def test_no_other_timeout_than_the_given_one_ends_a_command(server: pooled.Serve
     with Swarm(Person) as swarm:
         swarm.start()
         eventually(lambda: swarm.requests)
-        pool = swarm.users[0].pool
+        user = swarm.users[0]
+        assert isinstance(user, RedisUser)
+        pool = user.pool
         connections = [*pool._available_connections, *pool._in_use_connections]
         assert [connection.socket_timeout for connection in connections] == [None]
 
@@ -148,7 +151,7 @@ def test_an_error_is_the_answer_of_its_command_alone(server: pooled.Server) -> N
 def test_a_caller_that_is_cancelled_leaves_the_others_their_answers(server: pooled.Server) -> None:
     async def scenario() -> None:
         async with multiplexed(server) as client:
-            tasks = [asyncio.create_task(client.set(f"c{number}", number)) for number in range(300)]
+            tasks = [asyncio.ensure_future(client.set(f"c{number}", number)) for number in range(300)]
             await asyncio.sleep(0)
             for task in tasks[::3]:
                 task.cancel()

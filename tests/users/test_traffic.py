@@ -11,7 +11,7 @@ from asyncload_lib.users.traffic import ChatTraffic
 
 def traffic(seed: int = 1, ordinal: int = 0, **options: float) -> ChatTraffic:
     figures = {"think_median_s": 2.0, "message_median": 80.0, "turns_mean": 4.0, **options}
-    return ChatTraffic(seed, ordinal, session_prefix="p", **figures)  # type: ignore[arg-type]
+    return ChatTraffic(seed, ordinal, session_prefix="p", **figures)
 
 
 def test_seed_and_ordinal_settle_everything() -> None:

@@ -30,6 +30,7 @@ def chat(results: Results) -> dict[str, Any]:
 
 
 def row_of(comparison: dict[str, Any], metric: str, scenario: str = "chat") -> dict[str, Any]:
+    row: dict[str, Any]
     (row,) = [row for row in comparison["rows"] if (row["scenario"], row["metric"]) == (scenario, metric)]
     return row
 
