@@ -73,10 +73,14 @@ class Wait(NamedTuple):
     suspended_ns: int
     spent_ns: int
 
+    def reaches(self, late: Late) -> bool:
+        """Whether some of it fell into a late beat."""
+        return self.since_ns < late.now_ns and late.before_ns < self.until_ns
+
     def within(self, late: Late) -> "Wait":
-        """Return what of it fell into a late beat: one wait may reach over the end of one into the next."""
+        """Return the part that fell into a late beat which it reaches; the rest may be that of the next one."""
         since_ns, until_ns = max(self.since_ns, late.before_ns), min(self.until_ns, late.now_ns)
-        share = max(0, until_ns - since_ns) / max(1, self.until_ns - self.since_ns)
+        share = (until_ns - since_ns) / (self.until_ns - self.since_ns)
         return Wait(since_ns, until_ns, *(int(share * part_ns) for part_ns in self[2:]))
 
 
@@ -224,10 +228,9 @@ class Watchdog:
                 self._sample(now, gil_wait, proven)
             if not pulse.late:
                 break
-            while pulse.late:
-                # Peek, settle, then pop: whoever waits for the deque to be empty must find the stall counted.
-                self._on_stall(self._settled(pulse.late[0]))
-                pulse.late.popleft()
+            # Peek, settle, then pop: whoever waits for the deque to be empty must find the stall counted.
+            self._on_stall(self._settled(pulse.late[0]))
+            pulse.late.popleft()
             now, gil_wait, proven = time.perf_counter_ns(), 0, 0
         if overdue:
             return
@@ -301,8 +304,7 @@ class Watchdog:
         stall = self._stall(late, inside, self.holder())
         if stall.holder is not None and min(late.off_cpu_ns, stall.holder.cpu_ns) >= self._limit_s * NS:
             self._has_met_holder = True
-        self._let_go(segments)
-        self._let_go(inside)
+        self._let_go([*segments, *inside])
         return stall
 
     def _stall(self, late: Late, inside: list[Segment], last: Holder | None = None) -> Stall:
@@ -310,7 +312,7 @@ class Watchdog:
         known = [sample.state == ON_GIL for sample in samples if sample.state in (ON_GIL, ASLEEP)]
         # Somebody kept the GIL while the watchdog waited; the loop did not wait for it if it slept on something else.
         refuted = sum(sample.gil_wait_ns for sample in samples if sample.state == ASLEEP)
-        waits = [wait.within(late) for wait in list(self._waits)]
+        waits = [wait.within(late) for wait in list(self._waits) if wait.reaches(late)]
         seen = [*(sample.holder for sample in samples), late.holder, last]
         holders = [holder for holder in seen if holder is not None]
         least_ns = HOLDER_SHARE * max((holder.cpu_ns for holder in holders), default=0)
