@@ -22,9 +22,9 @@ from asyncload_lib.eventloop.clocks import ThreadMeter, threads_cpu_ns
 from asyncload_lib.eventloop.findings import Findings
 from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, LoopMonitor
 from asyncload_lib.eventloop.stacks import Position, describe, positions, uncollected
-from asyncload_lib.eventloop.stall import Holder, Late, Pulse, Stall
+from asyncload_lib.eventloop.stall import Holder, Late, Pulse, Sample, Segment, Stall
 from asyncload_lib.eventloop.switching import switch_interval
-from asyncload_lib.eventloop.watchdog import Watchdog, Watched, is_one_call, is_suspended
+from asyncload_lib.eventloop.watchdog import Wait, Watchdog, Watched, is_one_call, is_suspended
 from tests.eventloop.loops import Run, both_loops, cpu, line_of
 
 pytestmark = pytest.mark.chance
@@ -512,6 +512,27 @@ def watchdog_of_this_thread(pulse: Pulse) -> tuple[Watchdog, Steal]:
     watchdog._steal.close()
     watchdog._steal, watchdog._steal_ns = steal, 0  # type: ignore[assignment]
     return watchdog, steal
+
+
+def test_a_wait_that_reaches_into_the_next_late_beat_is_divided() -> None:
+    watchdog, _ = watchdog_of_this_thread(Pulse(0, 0))
+    watchdog._waits.append(Wait(since_ns=40, until_ns=100, gil_ns=30, cpu_ns=12, suspended_ns=18, spent_ns=6))
+    found = [watchdog._stall(Late(begun, ended, 0, 0, 0), []) for begun, ended in [(0, 40), (40, 60), (60, 120)]]
+    watchdog._close()
+
+    parts = [(stall.witness_ns, stall.witness_delay_ns, stall.suspended_ns, stall.witness_spent_ns) for stall in found]
+    assert parts == [(0, 0, 0, 0), (10, 4, 6, 2), (20, 8, 12, 4)]
+
+
+def test_what_was_seen_after_a_late_beat_is_kept_for_the_next() -> None:
+    watchdog, _ = watchdog_of_this_thread(Pulse(0, 0))
+    samples = [Sample(at, at, 0, (), 0, None, 0, None) for at in (10, 50, 80)]
+    watchdog._segments = [Segment(None, "answer", samples, idle=False)]
+    found = [watchdog._settled(Late(begun, ended, 0, 0, 0)) for begun, ended in [(20, 60), (60, 120)]]
+    watchdog._close()
+
+    seen = [[sample.at_ns for segment in stall.segments for sample in segment.samples] for stall in found]
+    assert seen == [[50], [80]]
 
 
 @pytest.mark.parametrize(("used_before", "named"), [(95, "as the loop saw it"), (50, "as the watchdog saw it")])
