@@ -13,6 +13,7 @@ from locust.runners import LocalRunner, MasterRunner
 from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.plugin import Plugin, plugin_of, say
 from asyncload_lib.redaction import redact
+from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import counted
 from asyncload_lib.results.model import heading
 from asyncload_lib.results.phase import PhaseResult
@@ -148,7 +149,7 @@ class Driver:
         loops: list[dict[str, Any]] = []
         self._session.measured.append(lambda: self._metric(scenario, loops or self._plugin.event_loops()))
         for phase in scenario.phases:
-            if phase.baseline:
+            if phase.baseline and not loops:
                 loops += self._watched()
             if self._coordinator.live:
                 self._phase(scenario, phase)
@@ -195,7 +196,7 @@ class Driver:
     def _check_begun(self, scenario: Scenario, phase: Phase) -> None:
         """Say so if not everybody who stood at the gate did its part; what a lost worker took along is told with it."""
         key = scenario.phase_key(phase)
-        wanted = scenario.baseline_operations if phase.baseline else self._coordinator.waiting(key)
+        wanted = scenario.baseline_operations if phase.name == "baseline" else self._coordinator.waiting(key)
         measured = self._coordinator.store.merged().get(key)
         begun = measured.started if measured is not None else 0
         is_whole = all(member.lost_at is None for member in self._coordinator.members.values())
@@ -238,9 +239,12 @@ class Driver:
         p95 = "" if p95_us is None else f"  p95 {p95_us / 1e3:.1f} ms"
         users = "user " if phase.user_count == 1 else "users"
         line = (
-            f"      {phase.name:<12}{phase.user_count:>5} {users}  {measured.ok_count:>6} ok"
+            f"      {phase.name:<16}{phase.user_count:>5} {users}  {measured.ok_count:>6} ok"
             f"  {measured.failed_count:>4} failed  {measured.total_time_s or 0:>6.2f} s{p95}"
         )
         sys.stdout.write(f"\r{line}\x1b[K" if sys.stdout.isatty() else line)
         sys.stdout.write("\n" if final else "")
+        if final and measured.errors:
+            where, times = max(measured.errors.items(), key=lambda error: error[1])
+            say(f"        most often ({counted(times, 'time')}): {clean(' '.join(where), 160)}")
         sys.stdout.flush()

@@ -35,7 +35,7 @@ FREE_PHASES = ("ramp", "run")
 """Phases of a run without scenarios: users are still being spawned, then all are there."""
 
 KNOWN: Mapping[str, Collection[str]] = {
-    "chat": ("few", "burst", "sustained", "baseline", *FREE_PHASES),
+    "chat": ("warm_up", "few", "burst", "sustained", "baseline_warm_up", "baseline", *FREE_PHASES),
     "redis": ("burst", "baseline", *FREE_PHASES),
     "mixed": ("redis_alone", "files_alone", "mixed", "baseline", *FREE_PHASES),
     "vm_health": ("checks", "baseline", *FREE_PHASES),

@@ -55,7 +55,13 @@ def test_50_concurrent_chat_requests(run: Any) -> None:
     metric = run("chat")
 
     assert metric["total_requests"] == metric["concurrency"]
-    assert {phase["phase"] for phase in metric["phases"]} == {"few", "burst", "sustained"}
+    assert {phase["phase"] for phase in metric["phases"]} == {
+        "warm_up",
+        "few",
+        "burst",
+        "sustained",
+        "baseline_warm_up",
+    }
 
 
 def test_100_concurrent_redis_operations(run: Any) -> None:

@@ -102,6 +102,34 @@ def test_a_ratio_of_percentiles_that_are_not_resolved_says_so() -> None:
     assert (row["verdict"], row["why"]) == ("pass", "")
 
 
+def test_a_phase_without_load_that_was_the_slower_one_is_told() -> None:
+    (scenario,) = planned(replace(DEFAULT, scenarios=("chat",)), TARGET)
+    recorder = Recorder("run", clock_ns=lambda: 0)
+    for phase, took_ms in (("few", 900), ("sustained", 100)):
+        recorder.begin(f"chat/{phase}", t0_ns=0)
+        for _ in range(60):
+            recorder.tick(took_ms * MS)
+            recorder.add("POST", "/api/chat", float(took_ms), None)
+    metric = suite_metric(scenario, recorder.results(), TARGET, event_loops=(), start_skew_s={})
+    (row,) = evaluate([parse("chat degradation <= 1.5x")], {"metrics": [metric]})
+    assert row["verdict"] == "pass"
+    assert "the phase few was the slower one" in row["why"]
+
+
+def test_a_service_that_starts_lazily_has_done_so_before_it_is_measured() -> None:
+    (scenario,) = planned(replace(DEFAULT, scenarios=("chat",)), TARGET)
+    assert [(phase.name, phase.user_count, phase.baseline) for phase in scenario.phases] == [
+        ("warm_up", 5, False),
+        ("few", 5, False),
+        ("burst", 50, False),
+        ("sustained", 50, False),
+        ("baseline_warm_up", 5, True),
+        ("baseline", 50, True),
+    ]
+    (scenario,) = planned(replace(DEFAULT, scenarios=("chat",), chat=replace(DEFAULT.chat, sustain=0.0)), Target())
+    assert [phase.name for phase in scenario.phases] == ["warm_up", "burst"]
+
+
 def test_a_ratio_to_operations_that_failed_is_no_ratio() -> None:
     (row,) = evaluate([parse("mixed redis_interference <= 3x")], {"metrics": [mixed(60, failed=5)]})
     assert (row["verdict"], row["observed"]) == ("no data", "no data")
