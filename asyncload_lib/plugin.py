@@ -35,6 +35,7 @@ from asyncload_lib.run.target_source import TargetSource
 from asyncload_lib.settings import CONFIG, OPTIONS, Settings, add_arguments, from_sources
 from asyncload_lib.target import Target, base_address
 from asyncload_lib.users.base import loop_thread
+from asyncload_lib.users.measure import tally
 from asyncload_lib.verdict.criteria import problems as criteria_problems
 
 __all__ = ["Plugin", "plugin_of"]
@@ -167,13 +168,26 @@ class Plugin:
         if self.observer is not None:
             self.observer.stop()
         self._health.start()
-        self.observer = TargetObserver(self._health.loop_monitor, loop_thread(), self.target, self.settings, unwatched)
+        self.observer = TargetObserver(
+            self._health.loop_monitor, loop_thread(), self.target, self.settings, unwatched, self._load
+        )
         self.observer.start()
         self.session = session
         self.watch_anew()
         if isinstance(self.environment.runner, MasterRunner):  # where no user waits while it is written
             gevent.spawn(session.checkpoint_forever)
         return session
+
+    def _load(self) -> tuple[int, int]:
+        """Return how many operations this run has begun, and how many of them are over, as of now.
+
+        Of what other processes do, and users of other packages, no more is known than that each does one at a time.
+        """
+        is_counted = all(hasattr(user_class, "loop_thread") for user_class in self.environment.user_classes)
+        if self.participant is not None and is_counted:
+            return tally.started, tally.ended
+        assert self.environment.runner is not None
+        return self.environment.runner.target_user_count, 0
 
     def watch_anew(self) -> None:
         """Have this node forget what it has seen so far of the target, and of itself if it is a master."""

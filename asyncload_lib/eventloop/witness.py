@@ -2,8 +2,10 @@
 
 Latency counts from the intended send time (a slow answer cannot hide the requests behind it), less the time in which
 the generator's own loop was late. What then exceeds the usual answer by more than the limit is a stall; its length is
-a lower bound, short by one interval at most. It has no culprit, and a loop with a long queue looks like a blocked one:
-where even the usual answer takes longer than the limit, the witness says that it cannot tell (`blocked` is None).
+a lower bound, short by one interval at most. It has no culprit, and a loop with a long queue looks like a blocked one.
+Where the load's own requests were on their way too, one of them, or the probe, kept the loop at least for the stall's
+length over their number: only if that is over the limit it is proven. Where it is not, and where even the usual answer
+takes longer than the limit, the witness says that it cannot tell (`blocked` is None).
 """
 
 import asyncio
@@ -12,8 +14,9 @@ import heapq
 import ssl
 import time
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from .findings import MAX_BUCKETS, MAX_STALL_TIMES, counted, lag_key, middle_us
@@ -29,12 +32,32 @@ SLOWEST = 10_000
 """Probes kept one by one: the slowest, so that no run is too long to see a stall; of all others only the count."""
 
 
+class _Probe(NamedTuple):
+    """Its latency, less the share of the own loop; then the intended send time, the end, and the load beside it."""
+
+    latency_ns: int
+    sent_ns: int
+    ended_ns: int
+    beside: int
+    """How many requests of the load were on their way at any time between the two."""
+
+
+class _Stall(NamedTuple):
+    """`at_least_s`: for how long one request alone kept the loop, however the requests beside it shared the rest."""
+
+    start_s: float
+    length_s: float
+    at_least_s: float
+    beside: int
+
+
 class OutsideWitness:
     """Sends `rate` GET requests a second to `url` from the running loop; `async with`, or start() and await stop().
 
-    `monitor` watches the generator's own loop; without one its lag is not taken off. Answers are a status line, headers
-    and a body with Content-Length or chunks. `headers` go with each request. A status of 400 or above is an answer too,
-    but where most are such somebody else may have answered, and the witness says that it cannot tell.
+    `monitor` watches the generator's own loop; without one its lag is not taken off. `load` gives how many requests
+    have been sent to the target so far, and how many of those are over; without it there are none. Answers are a status
+    line, headers and a body with Content-Length or chunks. `headers` go with each request. A status of 400 or above is
+    an answer too, but where most are such somebody else may have answered, and the witness says that it cannot tell.
     """
 
     def __init__(
@@ -45,6 +68,7 @@ class OutsideWitness:
         monitor: LoopMonitor | None = None,
         headers: dict[str, str] | None = None,
         name: str = "target (outside)",
+        load: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or rate <= 0:
@@ -59,10 +83,11 @@ class OutsideWitness:
         self._interval_s = 1 / rate
         self._limit_s = limit_s
         self._monitor = monitor
+        self._load = load
         self._tasks: list[asyncio.Task[None]] = []
         self._due: asyncio.Queue[int] = asyncio.Queue()
-        self._open: set[int] = set()
-        """Intended send times of the probes that are due or on their way."""
+        self._open: dict[int, int] = {}
+        """Intended send time of each probe that is due or on its way, and how much of the load was over by then."""
         self.reset()
 
     def reset(self) -> None:
@@ -72,7 +97,7 @@ class OutsideWitness:
         self._answered = 0
         self._latencies: dict[int, int] = {}
         self._fastest_ns: int | None = None
-        self._slowest: list[tuple[int, int, int]] = []
+        self._slowest: list[_Probe] = []
         self._left_out = False
         self._series: dict[int, int] = {}
         self._width_ns = 1_000_000_000
@@ -120,8 +145,10 @@ class OutsideWitness:
         usual_s = self._quantile(0.5)
         unanswered = [self._probe(sent, now) for sent in self._open if sent >= self._started_ns]
         stalls = self._stalls(usual_s or 0.0, unanswered)
-        lengths = [length for _, length in stalls]
+        proven_s = max((stall.at_least_s for stall in stalls), default=0.0)
+        lengths = [stall.length_s for stall in stalls]
         can_tell = usual_s is not None and usual_s < self._limit_s and not self._is_refused
+        is_queue = can_tell and bool(stalls) and proven_s < self._limit_s
         return {
             "name": self.name,
             "witness": "outside",
@@ -131,7 +158,8 @@ class OutsideWitness:
             "max_stall": max(lengths, default=0.0),
             "stalls": len(stalls),
             "blocked_s": sum(lengths),
-            "blocked": bool(stalls) if can_tell else None,
+            "blocked": bool(stalls) if can_tell and not is_queue else None,
+            "proven_stall": proven_s if can_tell else None,
             "lag": {"p50": self._lag(usual_s), "p99": self._lag(self._quantile(0.99)), "max": self._lag(self._max_s)},
             "by_cause": {},
             "culprits": [],
@@ -139,11 +167,13 @@ class OutsideWitness:
                 {"t": bucket * self._width_ns / NS, "max_lag": self._lag(worst / NS)}
                 for bucket, worst in sorted(self._series.items())
             ],
-            "stall_times": [{"t": t, "length": length, "cause": "loop"} for t, length in stalls[:MAX_STALL_TIMES]],
-            "note": self._note(usual_s),
+            "stall_times": [
+                {"t": stall.start_s, "length": stall.length_s, "cause": "loop"} for stall in stalls[:MAX_STALL_TIMES]
+            ],
+            "note": self._note(usual_s, max(stalls, key=lambda stall: stall.length_s) if is_queue else None),
         }
 
-    def _note(self, usual_s: float | None) -> str:
+    def _note(self, usual_s: float | None, queue: _Stall | None) -> str:
         notes = [
             f"Seen from outside, {1 / self._interval_s:.0f} probes a second: a stall shows if a probe falls into it."
         ]
@@ -160,7 +190,12 @@ class OutsideWitness:
                 f"The usual answer took {usual_s * 1e3:.1f} ms, over the limit:"
                 " from outside a long queue and a blocked loop look the same. Mount the probe to tell them apart."
             )
-        if self._left_out and self._slowest[0][0] / NS - (usual_s or 0.0) >= self._limit_s:
+        if queue is not None:
+            notes.append(
+                f"An answer was late by {queue.length_s * 1e3:.1f} ms while {counted(queue.beside, 'request')} of the"
+                " load were on their way: from outside their queue and a blocked loop look the same."
+            )
+        if self._left_out and self._slowest[0].latency_ns / NS - (usual_s or 0.0) >= self._limit_s:
             notes.append(f"Only the {SLOWEST} slowest probes were looked at: there were more stalls than these.")
         return " ".join(notes)
 
@@ -185,31 +220,37 @@ class OutsideWitness:
                 return middle_us(key) / 1e6
         return None
 
-    def _stalls(self, usual_s: float, unanswered: list[tuple[int, int, int]]) -> list[tuple[float, float]]:
-        """(start, length) of the stalls; slow probes that overlap saw the same one, the slowest tells its length."""
-        stalls: list[tuple[float, float]] = []
+    def _stalls(self, usual_s: float, unanswered: list[_Probe]) -> list[_Stall]:
+        """Return the stalls; slow probes that overlap saw the same one, the slowest tells its length."""
+        stalls: list[_Stall] = []
         end_ns = 0
-        for latency, sent, answered in sorted([*self._slowest, *unanswered], key=lambda probe: probe[1]):
-            length = latency / NS - usual_s
-            if length < self._limit_s:
+        for probe in sorted([*self._slowest, *unanswered], key=lambda probe: probe.sent_ns):
+            length_s = probe.latency_ns / NS - usual_s
+            if length_s < self._limit_s:
                 continue
-            if stalls and sent < end_ns:
-                start, longest = stalls[-1]
-                stalls[-1] = (start, max(longest, length))
+            start_s = max(0.0, (probe.sent_ns - self._started_ns) / NS)
+            stall = _Stall(start_s, length_s, length_s / (probe.beside + 1), probe.beside)
+            if stalls and probe.sent_ns < end_ns:
+                same = stalls[-1]
+                longer = max(same, stall, key=lambda each: each.length_s)
+                at_least_s = max(same.at_least_s, stall.at_least_s)
+                stalls[-1] = longer._replace(start_s=same.start_s, at_least_s=at_least_s)
             else:
-                stalls.append((max(0.0, (sent - self._started_ns) / NS), length))
-            end_ns = max(end_ns, answered)
+                stalls.append(stall)
+            end_ns = max(end_ns, probe.ended_ns)
         return stalls
 
-    def _probe(self, sent_ns: int, ended_ns: int) -> tuple[int, int, int]:
-        """Return the latency, less the share of the own loop, the intended send time, and the end."""
+    def _probe(self, sent_ns: int, ended_ns: int) -> _Probe:
         own = self._monitor.own_share(sent_ns, ended_ns) if self._monitor is not None else 0
-        return max(0, ended_ns - sent_ns - own), sent_ns, ended_ns
+        begun, _ = self._load()
+        beside = max(0, begun - self._open.get(sent_ns, begun))
+        return _Probe(max(0, ended_ns - sent_ns - own), sent_ns, ended_ns, beside)
 
     def _record(self, sent_ns: int, ended_ns: int, answered: bool = True, status: int = 0) -> None:
         if sent_ns < self._started_ns:
             return
-        probe = latency, _, _ = self._probe(sent_ns, ended_ns)
+        probe = self._probe(sent_ns, ended_ns)
+        latency = probe.latency_ns
         if len(self._slowest) < SLOWEST:
             heapq.heappush(self._slowest, probe)
         else:
@@ -237,7 +278,7 @@ class OutsideWitness:
             due += self._interval_s
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             sent = int(due * 1e9)
-            self._open.add(sent)
+            self._open[sent] = self._load()[1]
             self._due.put_nowait(sent)
 
     async def _connection(self) -> None:
@@ -259,7 +300,7 @@ class OutsideWitness:
                     self._error = f"{type(error).__name__}: {error}"[:200]
                     if isinstance(error, TimeoutError):  # no answer in so long is a stall, not merely a failure
                         self._record(due, time.perf_counter_ns(), answered=False)
-                self._open.discard(due)
+                self._open.pop(due, None)
                 if not keep and writer is not None:
                     writer.close()
                     writer = None

@@ -8,7 +8,7 @@ from asyncload_lib.report.text import clean, code_line
 from asyncload_lib.report.units import NOTHING, count, counted, duration, short_duration
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import deciding_loops
-from asyncload_lib.verdict.stalls import is_blamed
+from asyncload_lib.verdict.stalls import is_blamed, is_watched
 
 __all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "from_outside", "in_order", "loop_section"]
 
@@ -58,6 +58,8 @@ def blocked_verdict(blocked: Any) -> Verdict:
 
 def _loop_verdict(loop: Entry, deciding: list[Entry]) -> Verdict:
     """Say whether a loop was blocked; of one that does not decide, only that it stands here for comparison."""
+    if loop.get("blocked") is None and number(loop.get("watched_s")):
+        return Verdict("cannot tell", "○", "none")
     if any(loop is other for other in deciding) or loop.get("blocked") is None:
         return blocked_verdict(loop.get("blocked"))
     return Verdict("does not decide", "○", "none")
@@ -97,7 +99,7 @@ _MENDS = {
 
 def from_outside(loops: list[Entry]) -> str:
     """Say why the target was judged from outside only, and what to mend; "" where it was not."""
-    deciding = [str(loop.get("note")) for loop in deciding_loops(loops) if loop.get("blocked") is not None]
+    deciding = [str(loop.get("note")) for loop in deciding_loops(loops) if is_watched(loop)]
     why = next((note.partition(_NOT_INSIDE)[2] for note in deciding if _NOT_INSIDE in note), "")
     if not why:
         return ""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pyreqwest.exceptions import PyreqwestError
@@ -31,11 +32,18 @@ class TargetObserver:
     """Watches one target from `start()` to `stop()`; on the node that directs the run. For the hub's thread.
 
     A target without a host is not watched, unless `unwatched` says why it should be; one without a probe, or with a
-    token that is not known, only from outside. `monitor`: the one that watches the loop of `thread`.
+    token that is not known, only from outside. `monitor`: the one that watches the loop of `thread`. `load`: see
+    `OutsideWitness`.
     """
 
     def __init__(
-        self, monitor: LoopMonitor, thread: LoopThread, target: Target, settings: Settings, unwatched: str = ""
+        self,
+        monitor: LoopMonitor,
+        thread: LoopThread,
+        target: Target,
+        settings: Settings,
+        unwatched: str = "",
+        load: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self._thread = thread
         self._host = redact(target.host or "")
@@ -51,6 +59,7 @@ class TargetObserver:
                     rate=settings.loop.witness_rate,
                     limit_s=settings.loop.limit,
                     monitor=monitor,
+                    load=load,
                 )
             except ValueError:
                 self._unwatched = f"{self._host} is no http:// or https:// address"
@@ -115,9 +124,13 @@ class TargetObserver:
         if answer is None:
             why = self._problem or "no probe token is known (loop.probe_token)"
             outside["note"] = f"{outside['note']} The loop was not watched from inside: {why}."
-            if self._token and self._is_probe is not False:
+            if self._is_probe:
+                outside["note"] += (
+                    " Its probe answered before: the target has died or hangs, and what was seen is lost."
+                )
+            if self._token and self._is_probe is not False and not outside["blocked"]:
                 # Seen from outside it may pass for idle; the one that knows did not answer.
-                outside["blocked"] = outside["blocked"] or None
+                outside["blocked"] = outside["proven_stall"] = None
             return [outside]
         rows = inside_rows(answer, confirmation, asked_s, time.perf_counter())
         inside = [_held_to(self._limit_s, row) for row in rows]

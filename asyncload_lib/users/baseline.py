@@ -84,6 +84,8 @@ class _BaselineUser(User):
                 environment=self.environment, request_type=request_type, name=name, age_us=age_us
             )
             raise
+        finally:
+            tally.ended += 1
         ended_ns = time.perf_counter_ns()
         self.environment.events.request.fire(
             request_type=request_type,

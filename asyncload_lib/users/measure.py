@@ -30,15 +30,15 @@ class CutOffError(Exception):
 
 
 class Tally:
-    """How many operations were begun in this process; written on both threads, read on the hub.
+    """How many operations were begun in this process, and how many of them are over; written and read on both threads.
 
     CPython hands the interpreter over at calls and at backward jumps only, so that `started += 1` stays in one piece.
     """
 
-    __slots__ = ("started",)
+    __slots__ = ("ended", "started")
 
     def __init__(self) -> None:
-        self.started = 0
+        self.started = self.ended = 0
 
 
 tally = Tally()
@@ -111,6 +111,7 @@ class Measurement:
 
     def finish(self, ended_ns: int) -> None:
         """Report the outcome."""
+        tally.ended += 1
         user = self._user
         begun_ns = self.started_ns
         if self.intended_ns is not None:
@@ -146,6 +147,7 @@ class Measurement:
 
     def abandon(self) -> None:
         """Report that the operation was cut off in flight."""
+        tally.ended += 1
         begun_ns = self.started_ns if self.intended_ns is None else self.intended_ns
         age_us = (time.perf_counter_ns() - begun_ns) / 1e3
         user = self._user

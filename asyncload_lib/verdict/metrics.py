@@ -11,7 +11,7 @@ from typing import Any
 
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import improvement_problem
-from asyncload_lib.verdict.stalls import STALL_METRICS, longest_unrecorded, observe_loops
+from asyncload_lib.verdict.stalls import STALL_METRICS, longest_unrecorded, most_of_queues, observe_loops
 
 __all__ = [
     "DIMENSIONS",
@@ -103,6 +103,9 @@ REQUEST_METRICS: Mapping[str, frozenset[str] | None] = {
 """The metrics of a request that asyncload's own users keep, and in which scenarios; None: in any."""
 
 _STATISTICS = ("p50", "p90", "p95", "p99", "p99.9", "avg", "min", "max")
+
+_OF_SUCCESS = frozenset({*_STATISTICS, "total_time", "speedup"})
+"""Figures of requests that succeeded; of others there are none."""
 
 
 def _key(name: str) -> Callable[[Entry], Any]:
@@ -200,7 +203,10 @@ def observe(
 
 
 def _unrecorded(loops: Sequence[Entry], name: str, subject: Subject, results: Entry) -> tuple[float | None, str]:
-    """Return what a figure about stalls may be beyond what was recorded, and why; None where nothing is missing."""
+    """Return what a figure about stalls may be beyond what is proven, and why; None where it can be no more."""
+    most, doubt = most_of_queues(loops, name, subject.scenario)
+    if most is not None:
+        return most, doubt
     longest_s = longest_unrecorded(loops, subject.scenario)
     wanted_s = number(((results.get("run") or {}).get("settings") or {}).get("loop.limit"))
     if longest_s is None or name == "lag_p99" or (name != "max_stall" and (not wanted_s or longest_s <= wanted_s)):
@@ -235,7 +241,7 @@ def _of_requests(
         phase = named[0]
     if metric.levels != SCENARIO and not phase.get("total_requests"):
         return Observation(None, f"no request{where} has ended")
-    if name in ("total_time", "speedup") and not phase.get("successful_requests"):
+    if name in _OF_SUCCESS and not phase.get("successful_requests"):
         return Observation(None, f"no request{where} succeeded")
     if name == "speedup" and phase.get("baseline") and (problem := improvement_problem(phase, phase["baseline"])):
         return Observation(None, problem)
@@ -267,7 +273,10 @@ def _all_of(rows: Sequence[Entry], metric: Metric, worst: Callable[[Sequence[flo
 
 
 def _remark(phase: Entry, name: str) -> str:
-    """Return what the sample says about its own percentile, or a ratio of some: an interval, or that it has none."""
+    """Return what there is to say of a figure: its interval or that it has none, or its most frequent error."""
+    if name == "error_rate" and (errors := phase.get("errors")):
+        worst = max(errors, key=lambda error: error["count"])
+        return f"{worst['count']} of {phase['failed_requests']} failures: {worst['error']}"
     detailed = _percentile(phase, name)
     low, high = detailed.get("ci_low"), detailed.get("ci_high")
     if low is not None and high is not None:

@@ -10,7 +10,15 @@ from typing import Any
 
 from asyncload_lib.results.model import deciding_loops
 
-__all__ = ["STALL_METRICS", "hub_limit_s", "is_blamed", "longest_unrecorded", "observe_loops"]
+__all__ = [
+    "STALL_METRICS",
+    "hub_limit_s",
+    "is_blamed",
+    "is_watched",
+    "longest_unrecorded",
+    "most_of_queues",
+    "observe_loops",
+]
 
 STALL_METRICS: Mapping[str, str] = {"max_stall": "time", "stalls": "count", "blocked_time": "time", "lag_p99": "time"}
 
@@ -21,6 +29,8 @@ Loop = Mapping[str, Any]
 
 def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[float | None, str]:
     """Return the metric over the watched loops of `subject`, and a remark: the culprit, or why there is no value.
+
+    Of a loop that a witness from outside cannot tell from a queue, only what is proven; see `most_of_queues`.
 
     `target` means its own loops, `generator` its own, hubs included; a scenario means those that decide whether a loop
     was blocked (`deciding_loops`). The worst loop counts, for counts and sums too.
@@ -35,6 +45,18 @@ def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[flo
     return values[worst], _remark(chosen[worst])
 
 
+def most_of_queues(loops: Sequence[Loop], metric: str, subject: str) -> tuple[float | None, str]:
+    """Return what the metric may be where a queue and a blocked loop look the same, and why; None where none do."""
+    queues = [loop for loop in _chosen(loops, subject) if _is_queue(loop)]
+    if metric == "lag_p99" or not queues:
+        return None, ""
+    worst = max(queues, key=lambda loop: loop["max_stall"])
+    return max(loop[_FLAT[metric]] for loop in queues), (
+        f"{worst['name']}: an answer was late by {worst['max_stall'] * 1e3:.3g} ms while other requests were on their "
+        "way; from outside their queue and a blocked loop look the same"
+    )
+
+
 def hub_limit_s(loop_limit_s: float) -> float:
     """Return from which length (s) on stalls of the generator's hub are recorded, where loops have this limit."""
     return max(loop_limit_s, HUB_LIMIT_S)
@@ -47,7 +69,7 @@ def longest_unrecorded(loops: Sequence[Loop], subject: str) -> float | None:
 
 
 def _chosen(loops: Sequence[Loop], subject: str) -> list[Loop]:
-    watched = [loop for loop in loops if _is_watched(loop)]
+    watched = [loop for loop in loops if is_watched(loop)]
     if subject == "generator":
         return [loop for loop in watched if str(loop.get("name")).startswith("generator")]
     return [loop for loop in deciding_loops(watched) if subject != "target" or _is_target(loop)]
@@ -61,7 +83,7 @@ def _unjudged(loops: Sequence[Loop]) -> list[Loop]:
     """Return the target's loops that were not judged: each may be the one that was blocked, no other passes for it."""
     targets = [loop for loop in loops if _is_target(loop)]
     inside = [loop for loop in targets if loop.get("witness") == "inside"]
-    return [loop for loop in inside or targets if not _is_watched(loop)]
+    return [loop for loop in inside or targets if not is_watched(loop)]
 
 
 def _silence(targets: Sequence[Loop]) -> str:
@@ -70,14 +92,23 @@ def _silence(targets: Sequence[Loop]) -> str:
     return f"the target's loop could not be judged. {notes}".strip()
 
 
-def _is_watched(loop: Loop) -> bool:
+def is_watched(loop: Loop) -> bool:
+    """Tell whether anything is known of how long this loop was blocked."""
     watched_s = loop.get("watched_s")
-    return isinstance(watched_s, int | float) and watched_s > 0 and loop.get("blocked") is not None
+    is_judged = loop.get("blocked") is not None or _is_queue(loop)
+    return isinstance(watched_s, int | float) and watched_s > 0 and is_judged
+
+
+def _is_queue(loop: Loop) -> bool:
+    """Tell whether all that is known of a loop is how long it was blocked at least, and at most."""
+    return loop.get("blocked") is None and loop.get("proven_stall") is not None
 
 
 def _value(loop: Loop, metric: str) -> float | None:
     if metric == "lag_p99":
         value = (loop.get("lag") or {}).get("p99")
+    elif _is_queue(loop):
+        value = loop["proven_stall"] if metric == "max_stall" else 0.0
     else:
         value = _charged(loop)[metric] if loop.get("by_cause") else loop.get(_FLAT[metric])
         if value is None and loop.get("stalls") == 0:
@@ -113,5 +144,10 @@ def _remark(loop: Loop) -> str:
     culprits = [row for row in loop.get("culprits") or [] if row.get("function") and is_blamed(loop, row)]
     if not culprits:
         return str(loop.get("name"))
-    row = max(culprits, key=lambda row: row.get("longest_s") or 0.0)
-    return f"{loop.get('name')}: {row.get('file')}:{row.get('line')} in {row['function']}"
+    longest, most = (max(culprits, key=lambda row: row.get(key) or 0.0) for key in ("longest_s", "total_s"))
+    beside = "" if most is longest else f"; {_place(most)} for {most['total_s']:.3g} s in all, {most['count']} times"
+    return f"{loop.get('name')}: {_place(longest)}{beside}"
+
+
+def _place(culprit: Mapping[str, Any]) -> str:
+    return f"{culprit.get('file')}:{culprit.get('line')} in {culprit['function']}"

@@ -240,6 +240,62 @@ def test_after_any_number_of_probes_a_stall_is_still_seen(monkeypatch: pytest.Mo
     assert max(row["max_lag"] for row in report["series"]) == pytest.approx(0.499, rel=0.001)
 
 
+@pytest.mark.parametrize(
+    ("beside", "late_s", "blocked", "proven_s"),
+    [
+        (0, 0.05, True, 0.05),
+        (3, 0.05, True, 0.0125),  # one of four had the loop for a quarter at least
+        (49, 0.05, None, 0.001),
+        (49, 1.0, True, 0.02),
+        (49, 0.005, False, 0.0),
+    ],
+)
+def test_a_queue_of_the_load_is_not_taken_for_a_blocked_loop(
+    beside: int, late_s: float, blocked: bool | None, proven_s: float
+) -> None:
+    begun, ended = 100, 100
+
+    async def main() -> dict[str, Any]:
+        nonlocal begun
+        witness = OutsideWitness("http://127.0.0.1:1/health", limit_s=0.01, load=lambda: (begun, ended))
+        for number in range(100):
+            due = witness._started_ns + number * 1_000_000_000
+            witness._open[due] = ended
+            begun = ended + (beside if number == 50 else 0)
+            witness._record(due, due + 1_000_000 + (int(late_s * 1e9) if number == 50 else 0))
+        return witness.report()
+
+    report = asyncio.run(main())
+
+    assert report["blocked"] is blocked
+    assert report["proven_stall"] == pytest.approx(proven_s, rel=0.05)
+    assert report["max_stall"] == pytest.approx(late_s if late_s > 0.01 else 0.0, rel=0.05)
+    assert (f"while {beside} requests of the load" in report["note"]) is (blocked is None)
+
+
+def test_what_is_begun_while_a_probe_is_on_its_way_is_beside_it() -> None:
+    """It may have been served first; what was over before the probe was due cannot have been."""
+    load = [7, 4]
+
+    async def main() -> dict[str, Any]:
+        witness = OutsideWitness("http://127.0.0.1:1/health", limit_s=0.01, load=lambda: (load[0], load[1]))
+        for number in range(10):
+            witness._record(witness._started_ns + number, witness._started_ns + number + 1_000_000)
+        pacing = asyncio.create_task(witness._pace())
+        while not witness._open:
+            await asyncio.sleep(0)
+        pacing.cancel()
+        (due,) = witness._open
+        load[:] = [9, 9]
+        witness._record(due, due + 601_000_000)
+        return witness.report()
+
+    report = asyncio.run(main())
+
+    assert report["max_stall"] == pytest.approx(0.6, rel=0.01)
+    assert report["proven_stall"] == pytest.approx(0.6 / 6, rel=0.01)
+
+
 def test_stalls_beyond_those_kept_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asyncload_lib.eventloop.witness.SLOWEST", 10)
 

@@ -123,6 +123,7 @@ def test_a_target_without_a_probe_is_judged_from_outside(thread: LoopThread, ans
     assert outside["blocked"] is False
     assert "not watched from inside" in outside["note"]
     assert "not a probe's" in outside["note"] or "404" in outside["note"]
+    assert "answered before" not in outside["note"]
 
 
 def test_a_probe_that_falls_silent_is_no_pass(thread: LoopThread) -> None:
@@ -131,8 +132,9 @@ def test_a_probe_that_falls_silent_is_no_pass(thread: LoopThread) -> None:
         probe.failing = True
         (outside,) = observer.report()
 
-    assert outside["blocked"] is None
+    assert outside["blocked"] is outside["proven_stall"] is None
     assert "503" in outside["note"]
+    assert "answered before: the target has died" in outside["note"]
 
 
 def test_another_process_than_the_one_that_began_anew_is_not_judged(thread: LoopThread) -> None:

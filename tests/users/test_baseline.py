@@ -16,6 +16,7 @@ from asyncload_lib.target import Target
 from asyncload_lib.users import baseline
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.gate import gate
+from asyncload_lib.users.measure import tally
 from asyncload_lib.users.vms import VmHealthUser
 from asyncload_lib.vm_list import Vm
 from tests.users.swarm import Swarm, derived, eventually
@@ -159,6 +160,7 @@ def test_a_pass_that_is_stopped_leaves_its_operation_abandoned(settled: DemoStac
         eventually(lambda: swarm.started == 1)
         swarm.stop()
     assert [event["name"] for event in swarm.abandoned] == ["slow"]
+    assert tally.started == tally.ended
 
 
 def test_a_pass_that_fails_is_not_made_again(settled: DemoStack) -> None:

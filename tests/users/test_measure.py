@@ -11,7 +11,7 @@ from locust.exception import CatchResponseError, StopUser
 
 from asyncload_lib.eventloop.native import native, start_native_thread
 from asyncload_lib.users.base import AsyncUser, loop_thread
-from asyncload_lib.users.measure import CutOffError, Tally
+from asyncload_lib.users.measure import CutOffError, Tally, tally
 from tests.users.swarm import Swarm, eventually
 
 
@@ -218,5 +218,6 @@ def test_random_stops_leave_nothing_without_an_outcome() -> None:
             gevent.sleep(0.03)
             swarm.stop()
             assert swarm.started == len(swarm.requests) + len(swarm.abandoned)
+            assert tally.started == tally.ended
     assert swarm.abandoned
     assert swarm.requests

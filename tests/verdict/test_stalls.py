@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from asyncload_lib.verdict.stalls import observe_loops
+from asyncload_lib.verdict.stalls import most_of_queues, observe_loops
 
 QUIET: dict[str, Any] = {"stalls": 0, "blocked_s": 0.0, "max_stall": 0.0}
 
@@ -70,6 +70,31 @@ def test_witness_inside_decides_over_the_one_outside() -> None:
         assert observe_loops([outside, loop("target")], "max_stall", subject)[0] == 0.0
         assert observe_loops([outside, loop("target", loop=stalled(0.1))], "max_stall", subject)[0] == 0.1
         assert observe_loops([outside], "max_stall", subject) == (0.3, "target (outside)")
+
+
+def test_the_culprit_of_most_time_is_named_beside_that_of_the_longest_stall() -> None:
+    once = holder(0.3, "load") | {"cause": "loop", "count": 1, "total_s": 0.3}
+    often = holder(0.02) | {"cause": "loop", "count": 140, "total_s": 2.14}
+    watched = loop(loop={"stalls": 141, "blocked_s": 2.44, "max_stall": 0.3}, culprits=[often, once])
+    remark = observe_loops([watched], "max_stall", "chat")[1]
+    assert remark == "target: a.py:7 in load; a.py:7 in crunch for 2.14 s in all, 140 times"
+
+
+def queue(proven_s: float | None = 0.001) -> dict[str, Any]:
+    late = {"by_cause": {}, "max_stall": 0.04, "stalls": 2, "blocked_s": 0.06}
+    return loop("target (outside)", blocked=None, proven_stall=proven_s, **late)
+
+
+def test_of_a_queue_only_what_is_proven_counts_and_what_it_may_be_is_known() -> None:
+    for metric, proven, most in (("max_stall", 0.001, 0.04), ("stalls", 0.0, 2), ("blocked_time", 0.0, 0.06)):
+        assert observe_loops([queue()], metric, "target")[0] == proven
+        found, why = most_of_queues([queue()], metric, "target")
+        assert found == most
+        assert "late by 40 ms" in why
+    assert observe_loops([queue()], "lag_p99", "target")[0] == 0.002
+    assert most_of_queues([queue()], "lag_p99", "target") == (None, "")
+    assert most_of_queues([queue(), loop("target")], "max_stall", "target") == (None, "")  # the one inside knows
+    assert observe_loops([queue(None)], "max_stall", "target")[0] is None
 
 
 def test_scenario_means_the_target_and_the_loops_that_run_its_users() -> None:
