@@ -1,5 +1,6 @@
 """A run without scenarios: what the users of any locustfile do, from Locust's start to its stop."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -12,7 +13,7 @@ from asyncload_lib.verdict.grammar import FREE_PHASES
 if TYPE_CHECKING:
     from asyncload_lib.plugin import Plugin
 
-__all__ = ["FreeRun"]
+__all__ = ["FreeRun", "scenario_of"]
 
 
 class FreeRun:
@@ -54,10 +55,14 @@ class FreeRun:
         assert self._plugin.coordinator is not None
         event_loops = self._plugin.event_loops()
         measured = self._plugin.coordinator.store.merged()  # after what may wait: the rest is of the same moment
-        scenarios = {_scenario(user_class) for user_class in self._plugin.environment.user_classes}
-        scenario = scenarios.pop() if len(scenarios) == 1 else "run"
         phases = {name: phase for name, phase in measured.items() if name in FREE_PHASES}
-        return free_metric(scenario, phases, event_loops=event_loops)
+        return free_metric(scenario_of(self._plugin.environment.user_classes), phases, event_loops=event_loops)
+
+
+def scenario_of(user_classes: Iterable[type]) -> str:
+    """Return the scenario of a free run of these users: the one that all of them belong to, else "run"."""
+    scenarios = {_scenario(user_class) for user_class in user_classes}
+    return scenarios.pop() if len(scenarios) == 1 else "run"
 
 
 def _scenario(user_class: type) -> str:

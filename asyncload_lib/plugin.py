@@ -20,7 +20,7 @@ from locust.env import Environment
 from locust.runners import STATE_INIT, LocalRunner, MasterRunner, WorkerRunner
 
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
-from asyncload_lib.free_run import FreeRun
+from asyncload_lib.free_run import FreeRun, scenario_of
 from asyncload_lib.report.units import counted
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.health import ProcessHealth
@@ -29,6 +29,7 @@ from asyncload_lib.run.messages import PLAN
 from asyncload_lib.run.observer import TargetObserver
 from asyncload_lib.run.participant import Participant, introduction
 from asyncload_lib.run.processes import prepare_processes
+from asyncload_lib.run.refusal import contradictions
 from asyncload_lib.run.session import Session
 from asyncload_lib.run.signals import Signals
 from asyncload_lib.run.target_source import TargetSource
@@ -98,6 +99,7 @@ class Plugin:
                 FreeRun(self)
             self.environment.events.test_stopping.add_listener(self._on_test_stopping)
             self._check_out()
+            self._check_request()
             self._find_target()
         if isinstance(runner, (LocalRunner, WorkerRunner)):
             self.participant = Participant(self.environment, self.settings, self.target, self._health)
@@ -136,6 +138,12 @@ class Plugin:
                 pass
         except OSError as error:
             raise ConfigurationError(f"out is {out}, where nothing can be written: {error.strerror}") from error
+
+    def _check_request(self) -> None:
+        """Refuse what this run cannot do; raises ConfigurationError."""
+        scenarios = self.settings.scenarios if self.is_suite else (scenario_of(self.environment.user_classes),)
+        if problems := contradictions(self.environment, self.settings, scenarios):
+            raise ConfigurationError(problems)
 
     def _find_target(self) -> None:
         self._source.check(self.settings.scenarios if self.is_suite else ())

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from asyncload_lib.errors import ExitCode
-from asyncload_lib.verdict.defaults import DEFAULTS, FREE_DEFAULTS, not_asked, selected
+from asyncload_lib.verdict.defaults import DEFAULTS, FREE_DEFAULTS, not_asked, out_of_place, selected
 from asyncload_lib.verdict.grammar import KNOWN, OPERATORS, Criterion, bind, parse, problems, with_unit
 from asyncload_lib.verdict.metrics import DIMENSIONS, Metric, metric_of, observe
 
@@ -19,6 +19,7 @@ __all__ = [
     "Criterion",
     "bind",
     "evaluate",
+    "out_of_place",
     "parse",
     "problems",
     "selected",

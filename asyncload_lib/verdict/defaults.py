@@ -1,11 +1,11 @@
 """The default criteria, and which of them a run was not asked for."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from asyncload_lib.verdict.grammar import Criterion, parse
 
-__all__ = ["DEFAULTS", "FREE_DEFAULTS", "JUDGED_SCENARIOS", "not_asked", "selected"]
+__all__ = ["DEFAULTS", "FREE_DEFAULTS", "JUDGED_SCENARIOS", "not_asked", "out_of_place", "selected"]
 
 DEFAULTS: Mapping[str, Sequence[str]] = {
     "chat": (
@@ -54,6 +54,18 @@ def selected(
         )
     ] if defaults else []  # fmt: skip
     return [*(row for row in standard if (row.subject, row.metric) not in replaced), *written]
+
+
+def out_of_place(texts: Iterable[str], scenarios: Collection[str]) -> list[str]:
+    """Return what is wrong with criteria that somebody wrote for this very run of `scenarios`: it cannot meet them."""
+    allowed = ", ".join([*scenarios, "target", "generator"])
+    written = (parse(text) for text in texts)
+    return [
+        f"the criterion {criterion.name!r} is about {criterion.subject.scenario}, which is no part of this run; "
+        f"allowed is {allowed}"
+        for criterion in written
+        if criterion.subject.level not in ("target", "generator") and criterion.subject.scenario not in scenarios
+    ]
 
 
 def not_asked(criterion: Criterion, results: Mapping[str, Any]) -> str:

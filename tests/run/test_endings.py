@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -61,8 +62,10 @@ def test_an_interrupted_suite_begins_nothing_more_and_writes_its_report(
     assert results["run"]["status"] == "interrupted"
     # Locust says so when the time for users to end is over: these had answers in 20 ms, and needed none of it.
     assert "Not all users finished" not in run.output
-    (few,) = (phase for phase in results["metrics"][0]["phases"] if phase["started_requests"])
-    assert few["started_requests"] == few["total_requests"] == ledger(stack)["chat"]["answered"]
+    begun = [phase for phase in results["metrics"][0]["phases"] if phase["started_requests"]]
+    assert [phase["phase"] for phase in begun] == ["warm_up", "few"]
+    started, ended = (sum(phase[key] for phase in begun) for key in ("started_requests", "total_requests"))
+    assert started == ended == ledger(stack)["chat"]["answered"]
     assert "no request was answered" not in " ".join(results["run"]["status_reasons"])
 
 
@@ -319,3 +322,60 @@ def test_a_busy_generator_makes_the_run_invalid(tmp_path: Path, stack: DemoStack
     assert "event-loop lag" in results["run"]["status_reasons"][0]
     generator = next(loop for loop in results["metrics"][0]["event_loops"] if loop["name"] == "generator")
     assert any("busy.py" in culprit["file"] for culprit in generator["culprits"])
+
+
+TAGGED = dedent("""\
+    from locust import tag, task
+    from asyncload_lib import AsyncUser
+
+    class Tagged(AsyncUser):
+        @tag("slow")
+        @task
+        async def work(self):
+            pass
+
+    class Plain(AsyncUser):
+        @task
+        async def work(self):
+            pass
+""")
+
+
+@pytest.mark.parametrize(
+    ("locustfile", "options", "says"),
+    [
+        ("suite.py", ("--tags", "foo"), "--tags foo leaves ChatBurst, ChatSustained, "),
+        ("tagged.py", ("--tags", "fast"), "--tags fast leaves Tagged, Plain without a task; there are the tags slow"),
+        ("tagged.py", ("--exclude-tags", "slow"), "--exclude-tags slow leaves Tagged without a task"),
+        ("chat.py", ("-u", "5", "-t", "4s"), "5 users at 1 a second (--spawn-rate) are there after 4 s, and the run"),
+        ("chat.py", ("-u", "3", "-r", "0.5", "-t", "4s"), "3 users at 0.5 a second (--spawn-rate) are there after 4 s"),
+        ("chat.py", ("--asyncload-criteria", "run p95 < 1 us"), "about run, which is no part of this run"),
+        (
+            "suite.py",
+            ("--asyncload-scenarios", "chat", "--asyncload-criteria", "redis p95 < 1 s"),
+            "about redis, which is no part of this run; allowed is chat, target, generator",
+        ),
+    ],
+)
+def test_what_a_run_cannot_do_is_refused(locustfile: str, options: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    path: str | Path = locustfile
+    if locustfile == "tagged.py":
+        path = tmp_path / locustfile
+        path.write_text(TAGGED)
+    with LocustRun(path, "--headless", *options, out=tmp_path / "reports") as run:
+        assert run.wait() == 64, run.output
+
+    problems = [line for line in run.output.splitlines() if line.startswith("asyncload: ")]
+    assert len(problems) == 2, run.output
+    assert says in problems[0]
+    assert problems[1] == "asyncload: nothing was sent"
+    assert "Traceback" not in run.output
+
+
+def test_criteria_of_the_environment_may_be_those_of_other_runs(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**target_settings(stack), "ASYNCLOAD_CRITERIA": "redis p95 < 1 us"}
+    with LocustRun("chat.py", *CHAT, "-t", "1s", out=tmp_path / "reports", settings=settings) as run:
+        run.wait()
+
+    (row,) = (row for row in run.results["criteria"] if row["scenario"] == "redis")
+    assert (row["verdict"], row["why"]) == ("not evaluated", "redis is no part of this run")

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from asyncload_lib.errors import ExitCode
-from asyncload_lib.verdict.criteria import bind, evaluate, parse, selected, verdict
+from asyncload_lib.verdict.criteria import bind, evaluate, out_of_place, parse, selected, verdict
 from asyncload_lib.verdict.metrics import METRICS
 from tests.results.sample import sample_results
 
@@ -209,6 +209,47 @@ def test_a_loop_that_recorded_less_than_the_run_asked_for_proves_no_count(result
     assert row_of("chat blocked_time < 1 s", results)["why"] == "stalls under 10 ms are not recorded"
     results["run"]["settings"]["loop.limit"] = 0.01
     assert row_of("chat stalls = 0", results)["verdict"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("limit", "word"),
+    [
+        ("max_stall < 10 ms", "no data"),
+        ("max_stall < 50 ms", "pass"),
+        ("max_stall < 1 ms", "fail"),
+        ("stalls = 0", "no data"),
+        ("blocked_time < 1 s", "pass"),
+    ],
+)
+def test_a_queue_seen_from_outside_fails_nothing_and_passes_for_nothing(
+    limit: str, word: str, results: Results
+) -> None:
+    chat = metric(results, "chat")
+    (outside,) = (loop for loop in chat["event_loops"] if loop["name"] == "target (outside)")
+    outside |= {"blocked": None, "proven_stall": 0.002, "max_stall": 0.04, "stalls": 2, "blocked_s": 0.06}
+    chat["event_loops"] = [outside]
+    row = row_of(f"chat {limit}", results)
+    assert row["verdict"] == word
+    if word == "no data":
+        assert "late by 40 ms while other requests were on their way" in row["why"]
+
+
+def test_what_failed_most_often_is_told_with_the_error_rate(results: Results) -> None:
+    chat = metric(results, "chat")
+    chat |= {"failed_requests": 5, "error_rate": 0.1}
+    where = {"type": "POST", "name": "/api/chat"}
+    chat["errors"] = [{**where, "error": "HTTP 500", "count": 2}, {**where, "error": "refused", "count": 3}]
+    assert row_of("chat error_rate < 1 %", results)["why"] == "3 of 5 failures: refused"
+    chat["successful_requests"] = 0
+    assert row_of("chat p95 < 2 s", results)["why"] == "no request of the phase burst succeeded"
+
+
+def test_criteria_of_another_run_are_told(results: Results) -> None:
+    texts = ["run p95 < 1 us", "chat.few p95 < 1 s", "target max_stall < 1 s", "generator cpu < 50 %"]
+    (problem,) = out_of_place(texts, ["chat"])
+    for word in ("'run p95 < 1 us'", "about run", "chat, target, generator"):
+        assert word in problem
+    assert out_of_place(texts, ["chat", "run"]) == []
 
 
 # --- no data ---------------------------------------------------------------------------------------------------------
