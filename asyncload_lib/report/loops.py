@@ -10,7 +10,7 @@ from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import deciding_loops
 from asyncload_lib.verdict.stalls import is_blamed, is_watched
 
-__all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "from_outside", "in_order", "loop_section"]
+__all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "from_one_side", "in_order", "loop_section"]
 
 CAUSES = {
     "loop": ("a blocking call", "a call that blocked the loop"),
@@ -82,9 +82,12 @@ def loop_section(loops: list[Entry]) -> LoopSection:
     blamed.sort(key=_total_s, reverse=True)
     others.sort(key=_total_s, reverse=True)
     culprits = [_culprit(loop, entry) for loop, entry in blamed[:_SHOWN]]
-    notes = [f"{clean(loop.get('name'))}: {clean(loop.get('note'))}" for loop in loops if loop.get("note")]
+    notes = [f"{clean(loop.get('name'))}: {clean(loop.get('note'), NOTE_LENGTH)}" for loop in loops if loop.get("note")]
     return LoopSection(_witness_table(loops), tuple(culprits), _more(blamed), _other_stalls(others), tuple(notes))
 
+
+NOTE_LENGTH = 800
+"""So long a note is told whole: a witness may have several sentences to say."""
 
 _NOT_INSIDE = "The loop was not watched from inside: "
 """Begins the last sentence in the note of an outside witness that stands alone; `run.observer` writes it."""
@@ -97,8 +100,22 @@ _MENDS = {
 }
 
 
-def from_outside(loops: list[Entry]) -> str:
-    """Say why the target was judged from outside only, and what to mend; "" where it was not."""
+_NO_PROOF = "(loop.witness_path)"
+"""Ends what an outside witness says whose probes were refused."""
+
+
+def from_one_side(loops: list[Entry]) -> str:
+    """Say why the target was judged from one side only, and what to mend; "" where it was not."""
+    return _from_outside(loops) or _from_inside(loops)
+
+
+def _from_inside(loops: list[Entry]) -> str:
+    notes = [str(loop.get("note")) for loop in loops if loop.get("witness") == "outside" and not is_watched(loop)]
+    note = next((note for note in notes if _NO_PROOF in note), "")
+    return f"The target was not seen from outside: {clean(note, NOTE_LENGTH)}" if note else ""
+
+
+def _from_outside(loops: list[Entry]) -> str:
     deciding = [str(loop.get("note")) for loop in deciding_loops(loops) if is_watched(loop)]
     why = next((note.partition(_NOT_INSIDE)[2] for note in deciding if _NOT_INSIDE in note), "")
     if not why:

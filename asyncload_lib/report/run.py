@@ -96,6 +96,8 @@ def worker_table(workers: list[Entry]) -> Table | None:
             ("Note", "text", lambda row: clean(row.get("note") or None, 200)),
         ],
         workers,
+        "Operations, throughput and p95 are those of all phases, the baselines too; CPU and lags are the worst of the "
+        "scenarios, without the baselines, which block on purpose.",
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncload_lib.report.improvement import Improvement, prepare_improvement
-from asyncload_lib.report.loops import from_outside
+from asyncload_lib.report.loops import from_one_side
 from asyncload_lib.report.percentiles import explained, percentile
 from asyncload_lib.report.run import (
     environment_table,
@@ -85,7 +85,7 @@ def build(results: Entry) -> Report:
         facts=run_facts(results),
         criteria=_criteria_table(criteria),
         criteria_notes=tuple(
-            dict.fromkeys(filter(None, (from_outside(mappings(m.get("event_loops"))) for m in metrics)))
+            dict.fromkeys(filter(None, (from_one_side(mappings(m.get("event_loops"))) for m in metrics)))
         ),
         not_evaluated=tuple(_left_out(entry) for entry in criteria if entry.get("verdict") == "not evaluated"),
         improvements=improvements,

@@ -103,7 +103,7 @@ class Session:
             status, problems = "invalid", list(generator["reasons"])
         else:
             status = "complete"
-        run, workers = self._run(status, problems), self._workers(totals)
+        run, workers = self._run(status, problems), self._workers(totals, generator)
         scenarios = [metric["scenario"] for metric in metrics]
         criteria = selected(
             settings.criteria, scenarios, self.kind, settings.loop.limit, defaults=settings.criteria_defaults
@@ -174,8 +174,9 @@ class Session:
         left = len(raised) - len(told)
         return [*told, f"... and {counted(left, 'other exception')}, which are in the log"] if left > 0 else told
 
-    def _workers(self, totals: Mapping[str, Json]) -> list[Json]:
-        return [_worker(member, totals.get(member.id, {})) for member in self._coordinator.members.values()]
+    def _workers(self, totals: Mapping[str, Json], generator: Json) -> list[Json]:
+        judged = {row["process"]: row for row in generator["processes"]}
+        return [_worker(member, totals.get(member.id, {}), judged) for member in self._coordinator.members.values()]
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -287,8 +288,10 @@ def _loss(member: Member, totals: Json, interval_s: float) -> str:
     return f"{heard}; {lost}{about}{unended}"
 
 
-def _worker(member: Member, totals: Json) -> Json:
-    health = member.final.get("health") or {}
+def _worker(member: Member, totals: Json, judged: Mapping[str, Json]) -> Json:
+    """Return the row of a worker; how its process did is told with the figures by which it was `judged`, if it was."""
+    last = member.final.get("health") or {}
+    health = judged.get(last.get("process", ""), last)
     hello = member.hello
     return {
         "id": member.id,

@@ -33,6 +33,10 @@ def test_the_same_report_from_any_number_of_workers(tmp_path: Path, stack: DemoS
     assert {vm["name"]: vm["state"] for vm in results["metrics"][3]["vms"]} == {vm["name"]: "up" for vm in stack.vms}
     assert 0 <= results["metrics"][3]["start_skew"] < 5
     assert differences(results, read_ledger(stack)) == []
+    judged = {row["process"]: row for row in results["generator"]["processes"]}
+    for worker in results["workers"]:
+        for figure in ("cpu_percent_max", "loop_lag_p99", "hub_lag_p99"):
+            assert worker[figure] == judged[f"{worker['host']}:{worker['pid']}"][figure]
     assert sum(worker["operations"] for worker in results["workers"]) == sum(
         p["total_requests"] for p in found.values()
     )

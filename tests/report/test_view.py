@@ -143,6 +143,27 @@ def test_a_target_judged_from_outside_only_is_told_beside_the_criteria_once(why:
     assert build(results).criteria_notes == ()
 
 
+def test_a_witness_from_outside_that_was_refused_is_told_beside_the_criteria() -> None:
+    results = sample_results()
+    refused = "Seen from outside. 68 probes were answered with HTTP 404. That is no proof: name another endpoint"
+    for outside in (loop for metric in results["metrics"] for loop in metric["event_loops"]):
+        if outside["witness"] != "outside":
+            continue
+        outside |= {"blocked": None, "proven_stall": None, "note": f"{refused} (loop.witness_path)."}
+    assert build(results).criteria_notes == (f"The target was not seen from outside: {refused} (loop.witness_path).",)
+    assert "68 probes were answered with HTTP 404" in " ".join(console_table(results).split())
+
+
+def test_a_loop_that_may_have_been_a_queue_is_not_said_to_be_unwatched() -> None:
+    results = sample_results()
+    (outside,) = (loop for loop in results["metrics"][0]["event_loops"] if loop["witness"] == "outside")
+    outside |= {"blocked": None, "proven_stall": 0.001, "max_stall": 0.04}
+    table = build(results).scenarios[0].loops.table
+    assert table is not None
+    (verdicts,) = (row for row in table.rows if row[0] == "Verdict")
+    assert "cannot tell" in [verdict.word for verdict in verdicts[1:]]
+
+
 def test_an_unknown_verdict_is_never_a_pass() -> None:
     results = sample_results()
     results["summary"]["verdict"] = "splendid"
