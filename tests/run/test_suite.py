@@ -92,6 +92,17 @@ def test_a_target_killed_in_the_middle_is_told_by_kind(tmp_path: Path, stack: De
     assert verdicts(results)["chat.sustained error_rate < 1 %"] == "fail"
 
 
+def test_what_fails_is_told_as_soon_as_it_is_known(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_SCENARIOS": "chat", "ASYNCLOAD_CHAT_PATH": "/nope"}
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+        run.expect("most often (5 times): POST /nope HttpStatusError: HTTP 404")
+        assert not list((tmp_path / "reports").iterdir())
+        assert run.wait() == 3, run.output
+
+    (row,) = (row for row in run.results["criteria"] if row["name"] == "chat error_rate < 1 %")
+    assert (row["verdict"], row["why"]) == ("fail", "50 of 50 failures: HttpStatusError: HTTP 404")
+
+
 def test_the_ledger_of_the_target_agrees_with_every_phase(tmp_path: Path, stack: DemoStack) -> None:
     settings = {**target_settings(stack), **QUICK, "ASYNCLOAD_SCENARIOS": "chat"}
     with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
