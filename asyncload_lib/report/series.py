@@ -44,10 +44,13 @@ class Lag:
 def timeline(metric: Entry) -> list[Span]:
     """Lay the phases of a scenario one after another; a scenario without phases is one span of its own series.
 
-    Empty where every phase is over within two intervals: one point is no course over time.
+    Empty where every phase is over within two intervals: one point is no course over time. Left out is what the
+    blocking service does: it has another scale, and no loop is watched meanwhile.
     """
     spans: list[Span] = []
     for phase in mappings(metric.get("phases")) or [metric]:
+        if str(phase.get("phase")).startswith("baseline"):
+            continue
         start = spans[-1].end if spans else 0.0
         length = number(phase.get("total_time"))
         points = [point for entry in mappings(phase.get("series")) if (point := _point(entry, start, length))]
