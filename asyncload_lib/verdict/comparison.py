@@ -1,7 +1,10 @@
 """Two runs beside each other: first whether they may be compared, then ratios, each with what the samples allow to say.
 
-A ratio above 1 means that the second run is better. Its interval comes from `intervals`. One that contains 1 is "not
-significant"; one that lies within 10 % around 1, like a ratio that does, is "no improvement".
+A ratio above 1 means that the second run is better. Its interval comes from `intervals`. Only one that lies beyond 10 %
+around 1 as a whole makes a difference; a ratio within them, whose interval is known not to reach far beyond, is "no
+improvement", and anything else "not significant".
+
+Each scenario is compared by its headline phase, and by the percentiles and errors of the other phases with load.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +22,7 @@ Run = Mapping[str, Any]
 Interval = tuple[float, float]
 
 _PERCENTILES = ("p50", "p95", "p99")
+_NOT_MEASURED = ("warm_up", "baseline_warm_up", "ramp")
 _WHOLE = {"better": "improved", "worse": "worse", "none": "no improvement"}
 # How a run was watched, judged and stored; and what the comparison is for: the mode of the demo.
 _IMMATERIAL = frozenset(
@@ -162,11 +166,28 @@ def _rows_of(before: Run, after: Run) -> Iterator[dict[str, Any]]:
         ratio = _ratio(new, old) if metric == "throughput" else _ratio(old, new)
         interval = (ratio * spread[0], ratio * spread[1]) if ratio and spread else None
         yield _row(metric, unit, old, new, ratio, interval)
+    yield from _rows_of_requests(before, after, "")
+    first, second = _other_phases(before), _other_phases(after)
+    for name in [name for name in first if name in second]:
+        yield from _rows_of_requests(first[name], second[name], f"{name} ")
+
+
+def _rows_of_requests(before: Run, after: Run, prefix: str) -> Iterator[dict[str, Any]]:
     for name in _PERCENTILES:
         old, new = ((entry.get("latency") or {}).get(name) or {} for entry in (before, after))
-        ratio = _ratio(old.get("value"), new.get("value"))
-        yield _row(name, " s", old.get("value"), new.get("value"), ratio, ratio_of_percentiles(before, after, name))
-    yield _error_row(before, after)
+        ratio, interval = _ratio(old.get("value"), new.get("value")), ratio_of_percentiles(before, after, name)
+        yield _row(prefix + name, " s", old.get("value"), new.get("value"), ratio, interval)
+    yield _error_row(before, after, f"{prefix}error_rate")
+
+
+def _other_phases(metric: Run) -> dict[str, Run]:
+    """Return the phases beside the headline that were measured, by name, with the loops that watched them."""
+    phases = {str(phase.get("phase")): phase for phase in metric.get("phases") or []}
+    return {
+        name: {**phase, "event_loops": metric.get("event_loops")}
+        for name, phase in phases.items()
+        if name not in (metric.get("phase"), *_NOT_MEASURED)
+    }
 
 
 def _ratio(numerator: float | None, denominator: float | None) -> float | None:
@@ -196,12 +217,14 @@ def _words(ratio: float | None, interval: Interval | None) -> tuple[str, str]:
         return "not significant", "none"
     if 1 / PRACTICALLY_EQUAL <= ratio <= PRACTICALLY_EQUAL:
         return "no improvement", "none"
+    if high >= 1 / PRACTICALLY_EQUAL and low <= PRACTICALLY_EQUAL:
+        return "not significant", "none"
     if ratio > 1:
         return f"{ratio:.1f}x faster ({low:.1f}x to {high:.1f}x)", "better"
     return f"{1 / ratio:.1f}x slower ({1 / high:.1f}x to {1 / low:.1f}x)", "worse"
 
 
-def _error_row(before: Run, after: Run) -> dict[str, Any]:
+def _error_row(before: Run, after: Run, metric: str) -> dict[str, Any]:
     p1, p2 = before.get("error_rate"), after.get("error_rate")
     n1, n2 = before.get("total_requests"), after.get("total_requests")
     low, high, words, change = None, None, "no data", "none"
@@ -211,7 +234,7 @@ def _error_row(before: Run, after: Run) -> dict[str, Any]:
         neither = "no change" if p1 == p2 else "not significant"
         words = {"worse": "more errors", "better": "fewer errors", "none": neither}[change]
     return {
-        "metric": "error_rate", "before": _figure(p1, " %", 100), "after": _figure(p2, " %", 100), "before_value": p1,
+        "metric": metric, "before": _figure(p1, " %", 100), "after": _figure(p2, " %", 100), "before_value": p1,
         "after_value": p2, "ratio": None, "low": low, "high": high, "words": words, "change": change,
     }  # fmt: skip
 

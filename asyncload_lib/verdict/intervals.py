@@ -6,15 +6,18 @@
   (pi / sqrt(6) * s)**2 with the tail's scale s = ln(max / p50) / ln(n / 2), exact for Pareto tails and wide for lighter
   ones (Gumbel's limit of the logarithm of a maximum). The longer a run goes on beyond its slowest request, the more it
   is a count of n independent events instead: 1 / n.
-- Both are widened by (lag / value)**2 where lag is the greatest that a loop of the generator had. The requests of a
-  burst are no independent sample: a machine that is busy for a moment delays them all. The same burst of 100 Redis
-  operations, repeated on a busy machine of two cores, took 58 to 103 ms with lags of 26 to 84 ms.
+- Both may have taken less by up to the greatest lag of the loop that ran the users. The requests of a burst are no
+  independent sample: a machine that is busy for a moment delays them all. The same burst of 100 Redis operations,
+  repeated on a busy machine of two cores, took 58 to 103 ms with lags of 26 to 84 ms. Not less than nothing, and not
+  more: a burst that takes seconds longer than another has not done so for a lag of milliseconds.
 - Error rates: Newcombe's interval of the difference of two proportions (Statistics in Medicine 17, 873, 1998).
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any
+
+from asyncload_lib.results.model import HUB
 
 __all__ = ["difference_of_proportions", "ratio_of_percentiles", "spread_of_rates"]
 
@@ -23,30 +26,28 @@ Interval = tuple[float, float]
 
 _Z95 = 1.959964
 
+_LEAST_SHARE = 0.01
+"""Of a time, what is left of it at least when the lag is taken off."""
+
 
 def spread_of_rates(before: Entry, after: Entry) -> Interval | None:
     """Return the factors below and above a ratio of total times or throughputs; None where a sample is too small."""
     variances = [_variance_of_log_total_time(entry) for entry in (before, after)]
     if None in variances:
         return None
-    own = sum(variance or 0.0 for variance in variances)
-    factor = _factor(own + sum(_disturbance(entry, entry["total_time"]) for entry in (before, after)))
-    return 1 / factor, factor
+    factor = math.exp(_Z95 * math.sqrt(sum(variance or 0.0 for variance in variances)))
+    shortest = [_undisturbed(entry, entry["total_time"]) / entry["total_time"] for entry in (before, after)]
+    return shortest[0] / factor, factor / shortest[1]
 
 
 def ratio_of_percentiles(before: Entry, after: Entry, name: str) -> Interval | None:
     """Return the interval of before / after; None where a sample cannot resolve its percentile."""
     old, new = ((entry.get("latency") or {}).get(name) or {} for entry in (before, after))
-    edges = [float(percentile.get(edge) or 0) for percentile in (old, new) for edge in ("ci_low", "ci_high", "value")]
+    edges = [float(percentile.get(edge) or 0) for percentile in (old, new) for edge in ("ci_low", "ci_high")]
     if not all(edges):
         return None
-    old_low, old_high, old_value, new_low, new_high, new_value = edges
-    factor = _factor(_disturbance(before, old_value) + _disturbance(after, new_value))
-    return old_low / new_high / factor, old_high / new_low * factor
-
-
-def _factor(variance_of_log: float) -> float:
-    return math.exp(_Z95 * math.sqrt(variance_of_log))
+    old_low, old_high, new_low, new_high = edges
+    return _undisturbed(before, old_low) / new_high, old_high / _undisturbed(after, new_low)
 
 
 def _variance_of_log_total_time(entry: Entry) -> float | None:
@@ -64,11 +65,11 @@ def _share_of_slowest(entry: Entry) -> float:
     return min(1.0, float(slowest_s / total_s))
 
 
-def _disturbance(entry: Entry, value_s: float) -> float:
-    """Return the variance of the logarithm of a time that the generator's own lag may have lengthened."""
+def _undisturbed(entry: Entry, value_s: float) -> float:
+    """Return what a time may have been without the generator's own lag."""
     loops = [loop for loop in entry.get("event_loops") or [] if str(loop.get("name")).startswith("generator")]
-    lag_s = max(((loop.get("lag") or {}).get("max") or 0.0 for loop in loops), default=0.0)
-    return float(_share_of_slowest(entry) * lag_s / value_s) ** 2
+    lags_s = [(loop.get("lag") or {}).get("max") or 0.0 for loop in loops if loop.get("name") != HUB]
+    return max(value_s - _share_of_slowest(entry) * max(lags_s, default=0.0), value_s * _LEAST_SHARE)
 
 
 def difference_of_proportions(p1: float, n1: int, p2: float, n2: int) -> Interval:

@@ -55,12 +55,25 @@ def scaled(results: Results, factor: float, requests: int | None = None) -> Resu
 def test_a_run_is_never_faster_than_itself(before: Results, after: Results) -> None:
     comparison = compare(before, after)
     assert comparison["comparable"]
-    assert len(comparison["rows"]) == 4 * 6
+    assert len(comparison["rows"]) == 4 * 6 + (2 + 2) * 4  # headlines; few and sustained, redis_alone and files_alone
     assert {row["change"] for row in comparison["rows"]} == {"none"}
     assert {row["words"] for row in comparison["rows"]} <= {
         "not significant", "not significant (too few samples)", "no improvement", "no change",
     }  # fmt: skip
     assert (comparison["change"], comparison["words"]) == ("none", "no improvement")
+
+
+def test_a_phase_beside_the_headline_that_is_slower_is_worse(before: Results, after: Results) -> None:
+    sustained = next(phase for phase in chat(after)["phases"] if phase["phase"] == "sustained")
+    for percentile in sustained["latency"].values():
+        percentile |= {edge: percentile[edge] and percentile[edge] * 9 for edge in ("value", "ci_low", "ci_high")}
+    comparison = compare(before, after)
+    assert row_of(comparison, "sustained p95")["words"].startswith("9.0x slower (")
+    assert comparison["words"] == "worse"
+    for results in (before, after):
+        for phase in chat(results)["phases"]:
+            phase["phase"] = {"sustained": "warm_up", "few": "baseline_warm_up"}.get(phase["phase"], phase["phase"])
+    assert compare(before, after)["words"] == "no improvement"  # what is measured of a warm-up is no result
 
 
 @pytest.mark.parametrize("seed", range(2, 22))
@@ -158,7 +171,8 @@ def test_what_is_not_there_any_more_is_worse(before: Results, after: Results) ->
 def test_length_of_a_free_run_is_no_result(before: Results, after: Results) -> None:
     before["run"]["kind"] = after["run"]["kind"] = "free"
     metrics = {row["metric"] for row in compare(before, after)["rows"]}
-    assert metrics == {"throughput", "p50", "p95", "p99", "error_rate"}
+    assert "total_time" not in metrics
+    assert {"throughput", "p50", "p95", "p99", "error_rate"} <= metrics
 
 
 # --- comparability ---------------------------------------------------------------------------------------------------
@@ -227,8 +241,8 @@ def test_markdown_has_a_table_for_each_scenario(before: Results, after: Results)
     assert text.startswith("# a4c1e9d2 -> a4c1e9d2: improved\n")
     assert text.count("\n## ") == 4
     tables = [[line for line in part.splitlines() if line.startswith("|")] for part in text.split("\n## ")[1:]]
-    for table in tables:
-        assert len(table) == 2 + 6
+    for table, rows in zip(tables, (6 + 2 * 4, 6, 6 + 2 * 4, 6), strict=True):
+        assert len(table) == 2 + rows
         assert len({len(line) for line in table}) == 1
         assert {line.count("|") for line in table} == {5}
     assert "| total_time" in tables[0][2]
