@@ -10,11 +10,18 @@ from asyncload_lib.errors import ConfigurationError
 
 __all__ = ["prepare_processes"]
 
+ANY_HOST = ("*", "0.0.0.0", "::")
+
 
 def prepare_processes(options: argparse.Namespace) -> None:
     """See to it for the processes that Locust's options ask for; raises ConfigurationError if the port is taken."""
     if options.master or (options.processes and not options.worker):
         _check_port(options.master_bind_host, options.master_bind_port)
+    if options.processes and not options.worker:
+        # The workers that Locust forks look for their master where --master-host and --master-port say.
+        options.master_port = options.master_bind_port
+        if options.master_bind_host not in ANY_HOST:
+            options.master_host = options.master_bind_host
     if options.processes:
         _end_with_parent(os.cpu_count() or 1 if options.processes == -1 else options.processes)
 

@@ -25,8 +25,8 @@ CHAT = ("--headless", "-u", "5", "-r", "5")
 
 
 def master_at(port: int) -> tuple[str, ...]:
-    """Return Locust's options for a master on this port and for its workers."""
-    return "--master-bind-host", "127.0.0.1", "--master-bind-port", str(port), "--master-port", str(port)
+    """Return Locust's options for a master on this port; the workers that it forks find it without."""
+    return "--master-bind-host", "127.0.0.1", "--master-bind-port", str(port)
 
 
 @pytest.mark.parametrize(("number", "code"), ENDS)

@@ -100,7 +100,6 @@ def test_every_kind_of_user_reaches_the_report_and_the_counts_are_the_targets(
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
         options += ["--processes", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
-        options += ["--master-port", port]
     with LocustRun(path, *options, out=tmp_path / "reports", settings=QUIET) as run:
         assert run.wait(60) == 4, run.output  # for a task that is broken
         (metric,) = run.results["metrics"]
