@@ -123,7 +123,7 @@ def _from_outside(loops: list[Entry]) -> str:
     mend = next((mend for words, mend in _MENDS.items() if words in why), "")
     return (
         f"The target's event loop was judged from outside only, since {clean(why.rstrip('.'))}: "
-        f"a stall between two probes is missed, and a queue may look like one.{mend}"
+        f"a stall between two probes is missed, so is one in a worker that none of them reached.{mend}"
     )
 
 

@@ -30,7 +30,7 @@ Loop = Mapping[str, Any]
 def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[float | None, str]:
     """Return the metric over the watched loops of `subject`, and a remark: the culprit, or why there is no value.
 
-    Of a loop that a witness from outside cannot tell from a queue, only what is proven; see `most_of_queues`.
+    Of a loop seen from outside, only what is proven; what it may be beyond that tells `most_of_queues`.
 
     `target` means its own loops, `generator` its own, hubs included; a scenario means those that decide whether a loop
     was blocked (`deciding_loops`). The worst loop counts, for counts and sums too.
@@ -47,12 +47,12 @@ def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[flo
 
 def most_of_queues(loops: Sequence[Loop], metric: str, subject: str) -> tuple[float | None, str]:
     """Return what the metric may be where a queue and a blocked loop look the same, and why; None where none do."""
-    queues = [loop for loop in _chosen(loops, subject) if _is_queue(loop)]
+    queues = [loop for loop in _chosen(loops, subject) if _is_bounded(loop)]
     if metric == "lag_p99" or not queues:
         return None, ""
     worst = max(queues, key=lambda loop: loop["max_stall"])
     return max(loop[_FLAT[metric]] for loop in queues), (
-        f"{worst['name']}: an answer was late by {worst['max_stall'] * 1e3:.3g} ms while other requests were on their "
+        f"{worst['name']}: an answer was late by {worst['max_stall'] * 1e3:.4g} ms while other requests were on their "
         "way; from outside their queue and a blocked loop look the same"
     )
 
@@ -95,20 +95,21 @@ def _silence(targets: Sequence[Loop]) -> str:
 def is_watched(loop: Loop) -> bool:
     """Tell whether anything is known of how long this loop was blocked."""
     watched_s = loop.get("watched_s")
-    is_judged = loop.get("blocked") is not None or _is_queue(loop)
+    is_judged = loop.get("blocked") is not None or _is_bounded(loop)
     return isinstance(watched_s, int | float) and watched_s > 0 and is_judged
 
 
-def _is_queue(loop: Loop) -> bool:
+def _is_bounded(loop: Loop) -> bool:
     """Tell whether all that is known of a loop is how long it was blocked at least, and at most."""
-    return loop.get("blocked") is None and loop.get("proven_stall") is not None
+    return loop.get("proven_stall") is not None
 
 
 def _value(loop: Loop, metric: str) -> float | None:
     if metric == "lag_p99":
         value = (loop.get("lag") or {}).get("p99")
-    elif _is_queue(loop):
-        value = loop["proven_stall"] if metric == "max_stall" else 0.0
+    elif _is_bounded(loop):
+        counted = {"stalls": 1.0, "blocked_time": loop["proven_stall"]} if loop.get("blocked") else {}
+        value = loop["proven_stall"] if metric == "max_stall" else counted.get(metric, 0.0)
     else:
         value = _charged(loop)[metric] if loop.get("by_cause") else loop.get(_FLAT[metric])
         if value is None and loop.get("stalls") == 0:
@@ -143,7 +144,9 @@ def is_blamed(loop: Loop, culprit: Mapping[str, Any]) -> bool:
 def _remark(loop: Loop) -> str:
     culprits = [row for row in loop.get("culprits") or [] if row.get("function") and is_blamed(loop, row)]
     if not culprits:
-        return str(loop.get("name"))
+        late_s = loop.get("max_stall") or 0.0
+        least = f", at least: an answer was late by {late_s * 1e3:.4g} ms" if _is_bounded(loop) and late_s else ""
+        return f"{loop.get('name')}{least}"
     longest, most = (max(culprits, key=lambda row: row.get(key) or 0.0) for key in ("longest_s", "total_s"))
     beside = "" if most is longest else f"; {_place(most)} for {most['total_s']:.3g} s in all, {most['count']} times"
     return f"{loop.get('name')}: {_place(longest)}{beside}"

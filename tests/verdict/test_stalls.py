@@ -97,6 +97,16 @@ def test_of_a_queue_only_what_is_proven_counts_and_what_it_may_be_is_known() -> 
     assert observe_loops([queue(None)], "max_stall", "target")[0] is None
 
 
+def test_from_outside_a_blocked_loop_was_so_for_as_long_as_is_proven() -> None:
+    """How late an answer was is the sum of all that stood before it."""
+    blocked = queue(0.03) | {"blocked": True, "max_stall": 1.367}
+    value, remark = observe_loops([blocked], "max_stall", "chat")
+    assert (value, remark) == (0.03, "target (outside), at least: an answer was late by 1367 ms")
+    assert observe_loops([blocked], "stalls", "chat")[0] == 1
+    assert observe_loops([blocked], "blocked_time", "chat")[0] == 0.03
+    assert most_of_queues([blocked], "max_stall", "chat")[0] == 1.367
+
+
 def test_scenario_means_the_target_and_the_loops_that_run_its_users() -> None:
     generator, hub = loop("generator", loop=stalled(0.05)), loop("generator hub", loop=stalled(0.5))
     loops = [generator, hub, loop("target", loop=stalled(0.02))]
