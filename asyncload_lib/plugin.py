@@ -35,7 +35,7 @@ from asyncload_lib.run.signals import Signals
 from asyncload_lib.run.target_source import TargetSource
 from asyncload_lib.settings import CONFIG, OPTIONS, Settings, add_arguments, from_sources
 from asyncload_lib.target import Target, base_address
-from asyncload_lib.users.base import loop_thread
+from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.measure import tally
 from asyncload_lib.verdict.criteria import problems as criteria_problems
 
@@ -191,7 +191,7 @@ class Plugin:
 
         Of what other processes do, and users of other packages, no more is known than that each does one at a time.
         """
-        is_counted = all(hasattr(user_class, "loop_thread") for user_class in self.environment.user_classes)
+        is_counted = self.is_suite or all(issubclass(one, AsyncUser) for one in self.environment.user_classes)
         if self.participant is not None and is_counted:
             return tally.started, tally.ended
         assert self.environment.runner is not None

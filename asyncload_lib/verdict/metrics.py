@@ -204,14 +204,15 @@ def observe(
 
 def _unrecorded(loops: Sequence[Entry], name: str, subject: Subject, results: Entry) -> tuple[float | None, str]:
     """Return what a figure about stalls may be beyond what is proven, and why; None where it can be no more."""
-    most, doubt = most_of_queues(loops, name, subject.scenario)
-    if most is not None:
-        return most, doubt
+    queued = most_of_queues(loops, name, subject.scenario)
     longest_s = longest_unrecorded(loops, subject.scenario)
     wanted_s = number(((results.get("run") or {}).get("settings") or {}).get("loop.limit"))
     if longest_s is None or name == "lag_p99" or (name != "max_stall" and (not wanted_s or longest_s <= wanted_s)):
-        return None, ""
-    return (longest_s if name == "max_stall" else math.inf), f"stalls under {longest_s * 1e3:.4g} ms are not recorded"
+        return queued
+    unrecorded = longest_s if name == "max_stall" else math.inf
+    if queued[0] is not None and queued[0] > unrecorded:
+        return queued
+    return unrecorded, f"stalls under {longest_s * 1e3:.4g} ms are not recorded"
 
 
 def _of_requests(

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -32,3 +33,40 @@ def test_the_target_is_watched_under_the_limit_of_the_run(
     assert metric["event_loop_blocked"] is blocked
     row = next(row for row in run.results["criteria"] if re.match("chat max_stall", row["name"]))
     assert row["verdict"] == ("fail" if blocked else "pass")
+
+
+ONE_BY_ONE = dedent("""\
+    import asyncio, itertools
+    from locust import constant, task
+    from asyncload_lib import AsyncHttpUser
+
+    turns = itertools.count()
+
+    class Patient(AsyncHttpUser):
+        wait_time = constant(100)
+
+        async def on_start(self):
+            await asyncio.sleep(0.1 * next(turns))
+
+        @task
+        async def ask(self):
+            await self.client.post("/api/chat", json={"message": "hello", "session_id": "one"})
+""")
+
+
+@pytest.mark.chance
+def test_from_outside_users_who_wait_are_not_taken_for_a_queue(tmp_path: Path) -> None:
+    """Of forty users one asks at a time: how late an answer is shows how long one blocks."""
+    path = tmp_path / "one_by_one.py"
+    path.write_text(ONE_BY_ONE)
+    with DemoStack(mode="blocking", model_time_s=0.03, network_delay_s=0.001, keep_going=True) as stack:
+        settings = target_settings(stack)
+        del settings["ASYNCLOAD_LOOP_PROBE_TOKEN"]
+        options = ("--headless", "-u", "40", "-r", "40", "-t", "5s")
+        with LocustRun(path, *options, out=tmp_path / "reports", settings=settings) as run:
+            run.wait()
+            (metric,) = run.results["metrics"]
+
+    (outside,) = (loop for loop in metric["event_loops"] if loop["name"] == "target (outside)")
+    assert outside["blocked"] is True, outside["note"]
+    assert outside["proven_stall"] > 0.01

@@ -234,6 +234,15 @@ def test_a_queue_seen_from_outside_fails_nothing_and_passes_for_nothing(
         assert "late by 40 ms while other requests were on their way" in row["why"]
 
 
+def test_a_witness_from_outside_that_saw_nothing_has_not_seen_what_is_too_short(results: Results) -> None:
+    chat = metric(results, "chat")
+    (outside,) = (loop for loop in chat["event_loops"] if loop["name"] == "target (outside)")
+    outside |= {"blocked": False, "proven_stall": 0.0, "max_stall": 0.0, "stalls": 0, "blocked_s": 0.0}
+    chat["event_loops"] = [outside]
+    assert row_of("chat max_stall < 5 ms", results)["why"] == "stalls under 10 ms are not recorded"
+    assert row_of("chat max_stall < 10 ms", results)["verdict"] == "pass"
+
+
 def test_what_failed_most_often_is_told_with_the_error_rate(results: Results) -> None:
     chat = metric(results, "chat")
     chat |= {"failed_requests": 5, "error_rate": 0.1}
