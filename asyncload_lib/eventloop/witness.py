@@ -3,9 +3,10 @@
 Latency counts from the intended send time (a slow answer cannot hide the requests behind it), less the time in which
 the generator's own loop was late. What then exceeds the usual answer by more than the limit is a stall; its length is
 a lower bound, short by one interval at most. It has no culprit, and a loop with a long queue looks like a blocked one.
-Where the load's own requests were on their way too, one of them, or the probe, kept the loop at least for the stall's
-length over their number: only if that is over the limit it is proven. Where it is not, and where even the usual answer
-takes longer than the limit, the witness says that it cannot tell (`blocked` is None).
+Where the load's own requests were on their way too, one of them kept the loop at least for the stall's length over
+their number (what the probe itself takes is the usual answer's): only if that is over the limit it is proven. Where
+it is not, and where even the usual answer takes longer than the limit, the witness says that it cannot tell (`blocked`
+is None).
 """
 
 import asyncio
@@ -25,6 +26,8 @@ from .lag import LIMIT_S, LoopMonitor
 __all__ = ["OutsideWitness", "disagreement"]
 
 CONNECTIONS = 4
+LINE_S = 2.0
+"""How long a connection is used: of several workers behind one port only the one that took it is seen through it."""
 TIMEOUT_S = 30.0
 NS = 1e9
 REFUSED = 400
@@ -49,6 +52,14 @@ class _Stall(NamedTuple):
     length_s: float
     at_least_s: float
     beside: int
+
+
+class _Line(NamedTuple):
+    """A connection, and until when it is used."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    until_s: float
 
 
 class OutsideWitness:
@@ -109,7 +120,8 @@ class OutsideWitness:
         """Begin to send."""
         self.reset()
         self._tasks = [asyncio.create_task(self._pace(), name="outside witness")]
-        self._tasks += [asyncio.create_task(self._connection(), name="outside witness") for _ in range(CONNECTIONS)]
+        ages_s = (number * LINE_S / CONNECTIONS for number in range(CONNECTIONS))
+        self._tasks += [asyncio.create_task(self._connection(age_s), name="outside witness") for age_s in ages_s]
 
     async def stop(self) -> None:
         """Stop sending, close the connections; the report stays. Probes still unanswered count with their age."""
@@ -229,7 +241,7 @@ class OutsideWitness:
             if length_s < self._limit_s:
                 continue
             start_s = max(0.0, (probe.sent_ns - self._started_ns) / NS)
-            stall = _Stall(start_s, length_s, length_s / (probe.beside + 1), probe.beside)
+            stall = _Stall(start_s, length_s, length_s / max(1, probe.beside), probe.beside)
             if stalls and probe.sent_ns < end_ns:
                 same = stalls[-1]
                 longer = max(same, stall, key=lambda each: each.length_s)
@@ -281,18 +293,18 @@ class OutsideWitness:
             self._open[sent] = self._load()[1]
             self._due.put_nowait(sent)
 
-    async def _connection(self) -> None:
-        writer: asyncio.StreamWriter | None = None
-        reader: asyncio.StreamReader
+    async def _connection(self, age_s: float) -> None:
+        line: _Line | None = None
         try:
             while True:
                 due = await self._due.get()
                 try:
                     async with asyncio.timeout(TIMEOUT_S):
-                        if writer is None:
-                            reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
-                        writer.write(self._request)
-                        status, keep = await _read_answer(reader)
+                        if line is None:
+                            line = await self._open_line(age_s)
+                            age_s = 0.0
+                        line.writer.write(self._request)
+                        status, keep = await _read_answer(line.reader)
                     self._record(due, time.perf_counter_ns(), status=status)
                 except (OSError, EOFError, ValueError, TimeoutError, asyncio.IncompleteReadError) as error:
                     keep = False
@@ -301,15 +313,34 @@ class OutsideWitness:
                     if isinstance(error, TimeoutError):  # no answer in so long is a stall, not merely a failure
                         self._record(due, time.perf_counter_ns(), answered=False)
                 self._open.pop(due, None)
-                if not keep and writer is not None:
-                    writer.close()
-                    writer = None
+                if line is not None and not keep:
+                    line.writer.close()
+                    line = None
+                elif line is not None and time.perf_counter() > line.until_s:
+                    line = await self._renewed(line)
         except asyncio.CancelledError:
-            if writer is not None:
-                writer.close()
+            if line is not None:
+                line.writer.close()
                 with contextlib.suppress(OSError):
-                    await writer.wait_closed()
+                    await line.writer.wait_closed()
             raise
+
+    async def _open_line(self, age_s: float = 0.0) -> _Line:
+        reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
+        return _Line(reader, writer, time.perf_counter() + LINE_S - age_s)
+
+    async def _renewed(self, line: _Line) -> _Line:
+        """Return a new connection, which another worker may take; the old one where none is to be had now.
+
+        Opened between two probes: the time that it takes is in no latency.
+        """
+        try:
+            async with asyncio.timeout(LINE_S):
+                new = await self._open_line()
+        except (OSError, TimeoutError):
+            return line._replace(until_s=time.perf_counter() + LINE_S)
+        line.writer.close()
+        return new
 
 
 def disagreement(inside: dict[str, Any], outside: dict[str, Any]) -> str | None:

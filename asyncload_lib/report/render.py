@@ -83,10 +83,13 @@ def render_all(results: Results, directory: Path, timestamp: str, *, latest: boo
     """
     written: dict[str, Path] = {}
     problems: list[str] = []
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise ReportError(f"{directory}: cannot be made a directory: {problem.strerror or problem}") from problem
     for ending, render in _FORMATS.items():
         path = directory / f"async_load_test_report_{timestamp}.{ending}"
         try:
-            directory.mkdir(parents=True, exist_ok=True)
             text = render(results)
             write_atomic(path, text)
             written[ending] = path
