@@ -137,6 +137,12 @@ def _check(options: argparse.Namespace) -> int:
         origin = "default" if criterion.is_default else settings.origin("criteria")
         reason = not_asked(criterion, planned)
         _say(f"{criterion.name}  ({origin})" + (f"  not evaluated: {reason}" if reason else ""))
+    if settings.host and not settings.loop.probe_token:
+        _say("")
+        _say(
+            "loop.probe_token is not set: the target's event loop will be seen from outside only. There the queue of a "
+            "burst looks like a blocked loop: expect no data for max_stall, which fails. Mount the LoopProbe (README)."
+        )
     return ExitCode.PASS
 
 

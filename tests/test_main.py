@@ -72,8 +72,11 @@ def test_check_shows_settings_with_origin_and_criteria(
 
 def test_check_accepts_the_example_and_no_file_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("check", EXAMPLE) == ExitCode.PASS
-    assert "Browser = http://172.16.168.25:3000" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Browser = http://172.16.168.25:3000" in out
+    assert "loop.probe_token is not set" in out
     assert run("check") == ExitCode.PASS
+    assert "loop.probe_token is not set" not in capsys.readouterr().out  # the demo brings a token of its own
 
 
 def test_check_lists_every_problem_in_settings_and_criteria(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

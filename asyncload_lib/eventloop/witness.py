@@ -229,7 +229,7 @@ class OutsideWitness:
         for key in sorted(self._latencies):
             wanted -= self._latencies[key]
             if wanted <= 0:
-                return middle_us(key) / 1e6
+                return min(middle_us(key) / 1e6, self._max_s or 0.0)
         return None
 
     def _stalls(self, usual_s: float, unanswered: list[_Probe]) -> list[_Stall]:

@@ -29,7 +29,7 @@ def console_table(results: Mapping[str, Any]) -> str:
 
 
 def _rows(table: Table) -> list[str]:
-    titles = [column.title for column in table.columns if column.title != "Why"]
+    titles = [column.title for column in table.columns if column.title != "Remark"]
     cells = [[str(cell) for cell in row[: len(titles)]] for row in table.rows]
     limits = [18, 42, 16, 18]
     widths = [min(limits[at], max(map(_width, [titles[at], *(row[at] for row in cells)]))) for at in range(len(titles))]

@@ -37,7 +37,8 @@ def draw_distribution(figure: Any, metric: Entry, bars: list[Entry], limits: Seq
     _scale(axes, edges[0], edges[-1])
     axes.set_ylim(0, max(total) * 1.04)
     axes.yaxis.get_major_locator().set_params(integer=True, nbins=5)
-    axes.set_xlabel("latency of a request (left is better)", color=MUTED, labelpad=7)
+    scale = ", logarithmic" if axes.get_xscale() == "log" else ""
+    axes.set_xlabel(f"latency of a request{scale} (left is better)", color=MUTED, labelpad=7)
     axes.text(0, 1.13, "requests", transform=axes.transAxes, color=MUTED, ha="left", va="bottom")
     _mark(axes, metric, limits)
 
@@ -55,7 +56,7 @@ def _scale(axes: Any, low: float, high: float) -> None:
 
 
 def _mark(axes: Any, metric: Entry, limits: Sequence[float]) -> None:
-    """Mark percentiles and limits; a limit beyond the axis is named at its border with an arrow."""
+    """Mark percentiles and limits; one beyond the axis is named at its end, below, where it moves no other name."""
     low, high = axes.get_xlim()
     percentiles = [(name, number(metric.get(f"{name}_latency")), INK) for name in ("p50", "p95", "p99")]
     lines = [(name, at, colour) for name, at, colour in percentiles if at is not None]
@@ -65,9 +66,10 @@ def _mark(axes: Any, metric: Entry, limits: Sequence[float]) -> None:
         if 0 <= share <= 1:
             style = (0, (5, 2)) if colour == VERMILLION else "-"
             axes.axvline(at, color=colour, linewidth=1.1, linestyle=style)
+            labels.append((words, share, colour))
         else:
-            words = f"← {words}" if share < 0 else f"{words} →"
-        labels.append((words, min(1.0, max(0.0, share)), colour))
+            words, side = (f"← {words}", "left") if share < 0 else (f"{words} →", "right")
+            axes.text(share > 1, -0.13, words, transform=axes.transAxes, color=colour, ha=side, va="top")
     label_row(axes, 1.03, labels)
 
 

@@ -1,5 +1,6 @@
 """What was seen of the event loops, prepared for display: witnesses side by side, stalls by cause, culprits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import deciding_loops
 from asyncload_lib.verdict.stalls import is_blamed, is_watched
 
-__all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "from_one_side", "in_order", "loop_section"]
+__all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "from_one_side"]
+__all__ += ["from_outside", "in_order", "loop_section"]
 
 CAUSES = {
     "loop": ("a blocking call", "a call that blocked the loop"),
@@ -47,21 +49,19 @@ class LoopSection:
     notes: tuple[str, ...]
 
 
-def blocked_verdict(blocked: Any) -> Verdict:
-    """Say whether a loop was blocked; not knowing is not the same as not blocked."""
+def blocked_verdict(blocked: Any, *, is_watched: bool = False) -> Verdict:
+    """Say whether a loop was blocked; not knowing is not the same as not blocked, nor as nobody having looked."""
     if blocked is True:
         return Verdict("blocked", "✗", "fail")
     if blocked is False:
         return Verdict("not blocked", "✓", "pass")
-    return Verdict("not watched", "○", "none")
+    return Verdict("cannot tell" if is_watched else "not watched", "○", "none")
 
 
 def _loop_verdict(loop: Entry, deciding: list[Entry]) -> Verdict:
     """Say whether a loop was blocked; of one that does not decide, only that it stands here for comparison."""
-    if loop.get("blocked") is None and number(loop.get("watched_s")):
-        return Verdict("cannot tell", "○", "none")
     if any(loop is other for other in deciding) or loop.get("blocked") is None:
-        return blocked_verdict(loop.get("blocked"))
+        return blocked_verdict(loop.get("blocked"), is_watched=bool(number(loop.get("watched_s"))))
     return Verdict("does not decide", "○", "none")
 
 
@@ -106,7 +106,7 @@ _NO_PROOF = "(loop.witness_path)"
 
 def from_one_side(loops: list[Entry]) -> str:
     """Say why the target was judged from one side only, and what to mend; "" where it was not."""
-    return _from_outside(loops) or _from_inside(loops)
+    return from_outside(loops) or _from_inside(loops)
 
 
 def _from_inside(loops: list[Entry]) -> str:
@@ -115,7 +115,8 @@ def _from_inside(loops: list[Entry]) -> str:
     return f"The target was not seen from outside: {clean(note, NOTE_LENGTH)}" if note else ""
 
 
-def _from_outside(loops: list[Entry]) -> str:
+def from_outside(loops: list[Entry]) -> str:
+    """Say why the target was judged from outside only, and what to mend; "" where it was not."""
     deciding = [str(loop.get("note")) for loop in deciding_loops(loops) if is_watched(loop)]
     why = next((note.partition(_NOT_INSIDE)[2] for note in deciding if _NOT_INSIDE in note), "")
     if not why:
@@ -169,10 +170,12 @@ def _witness_table(loops: list[Entry]) -> Table | None:
         ("Verdict", [_loop_verdict(loop, deciding_loops(loops)) for loop in loops]),
         ("Seen from", [clean(loop.get("witness")) for loop in loops]),
         ("Process", [clean(loop.get("process"), 60) for loop in loops]),
-        ("Longest stall", [duration(loop.get("max_stall")) for loop in loops]),
+        ("Longest stall", [_longest_stall(loop) for loop in loops]),
         ("Limit of a stall", [short_duration(loop.get("limit_s")) for loop in loops]),
-        ("Stalls over the limit", [count(loop.get("stalls")) for loop in loops]),
-        ("Time stalled", [duration(loop.get("blocked_s")) for loop in loops]),
+        *(
+            (label, [words(loop.get(key)) if _is_late(loop) is is_late else NOTHING for loop in loops])
+            for label, key, words, is_late in _STALL_ROWS
+        ),
         ("Lag p50", [duration(mapping(loop.get("lag")).get("p50")) for loop in loops]),
         ("Lag p99", [duration(mapping(loop.get("lag")).get("p99")) for loop in loops]),
         ("Largest lag", [duration(mapping(loop.get("lag")).get("max")) for loop in loops]),
@@ -186,6 +189,28 @@ def _witness_table(loops: list[Entry]) -> Table | None:
     shown = tuple((label, *cells) for label, cells in rows if any(cell != NOTHING for cell in cells))
     columns = (Column(""), *(Column(clean(loop.get("name"), 40), "number") for loop in loops))
     return Table("Event loops", columns, shown)
+
+
+_STALL_ROWS: tuple[tuple[str, str, Callable[[Any], str], bool], ...] = (
+    ("Stalls over the limit", "stalls", count, False),
+    ("Time stalled", "blocked_s", duration, False),
+    ("Latest answer, late by", "max_stall", duration, True),
+    ("Late answers", "stalls", count, True),
+    ("Time late", "blocked_s", duration, True),
+)
+
+
+def _is_late(loop: Entry) -> bool:
+    """Tell whether what was seen are late answers, of which only a part is proven to be stalls."""
+    return loop.get("witness") == "outside" and "proven_stall" in loop and bool(number(loop.get("watched_s")))
+
+
+def _longest_stall(loop: Entry) -> str:
+    if not _is_late(loop):
+        return duration(loop.get("max_stall"))
+    if loop.get("blocked") is None:
+        return NOTHING
+    return f"at least {duration(loop.get('proven_stall'))}" if loop.get("blocked") else "none seen"
 
 
 def _by_cause(loop: Entry, cause: str) -> str:

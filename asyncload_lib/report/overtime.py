@@ -28,11 +28,13 @@ __all__ = ["draw_over_time"]
 
 _PERCENTILES = (("p50", SKY), ("p95", BLUE), ("p99", PURPLE))
 _LOOP_COLOURS = {"target": BLUE, "outside": SKY, "generator": MUTED, "hub": PURPLE}
+_LOOP_LINES = {"outside": (0, (1, 1.5)), "hub": (0, (4, 1.5))}
 _CAUSES = {
     "loop": ("v", VERMILLION, "▼ loop"),
     "gil": ("s", ORANGE, "■ GIL"),
     "gc": ("o", MUTED, "● GC"),
     "machine": ("x", INK, "× machine"),  # noqa: RUF001
+    "outside": ("^", SKY, "▲ late answer"),
 }
 _LEAST_LAG_S = 1e-4
 _DASHED = (0, (5, 2))
@@ -170,12 +172,13 @@ def _draw_lag(axes: Any, loops: list[Entry], lags: list[Lag]) -> None:
         colour = _LOOP_COLOURS.get(lag.name, ORANGE)
         seen = [max(level, _LEAST_LAG_S) for _, _, level in lag.steps]
         edges = [lag.steps[0][0]] + [end for _, end, _ in lag.steps]
-        axes.stairs(seen, edges, baseline=None, color=colour, linewidth=1.3)
+        line = _LOOP_LINES.get(lag.name, "-")
+        axes.stairs(seen, edges, baseline=None, color=colour, linewidth=1.3, linestyle=line)
         ends.append((lag.name, seen[-1], colour))
     for cause, (sign, colour, _) in _CAUSES.items():
         at = [(t, length) for t, length, found in marked if found == cause]
         if at:
-            axes.plot(*zip(*at, strict=True), sign, color=colour, markersize=4.5, alpha=0.8)
+            axes.plot(*zip(*at, strict=True), sign, color=colour, markersize=4.5, alpha=0.8, clip_on=False)
     _label_ends(axes, ends)
     _head_strip(axes, min(limits, default=None), [found for _, _, found in marked])
 
@@ -186,10 +189,14 @@ def _head_strip(axes: Any, limit: float | None, causes: list[str]) -> None:
         axes.axhline(limit, color=VERMILLION, linewidth=1, linestyle=_DASHED)
         words = f"largest lag, limit {short_duration(limit)}"
     axes.text(0, 1.06, words, transform=axes.transAxes, color=MUTED, va="bottom")
-    signs = [sign for cause, (_, _, sign) in _CAUSES.items() if cause in causes]
-    if signs:
-        told = "stalls: " + "  ".join(signs)
-        axes.text(1, 1.06, told, transform=axes.transAxes, color=VERMILLION, va="bottom", ha="right")
+    signs = [(sign, colour) for cause, (_, colour, sign) in _CAUSES.items() if cause in causes]
+    width_pt = axes.get_position().width * axes.figure.get_figwidth() * 72
+    widths = [(len(text) * 0.58 * FONT_PT + 8) / width_pt for text in (words, *(sign for sign, _ in signs))]
+    height = 1.06 if sum(widths) <= 1 else 1.3
+    right = 1.0
+    for (sign, colour), width in zip(reversed(signs), reversed(widths), strict=False):
+        axes.text(right, height, sign, transform=axes.transAxes, color=colour, va="bottom", ha="right")
+        right -= width
 
 
 def _mark_phases(rows: list[Any], spans: list[Span]) -> None:

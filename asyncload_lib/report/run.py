@@ -96,8 +96,8 @@ def worker_table(workers: list[Entry]) -> Table | None:
             ("Note", "text", lambda row: clean(row.get("note") or None, 200)),
         ],
         workers,
-        "Operations, throughput and p95 are those of all phases, the baselines too; CPU and lags are the worst of the "
-        "scenarios, without the baselines, which block on purpose.",
+        "Operations, throughput and p95 are those of all phases, CPU and lags the worst of the scenarios, both without "
+        "the baselines, which block on purpose.",
     )
 
 
@@ -129,7 +129,10 @@ def environment_table(run: Entry) -> Table | None:
 def settings_table(settings: Entry) -> Table | None:
     """The settings as they held, secrets redacted at the source."""
     return build_table(
-        "Settings", _PAIR, [(clean(key, 60), _setting(value)) for key, value in sorted(settings.items(), key=str)]
+        "Settings",
+        _PAIR,
+        [(clean(key, 60), _setting(value)) for key, value in sorted(settings.items(), key=str)],
+        "Times are in seconds, sizes in bytes.",
     )
 
 
@@ -139,7 +142,7 @@ _PAIR = [("Name", "text", lambda pair: pair[0]), ("Value", "code", lambda pair: 
 def _setting(value: Any) -> str:
     if value is None:
         return "not set"
-    return clean(value, 300)
+    return str(value).lower() if isinstance(value, bool) else clean(value, 300)
 
 
 def how_measured(results: Entry) -> tuple[str, ...]:
@@ -148,7 +151,7 @@ def how_measured(results: Entry) -> tuple[str, ...]:
     limit = next(
         (short_duration(loop.get("limit_s")) for loop in loops if number(loop.get("limit_s")) is not None), NOTHING
     )
-    stall = "" if limit == NOTHING else f" A stall is a lag over {limit}."
+    stall = "" if limit == NOTHING else f" A stall is a silence of the loop of {limit} or more."
     return (
         "Latency runs from the intended start of an operation to its last byte, on a monotonic clock inside the "
         "coroutine; the clock of a phase starts when all users are there.",
@@ -157,8 +160,8 @@ def how_measured(results: Entry) -> tuple[str, ...]:
         "The interval beside a percentile covers the true value with 95 % confidence (order statistics, no assumption "
         "about the distribution); a percentile that the sample cannot bound is marked as not resolved.",
         "The lag of an event loop is measured by a heartbeat inside it (inside) and by a fixed-rate probe of a trivial "
-        f"endpoint (outside).{stall} Only what an independent thread did not feel at the same moment is charged to "
-        "the loop; GIL, garbage collection and a busy machine are named apart.",
+        f"endpoint (outside).{stall} It is charged to the loop only where another thread of the same process could go "
+        "on meanwhile; GIL, garbage collection and a busy machine are named apart.",
         "Improvement is the blocking total time divided by the async total time. With C users and a single-threaded "
         "blocking server it approaches C by construction.",
         "No data is never a pass: a criterion without samples does not hold.",

@@ -6,7 +6,7 @@ from typing import Any
 from asyncload_lib.report.loops import LoopSection, blocked_verdict, in_order, loop_section
 from asyncload_lib.report.percentiles import explained, percentile
 from asyncload_lib.report.scenario_tables import phases_of, scenario_tables
-from asyncload_lib.report.series import timeline
+from asyncload_lib.report.series import lag_series, timeline
 from asyncload_lib.report.table import (
     Entry,
     Fact,
@@ -21,7 +21,7 @@ from asyncload_lib.report.table import (
 from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import NOTHING, count, counted, duration, percent, quantity, rate, ratio, span
 from asyncload_lib.results.figures import number
-from asyncload_lib.verdict.stalls import observe_loops
+from asyncload_lib.verdict.stalls import most_of_queues, observe_loops
 
 __all__ = ["Scenario", "prepare"]
 
@@ -65,7 +65,9 @@ def prepare(metric: Entry, index: int) -> Scenario:
 def _over_time_caption(metric: Entry) -> str:
     if timeline(metric):
         return "Percentiles over time, above the event loops' lag"
-    return "Event loops' lag over time; the phases were too short for percentiles over time"
+    if lag_series(mappings(metric.get("event_loops"))):
+        return "Event loops' lag over time; the phases were too short for percentiles over time"
+    return "Over time"
 
 
 def _overall(metric: Entry) -> Verdict | None:
@@ -78,14 +80,13 @@ def _overall(metric: Entry) -> Verdict | None:
 
 
 def _tiles(metric: Entry) -> tuple[Fact, ...]:
-    blocked = blocked_verdict(metric.get("event_loop_blocked"))
     failed = number(metric.get("failed_requests"))
     return (
         Fact("Total time", duration(metric.get("total_time")), f"{count(metric.get('concurrency'))} at the same time"),
         Fact("Throughput", rate(metric.get("requests_per_second")), counted(metric.get("total_requests"), "request")),
         *(_percentile_tile(metric, name) for name in ("p50", "p95", "p99")),
         Fact("Errors", percent(metric.get("error_rate")), f"{count(failed)} failed", "fail" if failed else ""),
-        Fact("Event loop", str(blocked), _longest_stall(metric), blocked.tone),
+        _loop_tile(metric),
     )
 
 
@@ -100,10 +101,19 @@ def _percentile_tile(metric: Entry, name: str) -> Fact:
     return Fact(name, duration(value), "" if interval == NOTHING else f"95 % CI {interval}")
 
 
-def _longest_stall(metric: Entry) -> str:
+def _loop_tile(metric: Entry) -> Fact:
     """Say how long the loop was stalled by code; what the machine did stands in the section of the loops."""
-    longest, _ = observe_loops(mappings(metric.get("event_loops")), "max_stall", str(metric.get("scenario")))
-    return "no data" if longest is None else f"longest stall {duration(longest)}" if longest else "no stall"
+    loops, scenario = mappings(metric.get("event_loops")), str(metric.get("scenario"))
+    longest_s, _ = observe_loops(loops, "max_stall", scenario)
+    blocked = metric.get("event_loop_blocked")
+    late_s, _ = most_of_queues(loops, "max_stall", scenario)
+    verdict = blocked_verdict(blocked, is_watched=late_s is not None)
+    if late_s is not None and blocked is not False:
+        at_least = f"stalled for {duration(longest_s)} at least, " if blocked else ""
+        note = f"{at_least}an answer was late by {duration(late_s)}"
+    else:
+        note = "no data" if longest_s is None else f"longest stall {duration(longest_s)}" if longest_s else "no stall"
+    return Fact("Event loop", str(verdict), note, verdict.tone)
 
 
 def _percentiles(metric: Entry) -> Table | None:
@@ -114,9 +124,9 @@ def _percentiles(metric: Entry) -> Table | None:
         entry = mapping(latency.get(name))
         if number(entry.get("value")) is None:
             return "no data"
-        fallback = "" if entry.get("resolved") else "the sample is too small to bound it"
+        fallback = "" if entry.get("resolved") else "no 95 % interval: the sample is too small"
         note = clean(entry.get("note") or fallback)
-        return f"not resolved: {note}" if entry.get("resolved") is False else note.replace(NOTHING, "resolved")
+        return note.replace(NOTHING, "resolved")
 
     table = build_table(
         "Percentiles of the latency",
@@ -151,8 +161,20 @@ def _notes(metric: Entry) -> list[str]:
     if number(metric.get("start_skew")) is not None:
         notes.append(f"First and last start lay {duration(metric.get('start_skew'))} apart.")
     for key, value in mapping(metric.get("extra")).items():
-        notes.append(f"{clean(key, 60).replace('_', ' ')}: {_extra(key, value)}.")
+        what = f" ({_EXTRAS[key]})" if key in _EXTRAS else ""
+        notes.append(f"{clean(key, 60).replace('_', ' ').capitalize()}{what}: {_extra(key, value)}.")
     return notes
+
+
+_EXTRAS = {
+    "degradation": "p95 of the phase sustained over that of few",
+    "redis_interference": "p95 of Redis in the phase mixed over that in redis_alone",
+    "file_interference": "p95 of files in the phase mixed over that in files_alone",
+    "reachable": "of all machines",
+    "slowest_check": "its own time, from its request to its answer",
+    "beyond_slowest": "how much longer all checks together took",
+}
+"""What a scenario's own figures are."""
 
 
 def _extra(key: str, value: Any) -> str:

@@ -91,11 +91,14 @@ def lag_series(loops: list[Entry]) -> list[Lag]:
 
 
 def stalls(loops: list[Entry]) -> list[tuple[float, float, str]]:
-    """Give (moment, length, cause) of every recorded stall of all loops, times in seconds."""
+    """Give (moment, length, cause) of every recorded stall of all loops, times in seconds.
+
+    What was seen from outside is a late answer, whatever made it so: its cause is "outside".
+    """
     found = []
     for loop in loops:
         for entry in mappings(loop.get("stall_times")):
             at, length = number(entry.get("t")), number(entry.get("length"))
             if at is not None and length is not None and at >= 0 and length > 0:
-                found.append((at, length, str(entry.get("cause"))))
+                found.append((at, length, "outside" if loop.get("witness") == "outside" else str(entry.get("cause"))))
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncload_lib.report.improvement import Improvement, prepare_improvement
-from asyncload_lib.report.loops import from_one_side
+from asyncload_lib.report.loops import from_one_side, from_outside
 from asyncload_lib.report.percentiles import explained, percentile
 from asyncload_lib.report.run import (
     environment_table,
@@ -137,7 +137,9 @@ def _judged(overall: Verdict, criteria: list[Entry], metrics: list[Entry]) -> st
         told = f"No criterion was evaluated; {count(failed)} of {counted(total, 'request')} failed"
         return told + (" and an event loop was blocked." if blocked else ".")
     held = f"All {asked} criteria hold" if asked > 1 else "The one criterion holds"
-    return held + (f"; {left_out} not evaluated." if left_out else ".")
+    held += f"; {left_out} not evaluated." if left_out else "."
+    outside = any(from_outside(mappings(metric.get("event_loops"))) for metric in metrics)
+    return held + (" The target's event loop was seen from outside only." if outside else "")
 
 
 WHY_LENGTH = 600
@@ -160,7 +162,7 @@ def _criteria_table(criteria: list[Entry]) -> Table | None:
             ("Criterion", "text", _criterion_subject),
             ("Limit", "number", lambda row: clean(row.get("limit"), 40)),
             ("Observed", "number", _observed),
-            ("Why", "text", lambda row: clean(row.get("why") or None, WHY_LENGTH)),
+            ("Remark", "text", lambda row: clean(row.get("why") or None, WHY_LENGTH)),
         ],
         criteria,
     )

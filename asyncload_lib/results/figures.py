@@ -108,7 +108,7 @@ def percentile(histogram: Histogram, name: str) -> dict[str, Any]:
     note = (
         ""
         if interval
-        else f"{name} needs at least {samples_needed(q, _LEVEL)} samples for a 95 % interval; "
+        else f"no 95 % interval: {name} needs at least {samples_needed(q, _LEVEL)} samples, "
         f"{histogram.count} {'was' if histogram.count == 1 else 'were'} measured"
     )
     return {

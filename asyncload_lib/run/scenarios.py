@@ -201,9 +201,9 @@ def _explanation(scenario: Scenario, operation_s: float | None, baseline_s: floa
     if operation_s is None or baseline_s is None:
         return ""
     return (
-        f"C = {count} operations, D = {operation_s * 1e3:.3g} ms each: {scenario.baseline_kind} takes C x D = "
-        f"{baseline_s:.3g} s. What waits instead of computing can overlap, so the ratio comes near C by construction: "
-        f"{count}x is the most there is when an operation takes as long both ways."
+        f"Before, with {scenario.baseline_kind}, {count} operations took {baseline_s:.3g} s, on average "
+        f"{operation_s * 1e3:.3g} ms each. What waits instead of computing can overlap: if all of them do, and each "
+        f"takes as long as before, the improvement is {count}x."
     )
 
 

@@ -281,7 +281,7 @@ def _remark(phase: Entry, name: str) -> str:
     detailed = _percentile(phase, name)
     low, high = detailed.get("ci_low"), detailed.get("ci_high")
     if low is not None and high is not None:
-        return f"95 % interval {low:.4g} s to {high:.4g} s"
+        return f"95 % interval {low:.3g} s to {high:.3g} s"
     return str(detailed.get("note") or (phase.get("extra_notes") or {}).get(name) or "")
 
 

@@ -144,12 +144,17 @@ def is_blamed(loop: Loop, culprit: Mapping[str, Any]) -> bool:
 def _remark(loop: Loop) -> str:
     culprits = [row for row in loop.get("culprits") or [] if row.get("function") and is_blamed(loop, row)]
     if not culprits:
-        late_s = loop.get("max_stall") or 0.0
-        least = f", at least: an answer was late by {late_s * 1e3:.4g} ms" if _is_bounded(loop) and late_s else ""
-        return f"{loop.get('name')}{least}"
+        return f"{loop.get('name')}{_from_outside(loop) if _is_bounded(loop) else ''}"
     longest, most = (max(culprits, key=lambda row: row.get(key) or 0.0) for key in ("longest_s", "total_s"))
     beside = "" if most is longest else f"; {_place(most)} for {most['total_s']:.3g} s in all, {most['count']} times"
     return f"{loop.get('name')}: {_place(longest)}{beside}"
+
+
+def _from_outside(loop: Loop) -> str:
+    if late_s := loop.get("max_stall"):
+        return f", at least: an answer was late by {late_s * 1e3:.4g} ms"
+    shortest_ms = ((loop.get("period_s") or 0.0) + (loop.get("limit_s") or 0.0)) * 1e3
+    return f": none seen; one under {shortest_ms:.4g} ms may fall between two probes"
 
 
 def _place(culprit: Mapping[str, Any]) -> str:

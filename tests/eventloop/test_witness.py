@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from asyncload_lib.eventloop.findings import lag_key, middle_us
 from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.witness import OutsideWitness, disagreement
 
@@ -320,6 +321,21 @@ def test_a_queue_of_the_load_is_not_taken_for_a_blocked_loop(
     assert report["proven_stall"] == pytest.approx(proven_s, rel=0.05)
     assert report["max_stall"] == pytest.approx(late_s if late_s > 0.01 else 0.0, rel=0.05)
     assert (f"while {beside} requests of the load" in report["note"]) is (blocked is None)
+
+
+def test_no_percentile_is_over_the_largest_lag() -> None:
+    late_us = next(us for us in range(5_000, 9_000) if middle_us(lag_key(us)) > us)  # in a bucket that reads higher
+
+    async def main() -> dict[str, Any]:
+        witness = OutsideWitness("http://127.0.0.1:1/health")
+        for number in range(100):
+            sent = witness._started_ns + number
+            witness._record(sent, sent + (late_us if number > 90 else 1_000) * 1_000)
+        return witness.report()
+
+    lag = asyncio.run(main())["lag"]
+
+    assert lag["p99"] == lag["max"] == pytest.approx((late_us - 1_000) / 1e6)
 
 
 def test_what_is_begun_while_a_probe_is_on_its_way_is_beside_it() -> None:

@@ -36,7 +36,9 @@ def test_the_distribution_marks_percentiles_and_the_limit() -> None:
     results = CASES["failing"]()
     metric = results["metrics"][0]
     words = texts(charts.distribution(metric, latency_limits(metric, results)))
-    assert {"p50", "p95", "p99", "limit 2 s", "requests", "latency of a request (left is better)"} <= set(words)
+    assert {"p50", "p95", "p99", "limit 2 s", "requests", "latency of a request, logarithmic (left is better)"} <= set(
+        words
+    )
 
 
 def test_a_limit_beyond_the_axis_is_named_with_an_arrow() -> None:
@@ -74,7 +76,35 @@ def test_joining_bars_loses_no_request() -> None:
 def test_the_course_over_time_names_phases_loops_and_stalls() -> None:
     words = texts(charts.over_time(CASES["failing"]()["metrics"][0], [2.0]))
     assert {"few", "burst", "sustained", "p50", "p95", "p99", "target", "outside", "generator", "hub"} <= set(words)
-    assert {"limit 2 s", "largest lag, limit 10 ms", "stalls: ▼ loop", "× failed"} <= set(words)  # noqa: RUF001
+    assert {"limit 2 s", "largest lag, limit 10 ms", "▼ loop", "× failed"} <= set(words)  # noqa: RUF001
+
+
+def test_what_was_late_from_outside_is_not_drawn_as_a_stall_of_the_loop() -> None:
+    chat = CASES["failing"]()["metrics"][0]
+    inside, outside = ("target", "inside"), ("target (outside)", "outside")
+    for loop in chat["event_loops"]:
+        loop["stall_times"] = []
+    seen = [{"t": 1.0, "length": 0.05, "cause": "loop"}]
+    for (name, witness), sign, other in ((inside, "▼ loop", "▲ late answer"), (outside, "▲ late answer", "▼ loop")):
+        words = texts(charts.over_time({**chat, "event_loops": [
+            *chat["event_loops"], {"name": name, "witness": witness, "limit_s": 0.01, "stall_times": seen}
+        ]}, []))  # fmt: skip
+        assert sign in words
+        assert other not in words
+
+
+def test_a_limit_beyond_the_axis_moves_no_percentile_from_its_line() -> None:
+    import xml.etree.ElementTree as ET
+
+    def places(limits: list[float]) -> dict[str, str]:
+        root = ET.fromstring(str(charts.distribution(CASES["failing"]()["metrics"][1], limits)))
+        return {"".join(text.itertext()).strip(): str(text.attrib) for text in root.iter() if text.tag.endswith("text")}
+
+    alone, beside = places([]), places([500.0])
+    assert "limit 500 s →" in beside
+    assert {name: beside[name] for name in ("p50", "p95", "p99")} == {
+        name: alone[name] for name in ("p50", "p95", "p99")
+    }
 
 
 def test_phases_follow_each_other_without_overlap() -> None:

@@ -164,6 +164,47 @@ def test_a_loop_that_may_have_been_a_queue_is_not_said_to_be_unwatched() -> None
     assert "cannot tell" in [verdict.word for verdict in verdicts[1:]]
 
 
+@pytest.mark.parametrize(
+    ("blocked", "proven_s", "late_s", "tile", "note", "longest"),
+    [
+        (None, 0.001, 0.04, "○ cannot tell", "an answer was late by 40.0 ms", "–"),  # noqa: RUF001
+        (
+            True,
+            0.03,
+            1.5,
+            "✗ blocked",
+            "stalled for 30.0 ms at least, an answer was late by 1.50 s",
+            "at least 30.0 ms",
+        ),
+        (False, 0.0, 0.0, "✓ not blocked", "no stall", "none seen"),
+    ],
+)
+def test_what_a_late_answer_proves_is_told_apart_from_how_late_it_was(
+    blocked: bool | None, proven_s: float, late_s: float, tile: str, note: str, longest: str
+) -> None:
+    results = sample_results()
+    chat = results["metrics"][0]
+    (outside,) = (loop for loop in chat["event_loops"] if loop["witness"] == "outside")
+    generators = [loop for loop in chat["event_loops"] if not loop["name"].startswith("target")]
+    outside |= {"blocked": blocked, "proven_stall": proven_s, "max_stall": late_s, "stalls": int(late_s > 0)}
+    chat |= {"event_loops": [outside, *generators], "event_loop_blocked": blocked}
+    scenario = build(results).scenarios[0]
+    assert [(fact.value, fact.note) for fact in scenario.tiles if fact.label == "Event loop"] == [(tile, note)]
+    rows = {row[0]: row[1] for row in shown(scenario.loops.table).rows}
+    assert (rows["Longest stall"], rows["Stalls over the limit"]) == (longest, "–")  # noqa: RUF001
+    assert rows["Late answers"] == str(int(late_s > 0))
+
+
+def test_a_pass_from_outside_only_says_so_first() -> None:
+    results = sample_results()
+    assert "outside" not in build(results).sentence
+    note = "Seen from outside. The loop was not watched from inside: no probe token is known."
+    chat = results["metrics"][0]
+    chat["event_loops"] = [loop for loop in chat["event_loops"] if loop["name"] != "target"]
+    chat["event_loops"].append({**chat["event_loops"][0], "name": "target (outside)", "blocked": False, "note": note})
+    assert build(results).sentence.endswith(" The target's event loop was seen from outside only.")
+
+
 def test_an_unknown_verdict_is_never_a_pass() -> None:
     results = sample_results()
     results["summary"]["verdict"] = "splendid"
@@ -187,7 +228,7 @@ def test_a_percentile_that_is_not_resolved_says_so() -> None:
     scenario = build(sample_results()).scenarios[0]
     rows = {row[0]: row for row in shown(scenario.percentiles).rows}
     assert rows["p50"][3] == "resolved"
-    assert rows["p99"][3].startswith("not resolved: p99 needs at least 299 samples")
+    assert rows["p99"][3].startswith("no 95 % interval: p99 needs at least 299 samples")
     assert next(tile for tile in scenario.tiles if tile.label == "p99").tone == "doubt"
 
 

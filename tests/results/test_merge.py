@@ -229,10 +229,10 @@ def test_what_cannot_be_read_when_it_is_needed_is_left_out_and_named(change: Cal
     assert store.merged()["chat/burst"].failed_count == 2, "a good report makes up for a bad one"
 
 
-def test_worker_totals_leave_the_baseline_out() -> None:
+def test_worker_totals_leave_the_baseline_out_and_what_warms_it_up() -> None:
     now_ns = START
     recorder = Recorder("run", clock_ns=lambda: now_ns)
-    for phase, latency_ms in (("chat/burst", 100.0), ("chat/baseline", 5_000.0)):
+    for phase, latency_ms in (("chat/burst", 100.0), ("chat/baseline_warm_up", 900.0), ("chat/baseline", 5_000.0)):
         recorder.begin(phase, t0_ns=START)
         recorder.tick(START + 2 * SECOND)
         for _ in range(10):

@@ -67,7 +67,7 @@ def test_a_percentile_that_the_sample_cannot_resolve_says_so() -> None:
     assert latency["p50"]["note"] == ""
     assert latency["p99"]["resolved"] is False
     assert (latency["p99"]["ci_low"], latency["p99"]["ci_high"]) == (None, None)
-    assert latency["p99"]["note"] == "p99 needs at least 299 samples for a 95 % interval; 50 were measured"
+    assert latency["p99"]["note"] == "no 95 % interval: p99 needs at least 299 samples, 50 were measured"
 
 
 def test_percentiles_of_endpoints_metrics_and_failures_say_it_too() -> None:
@@ -89,7 +89,7 @@ def test_percentiles_of_endpoints_metrics_and_failures_say_it_too() -> None:
         assert percentiles["p95"]["ci_low"] < percentiles["p95"]["value"] <= percentiles["p95"]["ci_high"]
         assert percentiles["p95"]["value"] == pytest.approx(0.0665, rel=0.002)
         assert percentiles["p99"]["resolved"] is False
-        assert percentiles["p99"]["note"] == "p99 needs at least 299 samples for a 95 % interval; 70 were measured"
+        assert percentiles["p99"]["note"] == "no 95 % interval: p99 needs at least 299 samples, 70 were measured"
     assert endpoint["p95_latency"] == endpoint["latency"]["p95"]["value"]
 
 

@@ -96,7 +96,7 @@ def test_a_ratio_of_percentiles_that_are_not_resolved_says_so() -> None:
     criterion = parse("mixed redis_interference <= 3x")
     (row,) = evaluate([criterion], {"metrics": [mixed(25)]})
     assert (row["verdict"], row["observed"]) == ("pass", "2x")
-    needs = "p95 needs at least 59 samples for a 95 % interval; 25 were measured"
+    needs = "no 95 % interval: p95 needs at least 59 samples, 25 were measured"
     assert row["why"] == f"mixed: {needs}; redis_alone: {needs}"
     (row,) = evaluate([criterion], {"metrics": [mixed(60)]})
     assert (row["verdict"], row["why"]) == ("pass", "")

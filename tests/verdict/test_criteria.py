@@ -280,11 +280,11 @@ def test_what_is_not_a_number_never_passes(nothing: object, results: Results) ->
 
 def test_a_figure_of_an_endpoint_or_a_metric_brings_its_interval(results: Results) -> None:
     assert row_of("redis[SET] p95 < 2 s", results)["why"].startswith("95 % interval ")
-    assert row_of("redis[SET] p99 < 2 s", results)["why"].startswith("p99 needs at least 299 samples")
+    assert row_of("redis[SET] p99 < 2 s", results)["why"].startswith("no 95 % interval: p99 needs at least 299 samples")
     assert row_of("redis[SET] p90 < 2 s", results)["verdict"] == "pass"
     token = "chat.sustained time_to_first_token"
     assert row_of(f"{token}.p95 < 2 s", results)["why"].startswith("95 % interval ")
-    assert row_of(f"{token}.p99.9 < 2 s", results)["why"].startswith("p99.9 needs at least")
+    assert row_of(f"{token}.p99.9 < 2 s", results)["why"].startswith("no 95 % interval: p99.9 needs at least")
 
 
 @pytest.mark.parametrize(("ok", "failed", "abandoned"), [(0, 50, 0), (0, 0, 0), (40, 10, 0), (98, 0, 2)])

@@ -107,6 +107,12 @@ def test_from_outside_a_blocked_loop_was_so_for_as_long_as_is_proven() -> None:
     assert most_of_queues([blocked], "max_stall", "chat")[0] == 1.367
 
 
+def test_what_may_fall_between_two_requests_from_outside_is_told() -> None:
+    quiet = queue(0.0) | {"blocked": False, "max_stall": 0.0, "period_s": 0.02, "limit_s": 0.01}
+    told = observe_loops([quiet], "max_stall", "chat")
+    assert told == (0.0, "target (outside): none seen; one under 30 ms may fall between two probes")
+
+
 def test_scenario_means_the_target_and_the_loops_that_run_its_users() -> None:
     generator, hub = loop("generator", loop=stalled(0.05)), loop("generator hub", loop=stalled(0.5))
     loops = [generator, hub, loop("target", loop=stalled(0.02))]
