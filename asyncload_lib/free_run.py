@@ -35,8 +35,9 @@ class FreeRun:
                 gevent.spawn(plugin.environment.runner.quit)
             raise gevent.GreenletExit from error  # no `Exception`: Locust's start must not go on
         session.measured = [self._metric]
-        self._is_ramped_up = False
-        plugin.announce(self._first_phase(), gated=False, timeout_s=plugin.settings.chat.timeout)
+        first_phase = self._first_phase()
+        self._is_ramped_up = first_phase == "run"
+        plugin.announce(first_phase, gated=False, timeout_s=plugin.settings.chat.timeout)
 
     def _first_phase(self) -> str:
         """Keep the ramp out of the result, unless all users come at once."""

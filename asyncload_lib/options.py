@@ -183,7 +183,9 @@ class Options:
     host: str | None = row(HTTP, None, "the service under test, as Locust's -H; without it, the demo")
     scenarios: tuple[str, ...] = row(choices(*SCENARIOS), [*SCENARIOS], "scenarios of the suite, in this order")
     stop_timeout: float = row(duration(0, 3600), "10s", "how long running operations may end after a phase")
-    criteria: tuple[str, ...] = row(CRITERIA, [], "one on the same subject and metric replaces the default")
+    criteria: tuple[str, ...] = row(
+        CRITERIA, [], "one on the same subject and metric, from the same side, replaces the default"
+    )
     criteria_defaults: bool = row(flag(), True, "apply the default criteria")
     vms: tuple[Vm, ...] = row(vms(), [], "machines whose health is checked; without them, the demo's six")
     chat: Chat = Chat()

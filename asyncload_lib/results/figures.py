@@ -21,17 +21,21 @@ def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
     Latencies (avg, min, max, percentiles, intervals) are those of successful requests; failed ones have
     `failed_latency`. requests_per_second counts both, over total_time: the phase's start to its last answer.
     """
-    ok, failed = phase.ok, phase.failed
+    ok, failed, overdue = phase.ok, phase.failed, phase.overdue
     return {
         **counts(phase),
         "total_time": phase.total_time_s,
         **_latencies(ok),
         "concurrency": concurrency,
         "abandoned_max_age": phase.abandoned_max_age_s,
+        "overdue_requests": sum(overdue.values()),
         "invalid_latencies": phase.invalid_count,
         "latency": _percentiles(ok),
         "failed_latency": _percentiles(failed) if failed.count else None,
-        "endpoints": [_endpoint(phase, key, endpoint) for key, endpoint in sorted(phase.endpoints.items())],
+        "endpoints": [
+            {**_endpoint(phase, key, endpoint), "overdue_requests": overdue.get(key[1], 0)}
+            for key, endpoint in sorted(phase.endpoints.items())
+        ],
         "request_metrics": [_metric(*key, tally) for key, tally in sorted(phase.metrics.items())],
         "errors": [
             {"type": kind, "name": name, "error": text, "count": count}

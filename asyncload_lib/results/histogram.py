@@ -71,6 +71,11 @@ class Histogram:
         low, high = self._at_rank(below, min(below + 1, self.count - 1))
         return low + (high - low) * (rank - below)
 
+    def count_above(self, value_us: float) -> int:
+        """Return how many latencies lie in buckets above that of `value_us`."""
+        place = int(self.layout.index(np.array([value_us], dtype=np.float64))[0])
+        return int(self.counts[place + 1 :].sum())
+
     def confidence_interval(self, q: float, level: float = 0.95) -> tuple[float, float] | None:
         """Return bounds in us that cover the q-quantile with probability `level`; None if the sample is too small."""
         ranks = rank_interval(self.count, q, level)

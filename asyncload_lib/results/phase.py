@@ -90,6 +90,15 @@ class PhaseResult:
         return sum(tally.count for (metric, _), tally in self.metrics.items() if metric == ABANDONED)
 
     @property
+    def overdue(self) -> dict[str, int]:
+        """How many operations of each name, when they were cut off, were older than any that succeeded."""
+        longest_us: dict[str, float] = {}
+        for (_, name), endpoint in self.endpoints.items():
+            longest_us[name] = max(longest_us.get(name, 0.0), endpoint.ok.histogram.max_us)
+        ages = {name: tally.histogram for (metric, name), tally in self.metrics.items() if metric == ABANDONED}
+        return {name: found for name, age in ages.items() if (found := age.count_above(longest_us.get(name, 0.0)))}
+
+    @property
     def abandoned_max_age_s(self) -> float | None:
         """How long the oldest operation cut off in flight had run."""
         ages = [tally.histogram for (metric, _), tally in self.metrics.items() if metric == ABANDONED]

@@ -18,6 +18,7 @@ from asyncload_lib.results.arrays import load_numpy
 from asyncload_lib.results.merge import Store
 from asyncload_lib.run.members import Member, Silence, report_interval_s
 from asyncload_lib.run.messages import ToCoordinator, ToParticipant
+from asyncload_lib.users.base import FLUSH_LIMIT_S, SECOND_STOP_LIMIT_S, AsyncUser
 
 __all__ = ["Coordinator"]
 
@@ -28,7 +29,8 @@ PINGS = 8
 PING_PAUSE_S = 0.005
 PONG_LIMIT_S = 2.0
 HELLO_LIMIT_S = 3.0
-FINAL_GRACE_S = 5.0
+FINAL_GRACE_S = AsyncUser.STOP_LIMIT_S + SECOND_STOP_LIMIT_S + FLUSH_LIMIT_S + 3.0
+"""How long after the stop timeout a final report is waited for: users that are killed may still clean up."""
 READY_LIMIT_S = 5.0
 MISSING_FLOOR = -30
 """Locust forgets a missing worker when its count of missed heartbeats comes to -60, and spawns users anew."""
@@ -245,7 +247,7 @@ class Coordinator:
         self._finalised = False
 
     def finalise(self, *, stop: bool) -> list[Member]:
-        """Gather everything from everybody, bounded by the stop timeout and five seconds; return who kept silent.
+        """Gather everything from everybody, bounded by the stop timeout and FINAL_GRACE_S; return who kept silent.
 
         `stop`: whether workers stop their users first, or have done so already. Once per test: Locust may come here
         several times at once, and whoever comes second waits for the first.

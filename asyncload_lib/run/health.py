@@ -101,7 +101,8 @@ class ProcessHealth:
         """
         loops = [{**monitor.report(), "process": self.process} for monitor in (self._loop_monitor, self._hub_monitor)]
         # Whoever kept the GIL from this loop was Locust's hub or asyncload itself: the generator's lag tells of that.
-        loops[0]["blocked"] = loops[0]["by_cause"]["loop"]["stalls"] > 0
+        if loops[0]["blocked"] is not None:
+            loops[0]["blocked"] = loops[0]["by_cause"]["loop"]["stalls"] > 0
         return {
             "process": self.process,
             "cpu_percent_max": self._cpu_percent_max(),

@@ -234,6 +234,8 @@ class Participant:
             self._tell_state()
 
     def _count_started(self) -> None:
+        if self._plan.get("gated") and not self._released_ns:
+            return  # those that the gate lets out now belong to the phase that begins when the hub hears of it
         started = tally.started
         if started != self._seen_started and self._recording:
             self.recorder.add_started(started - self._seen_started)

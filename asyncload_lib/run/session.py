@@ -93,6 +93,7 @@ class Session:
         problems = [*self._broken_tasks(), *self.problems, *self._losses(totals)]
         if not any(entry["total_requests"] for metric in metrics for entry in (metric, *metric["phases"])):
             problems.append("no request was answered or failed: there is nothing to judge")
+        problems = problems or _unaccounted(metrics)
         if partial:
             status, problems = "partial", ["this is a checkpoint: the run had not ended", *problems]
         elif self.interrupted_by is not None:
@@ -313,6 +314,18 @@ def _worker(member: Member, totals: Json, judged: Mapping[str, Json]) -> Json:
         "note": "; ".join(filter(None, ("joined late" if member.is_late else "", member.lost_why, member.note)))
         or None,
     }
+
+
+def _unaccounted(metrics: Sequence[Json]) -> list[str]:
+    """Name the phases in which requests were started that neither ended nor were cut off."""
+    found = []
+    for metric in metrics:
+        for phase in (*metric["phases"], *([metric["baseline"]] if metric["baseline"] else ())):
+            ended = phase["successful_requests"] + phase["failed_requests"] + phase["abandoned_requests"]
+            if (started := phase["started_requests"]) != ended:
+                where = f"{metric['scenario']}.{phase['phase']}"
+                found.append(f"{where}: {started} requests were started and {ended} are in its figures")
+    return found
 
 
 def _any_failed(metrics: Sequence[Json]) -> bool:

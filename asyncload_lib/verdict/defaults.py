@@ -43,7 +43,7 @@ def selected(
 ) -> list[Criterion]:
     """Return the criteria of a run: those written and, with `defaults`, the default ones that none of them replaces."""
     written = [parse(text) for text in texts]
-    replaced = {(criterion.subject, criterion.metric) for criterion in written}
+    replaced = {side for criterion in written for side in criterion.sides}
     standard = [
         parse(text, is_default=True)
         for scenario in scenarios
@@ -53,7 +53,7 @@ def selected(
             f"{scenario} max_stall < {loop_limit_s * 1e3:.12g} ms",
         )
     ] if defaults else []  # fmt: skip
-    return [*(row for row in standard if (row.subject, row.metric) not in replaced), *written]
+    return [*(row for row in standard if replaced.isdisjoint(row.sides)), *written]
 
 
 def out_of_place(texts: Iterable[str], scenarios: Collection[str]) -> list[str]:

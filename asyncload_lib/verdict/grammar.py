@@ -70,6 +70,13 @@ class Criterion:
         return f"{self.operator} {with_unit(f'{self.value:.15g}', self.unit)}"
 
     @property
+    def sides(self) -> frozenset[tuple[Subject, str, str]]:
+        """The figure that it judges, from below, from above or, where it must be met exactly, from both."""
+        return frozenset(
+            (self.subject, self.metric, side) for side in ("<>" if self.operator == "=" else self.operator[0])
+        )
+
+    @property
     def name(self) -> str:
         """The whole expression, as every output writes it."""
         return f"{self.subject} {self.metric} {self.limit}"
@@ -137,8 +144,9 @@ def _repeated(criteria: Iterable[Criterion]) -> Iterator[str]:
     """Name what judges the same figure from the same side; a limit below and one above make a range."""
     first: dict[tuple[Subject, str, str], Criterion] = {}
     for criterion in criteria:
-        other = first.setdefault((criterion.subject, criterion.metric, criterion.operator[0]), criterion)
-        if other is not criterion:
+        others = [first.setdefault(side, criterion) for side in sorted(criterion.sides, key=str)]
+        other = next((other for other in others if other is not criterion), None)
+        if other is not None:
             yield (
                 f"{criterion.name}: {other.name} stands there too; "
                 f"allowed is one limit from each side on {criterion.subject} {criterion.metric}"

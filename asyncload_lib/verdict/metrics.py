@@ -11,7 +11,7 @@ from typing import Any
 
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import improvement_problem
-from asyncload_lib.verdict.stalls import STALL_METRICS, longest_unrecorded, most_of_queues, observe_loops
+from asyncload_lib.verdict.stalls import STALL_METRICS, is_about, longest_unrecorded, most_of_queues, observe_loops
 
 __all__ = [
     "DIMENSIONS",
@@ -102,7 +102,8 @@ REQUEST_METRICS: Mapping[str, frozenset[str] | None] = {
 }
 """The metrics of a request that asyncload's own users keep, and in which scenarios; None: in any."""
 
-_STATISTICS = ("p50", "p90", "p95", "p99", "p99.9", "avg", "min", "max")
+_PERCENTILES = ("p50", "p90", "p95", "p99", "p99.9")
+_STATISTICS = (*_PERCENTILES, "avg", "min", "max")
 
 _OF_SUCCESS = frozenset({*_STATISTICS, "total_time", "speedup"})
 """Figures of requests that succeeded; of others there are none."""
@@ -132,7 +133,7 @@ def _error_rate(entry: Entry) -> Any:
 
 
 METRICS: Mapping[str, Metric] = {
-    **{name: Metric("time", REQUESTS, _quantile(name)) for name in _STATISTICS if name.startswith("p")},
+    **{name: Metric("time", REQUESTS, _quantile(name)) for name in _PERCENTILES},
     **{name: Metric("time", REQUESTS, _key(f"{name}_response_time")) for name in ("avg", "min", "max")},
     "error_rate": Metric("share", REQUESTS, _error_rate),
     "throughput": Metric("count", REQUESTS, _key("requests_per_second")),
@@ -188,10 +189,9 @@ def observe(
         if subject.scenario in ("target", "generator", entry["scenario"])
     ]
     if name in STALL_METRICS:
-        loops = [loop for entry in scenarios for loop in entry.get("event_loops") or []]
-        value, remark = observe_loops(loops, name, subject.scenario)
-        most, doubt = _unrecorded(loops, name, subject, results) if value is not None else (None, "")
-        return Observation(number(value), remark, most, doubt)
+        watched = [entry.get("event_loops") or [] for entry in scenarios]
+        asked = [loops for loops in watched if is_about(loops, subject.scenario)] or watched[:1]
+        return _worst_of([_of_loops(loops, name, subject, results) for loops in asked], subject)
     if subject.level == "generator":
         processes = (results.get("generator") or {}).get("processes") or []
         if name == "send_delay":  # not measured where no user was released, as on a master; see `judge_generator`
@@ -200,6 +200,25 @@ def observe(
     if not scenarios:
         return Observation(None, f"{subject.scenario} has no results")
     return _of_requests(scenarios[0], subject, name, metric, worst)
+
+
+_NONE = "no request has ended"
+
+
+def _of_loops(loops: Sequence[Entry], name: str, subject: Subject, results: Entry) -> Observation:
+    value, remark = observe_loops(loops, name, subject.scenario)
+    most, doubt = _unrecorded(loops, name, subject, results) if value is not None else (None, "")
+    return Observation(number(value), remark, most, doubt)
+
+
+def _worst_of(seen: Sequence[Observation], subject: Subject) -> Observation:
+    """Return the worst over scenarios, each with its own witnesses: one without a value leaves the whole unknown."""
+    unknown = next((each for each in seen if each.value is None), None)
+    if unknown is not None or not seen:
+        return unknown or Observation(None, f"no event loop of {subject} was watched")
+    worst = max(seen, key=lambda each: each.value or 0.0)
+    most = max(seen, key=lambda each: -math.inf if each.most is None else each.most)
+    return replace(worst, most=most.most, doubt=most.doubt)
 
 
 def _unrecorded(loops: Sequence[Entry], name: str, subject: Subject, results: Entry) -> tuple[float | None, str]:
@@ -228,6 +247,11 @@ def _of_requests(
             if row.get("name") == request_metric and subject.endpoint in (None, row.get("request"))
         ]  # fmt: skip
         rows = [row for row in measured if row.get("count")]
+        if name.endswith(".count"):
+            is_known = bool(rows or phase.get("total_requests"))
+            return Observation(
+                float(sum(row["count"] for row in rows)) if is_known else None, "" if is_known else _NONE
+            )
         seen = _all_of(rows, metric, worst, request_metric)
         return (
             replace(seen, remark=_remark(rows[0], name.partition(".")[2]))
@@ -249,7 +273,26 @@ def _of_requests(
     value = number(metric.read(phase))
     if value is None:
         return Observation(None, (phase.get("extra_notes") or {}).get(name) or f"{name} was not measured")
-    return Observation(value, _remark(phase, name))
+    return Observation(value, _remark(phase, name), *_unanswered(phase, name))
+
+
+def _unanswered(row: Entry, name: str) -> tuple[float | None, str]:
+    """Return what a figure may be in truth where requests had no answer at the end, and why; None where none lacked.
+
+    Those that were cut off younger than others that succeeded are the end of any run. Older ones may never have ended.
+    """
+    overdue, ok = number(row.get("overdue_requests")) or 0.0, number(row.get("successful_requests")) or 0.0
+    if not overdue:
+        return None, ""
+    age_s = number(row.get("abandoned_max_age"))
+    oldest = "" if age_s is None else f", the oldest after {age_s:.3g} s"
+    doubt = f"{overdue:.0f} more had no answer at the end, for longer than any that succeeded had taken{oldest}"
+    if name == "error_rate":
+        failed, total = number(row.get("failed_requests")) or 0.0, number(row.get("total_requests")) or 0.0
+        return (failed + overdue) / (total + overdue), doubt
+    quantile = 1.0 if name == "max" else float(name[1:]) / 100 if name in _PERCENTILES else None
+    is_hidden = name == "avg" or (quantile is not None and overdue > (1 - quantile) * (ok + overdue))
+    return (math.inf, doubt) if is_hidden else (None, "")
 
 
 def _phase(entry: Entry, name: str | None) -> Entry | None:

@@ -8,11 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asyncload_lib.results.model import deciding_loops
+from asyncload_lib.results.model import HUB, deciding_loops
 
 __all__ = [
     "STALL_METRICS",
     "hub_limit_s",
+    "is_about",
     "is_blamed",
     "is_watched",
     "longest_unrecorded",
@@ -36,13 +37,18 @@ def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[flo
     was blocked (`deciding_loops`). The worst loop counts, for counts and sums too.
     """
     chosen = _chosen(loops, subject)
-    if subject != "generator" and (unjudged := _unjudged(loops)):
+    if unjudged := _unjudged(loops, subject):
         return None, _silence(unjudged)
     values = [_value(loop, metric) for loop in chosen]
     if not values or any(value is None for value in values):
         return None, f"no event loop of {subject} was watched" if not chosen else f"{metric} was not measured"
     worst = max(range(len(values)), key=lambda index: values[index] or 0.0)
     return values[worst], _remark(chosen[worst])
+
+
+def is_about(loops: Sequence[Loop], subject: str) -> bool:
+    """Tell whether `subject` has any loop among these, watched or not."""
+    return subject not in ("target", "generator") or any(str(loop.get("name")).startswith(subject) for loop in loops)
 
 
 def most_of_queues(loops: Sequence[Loop], metric: str, subject: str) -> tuple[float | None, str]:
@@ -71,25 +77,36 @@ def longest_unrecorded(loops: Sequence[Loop], subject: str) -> float | None:
 def _chosen(loops: Sequence[Loop], subject: str) -> list[Loop]:
     watched = [loop for loop in loops if is_watched(loop)]
     if subject == "generator":
-        return [loop for loop in watched if str(loop.get("name")).startswith("generator")]
+        return [loop for loop in watched if _is_generator(loop)]
     return [loop for loop in deciding_loops(watched) if subject != "target" or _is_target(loop)]
+
+
+def _is_generator(loop: Loop) -> bool:
+    return str(loop.get("name")).startswith("generator")
 
 
 def _is_target(loop: Loop) -> bool:
     return str(loop.get("name")).startswith("target")
 
 
-def _unjudged(loops: Sequence[Loop]) -> list[Loop]:
-    """Return the target's loops that were not judged: each may be the one that was blocked, no other passes for it."""
+def _unjudged(loops: Sequence[Loop], subject: str) -> list[Loop]:
+    """Return the loops that were not judged: each may be the one that was blocked, and no other passes for it."""
     targets = [loop for loop in loops if _is_target(loop)]
     inside = [loop for loop in targets if loop.get("witness") == "inside"]
-    return [loop for loop in inside or targets if not is_watched(loop)]
+    generators = [loop for loop in loops if _is_generator(loop)]
+    if subject == "generator":
+        asked = generators
+    else:
+        users = [] if subject == "target" else [loop for loop in generators if loop.get("name") != HUB]
+        asked = [*(inside or targets), *users]
+    return [loop for loop in asked if not is_watched(loop)]
 
 
-def _silence(targets: Sequence[Loop]) -> str:
-    """Say why a target's loop could not be judged; what the generator's own loop did is no answer for it."""
-    notes = " ".join(dict.fromkeys(str(loop.get("note") or "") for loop in targets))
-    return f"the target's loop could not be judged. {notes}".strip()
+def _silence(unjudged: Sequence[Loop]) -> str:
+    """Say why a loop could not be judged: the target's, if it is one of them."""
+    targets = [loop for loop in unjudged if _is_target(loop)]
+    notes = " ".join(dict.fromkeys(str(loop.get("note") or "") for loop in targets or unjudged))
+    return f"the {'target' if targets else 'generator'}'s loop could not be judged. {notes}".strip()
 
 
 def is_watched(loop: Loop) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from asyncload_lib.results.figures import phase_figures
 from asyncload_lib.results.model import build_metric, build_results, heading
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.results.recorder import Recorder
@@ -58,6 +59,21 @@ def test_flat_figures_are_those_of_successful_requests() -> None:
     assert metric["endpoints"][0]["errors"] == [{"error": "HTTP 503", "count": 1}]
     assert metric["phases"][0]["concurrency"] == 7
     assert metric["concurrency"] == 50
+
+
+def test_what_was_cut_off_older_than_any_that_succeeded_is_counted_apart() -> None:
+    recorder = Recorder("run", clock_ns=lambda: 0)
+    recorder.begin("run", t0_ns=0)
+    for kind, name, latency_ms in (("GET", "/a", 10.0), ("POST", "/a", 400.0), ("GET", "/b", 10.0)):
+        recorder.add(kind, name, latency_ms, None)
+    recorder.add("GET", "/b", 9_000.0, "timeout")
+    for name, age_ms in (("/a", 300.0), ("/b", 300.0), ("/b", 5.0), ("/c", 1.0)):
+        recorder.add_abandoned(name, age_ms * 1e3)
+    figures = phase_figures(recorder.results()["run"], 1)
+    assert (figures["abandoned_requests"], figures["overdue_requests"]) == (4, 2)  # one of /b; none of /c succeeded
+    assert {(row["type"], row["name"]): row["overdue_requests"] for row in figures["endpoints"]} == {
+        ("GET", "/a"): 0, ("POST", "/a"): 0, ("GET", "/b"): 1,
+    }  # fmt: skip
 
 
 def test_a_percentile_that_the_sample_cannot_resolve_says_so() -> None:

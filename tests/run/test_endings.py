@@ -69,6 +69,74 @@ def test_an_interrupted_suite_begins_nothing_more_and_writes_its_report(
     assert "no request was answered" not in " ".join(results["run"]["status_reasons"])
 
 
+HANGS = dedent("""\
+    import asyncio
+    from locust import constant, task
+    from asyncload_lib import AsyncHttpUser
+
+    class Hung(AsyncHttpUser):
+        wait_time = constant(0)
+        asked = 0
+
+        @task
+        async def ask(self):
+            self.asked += 1
+            fault = "?fault=delay:30" if self.asked > 5 else ""
+            message = {"message": "hello", "session_id": "one"}
+            await self.client.post(f"/api/chat{fault}", json=message, name="/api/chat")
+
+        async def on_stop(self):
+            await asyncio.sleep(7)
+""")
+
+
+def test_a_target_that_hangs_does_not_pass_and_users_who_take_long_to_end_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "hangs.py"
+    path.write_text(HANGS)
+    options = ("--headless", "-u", "4", "-r", "4", "-t", "4s", "--processes", "2", *master_at(free_port()))
+    with DemoStack(model_time_s=0.02, network_delay_s=0.001, keep_going=True, faults=True) as stack:
+        settings = target_settings(stack) | {"ASYNCLOAD_STOP_TIMEOUT": "1s"}
+        with LocustRun(path, *options, out=tmp_path / "reports", settings=settings) as run:
+            assert run.wait(60) == 3, run.output
+            results = run.results
+    assert (results["run"]["status"], results["run"]["status_reasons"]) == ("complete", [])
+    (metric,) = results["metrics"]
+    assert (metric["total_requests"], metric["abandoned_requests"], metric["overdue_requests"]) == (20, 4, 4)
+    verdicts = {row["name"]: row["verdict"] for row in results["criteria"]}
+    assert verdicts["run error_rate < 1 %"] == verdicts["run p95 < 2 s"] == "no data"
+
+
+BLOCKS_AT_ONCE = dedent("""\
+    from locust import constant, task
+    from asyncload_lib import AsyncHttpUser
+
+    class Early(AsyncHttpUser):
+        wait_time = constant(0.1)
+
+        async def on_start(self):
+            await self.client.post("/api/chat?fault=block:0.4", json={"message": "hello", "session_id": "one"})
+
+        @task
+        async def ask(self):
+            await self.client.get("/api/health")
+""")
+
+
+def test_what_blocks_at_the_start_is_not_forgotten_where_all_users_come_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "blocks.py"
+    path.write_text(BLOCKS_AT_ONCE)
+    options = ("--headless", "-u", "4", "-r", "4", "-t", "4s", "--processes", "2", *master_at(free_port()))
+    with (
+        DemoStack(model_time_s=0.02, network_delay_s=0.001, keep_going=True, faults=True) as stack,
+        LocustRun(path, *options, out=tmp_path / "reports", settings=target_settings(stack)) as run,
+    ):
+        run.wait(60)
+        (metric,) = run.results["metrics"]
+    (target,) = (loop for loop in metric["event_loops"] if loop["name"] == "target")
+    assert sum(row["count"] for row in target["culprits"]) >= 4, target
+    assert target["max_stall"] > 0.35
+
+
 def test_the_first_interrupt_says_what_a_second_does_and_the_second_does_it(tmp_path: Path) -> None:
     settings = {"ASYNCLOAD_DEMO_MODEL_TIME": "60s", "ASYNCLOAD_CHAT_THINK_MEDIAN": "1ms"}
     with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:

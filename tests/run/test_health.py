@@ -84,6 +84,16 @@ def test_every_figure_is_there_however_short_it_was_watched(health: ProcessHealt
     assert health.report()["send_delay_p99"] is None
 
 
+def test_a_loop_of_which_nothing_is_proven_is_not_said_to_be_free(
+    health: ProcessHealth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eventually(lambda: health.report()["event_loops"][0]["blocked"] is False)  # from its first beat on
+    loop, _ = health.report()["event_loops"]
+    monkeypatch.setattr(health._loop_monitor, "report", lambda: {**loop, "blocked": None, "note": "It ended early."})
+    loop, _ = health.report()["event_loops"]
+    assert (loop["blocked"], loop["note"]) == (None, "It ended early.")
+
+
 def test_the_worst_phase_tells_the_send_delay(health: ProcessHealth) -> None:
     burst_us, others_us = [900_000.0] * 50, [1_000.0] * 100_000
     assert health.report([others_us, burst_us, []])["send_delay_p99"] == pytest.approx(0.9)

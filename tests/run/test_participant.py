@@ -19,6 +19,7 @@ from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users import events
 from asyncload_lib.users.base import loop_thread
+from asyncload_lib.users.measure import tally
 
 
 class Sent(Participant):
@@ -100,6 +101,21 @@ def test_what_was_started_is_reported_where_no_user_is_async(participant: Sent) 
         participant.recorder.on_request("GET", "/", 5.0, 2)  # as an HttpUser's requests come
     participant._send_parts()
     assert participant.last(ToCoordinator.PART)["phases"]["run"]["started"] == 3
+
+
+def test_what_the_gate_lets_out_belongs_to_the_phase_that_it_opens(
+    participant: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report may come between the release on the loop and the moment in which the hub hears of it."""
+    participant.announce("chat/few", gated=True)
+    participant._on_released(1)
+    participant.announce("chat/burst", gated=True)
+    monkeypatch.setattr(tally, "started", tally.started + 50)
+    participant._send_parts()
+    participant._on_released(2)
+    participant._send_parts()
+    phases = participant.last(ToCoordinator.PART)["phases"]
+    assert {name: phase["started"] for name, phase in phases.items()} == {"chat/few": 0, "chat/burst": 50}
 
 
 NUMPY = """

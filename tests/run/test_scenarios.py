@@ -8,11 +8,13 @@ import pytest
 
 from asyncload_lib.results.recorder import Recorder
 from asyncload_lib.run.scenarios import planned, suite_metric
+from asyncload_lib.run.session import _unaccounted
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.verdict.criteria import evaluate, selected
 from asyncload_lib.verdict.grammar import parse
 from asyncload_lib.vm_list import Vm
+from tests.results.sample import sample_results
 
 MS = 1_000_000
 DEFAULT = Settings()
@@ -144,3 +146,14 @@ def test_the_start_skew_of_every_phase_can_be_judged() -> None:
         [parse("mixed.files_alone start_skew < 1 s"), parse("mixed start_skew < 1 s")], {"metrics": [metric]}
     )
     assert [(row["verdict"], row["observed"]) for row in rows] == [("pass", "0.5 s"), ("no data", "no data")]
+
+
+def test_what_was_started_and_is_in_no_figure_is_named() -> None:
+    metrics = sample_results()["metrics"]
+    assert _unaccounted(metrics) == []
+    for phase, lost in ((metrics[0]["phases"][1], 2), (metrics[1]["baseline"], -1)):
+        phase["started_requests"] += lost
+    assert _unaccounted(metrics) == [
+        "chat.burst: 52 requests were started and 50 are in its figures",
+        "redis.baseline: 199 requests were started and 200 are in its figures",
+    ]

@@ -297,6 +297,53 @@ def test_a_baseline_that_failed_is_no_baseline(ok: int, failed: int, abandoned: 
     assert row["why"].startswith(lost if ok else "no request of the baseline succeeded")
 
 
+@pytest.mark.parametrize(
+    ("text", "overdue", "verdict"),
+    [
+        ("chat error_rate < 1 %", 0, "pass"),
+        ("chat error_rate < 1 %", 1, "no data"),  # of 51
+        ("chat error_rate < 50 %", 1, "pass"),
+        ("chat p95 < 2 s", 2, "pass"),
+        ("chat p95 < 2 s", 3, "no data"),  # of 53, the 95th percentile may be one of them
+        ("chat max < 2 s", 1, "no data"),
+        ("chat min < 2 s", 9, "pass"),
+        ("chat p95 < 1 us", 9, "fail"),
+    ],
+)
+def test_what_never_had_an_answer_is_not_passed_over(text: str, overdue: int, verdict: str, results: Results) -> None:
+    metric(results, "chat").update(overdue_requests=overdue, abandoned_max_age=24.3)
+    row = row_of(text, results)
+    assert row["verdict"] == verdict
+    if verdict == "no data":
+        had_taken = "for longer than any that succeeded had taken, the oldest after 24.3 s"
+        assert row["why"] == f"{overdue} more had no answer at the end, {had_taken}"
+
+
+def test_witnesses_of_one_scenario_do_not_stand_for_those_of_another(results: Results) -> None:
+    """The probe was seen in one, and had died in the other: from outside that one was blocked."""
+    assert row_of("target max_stall < 100 ms", results)["verdict"] == "pass"
+    redis = metric(results, "redis")
+    outside = {**metric(results, "chat")["event_loops"][0], "name": "target (outside)", "witness": "outside"}
+    outside |= {"blocked": True, "proven_stall": 3.0, "max_stall": 3.0, "stalls": 1, "by_cause": {}}
+    redis["event_loops"] = [outside]
+    assert row_of("target max_stall < 100 ms", results)["observed"] == "3000 ms"
+    outside |= {"blocked": None, "proven_stall": None}
+    assert row_of("target max_stall < 100 ms", results)["verdict"] == "no data"
+    redis["event_loops"] = []  # where the target was no part of it, nothing is missing
+    assert row_of("target max_stall < 100 ms", results)["verdict"] == "pass"
+
+
+def test_values_of_a_metric_are_counted_over_all_requests(results: Results) -> None:
+    chat = metric(results, "chat")
+    assert chat["request_metrics"] == []
+    assert row_of("chat abandoned_age.count = 0", results)["verdict"] == "pass"
+    rows = [{"name": "abandoned_age", "request": name, "count": 60} for name in ("a", "b", "c")]
+    chat["request_metrics"] = rows
+    assert row_of("chat abandoned_age.count <= 100", results)["observed"] == "180"
+    chat |= {"request_metrics": [], "total_requests": 0}
+    assert row_of("chat abandoned_age.count = 0", results)["verdict"] == "no data"
+
+
 def test_without_a_request_nothing_is_known(results: Results) -> None:
     metric(results, "chat")["total_requests"] = 0
     for what in ("error_rate < 1 %", "p95 < 2 s", "total_time < 5 s", "failed_requests = 0", "throughput >= 0",
@@ -363,6 +410,10 @@ def test_written_criterion_replaces_the_default_on_the_same_subject_and_metric()
     chosen = selected(["chat p95 < 1 s", "chat.few p95 < 1 s", "chat p95 > 1 ms"], SUITE)
     names = [criterion.name for criterion in chosen]
     assert "chat p95 < 2 s" not in names
+    below = [criterion.name for criterion in selected(["chat p95 > 1 ms", "chat speedup <= 60x"], SUITE)]
+    assert {"chat p95 < 2 s", "chat speedup >= 10x"} <= set(below), "a limit from the other side takes none away"
+    exact = [criterion.name for criterion in selected(["chat error_rate = 0 %"], SUITE)]
+    assert "chat error_rate < 1 %" not in exact
     assert "chat.sustained p95 < 2 s" in names
     assert names[-3:] == ["chat p95 < 1 s", "chat.few p95 < 1 s", "chat p95 > 1 ms"]
     assert [criterion.is_default for criterion in chosen[-4:]] == [True, False, False, False]

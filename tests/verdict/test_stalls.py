@@ -126,7 +126,14 @@ def test_scenario_means_the_target_and_the_loops_that_run_its_users() -> None:
 @pytest.mark.parametrize("unwatched", [{"watched_s": 0.0}, {"watched_s": None}, {"blocked": None}])
 def test_what_was_not_watched_proves_nothing(unwatched: dict[str, Any]) -> None:
     generator = loop("generator", loop=stalled(0.5))
-    # A target that could not be judged is no data, however well the generator's own loop did.
+    # What could not be judged is no data, however well another loop did.
+    for subject in ("redis", "generator"):
+        unjudged = loop("generator", note="The watchdog ended early.", **unwatched)
+        for others in ([generator], [loop("target"), generator]):
+            found, why = observe_loops([*others, unjudged], "max_stall", subject)
+            assert found is None
+            assert why == "the generator's loop could not be judged. The watchdog ended early."
+        assert observe_loops([loop("target"), unjudged], "max_stall", "target")[0] == 0.0
     value, remark = observe_loops([loop("target", **unwatched), generator], "max_stall", "chat")
     assert value is None
     assert "could not be judged" in remark
