@@ -93,7 +93,8 @@ class Session:
         problems = [*self._broken_tasks(), *self.problems, *self._losses(totals)]
         if not any(entry["total_requests"] for metric in metrics for entry in (metric, *metric["phases"])):
             problems.append("no request was answered or failed: there is nothing to judge")
-        problems = problems or _unaccounted(metrics)
+        if not problems and generator["valid"]:
+            problems = _unaccounted(metrics)
         if partial:
             status, problems = "partial", ["this is a checkpoint: the run had not ended", *problems]
         elif self.interrupted_by is not None:
