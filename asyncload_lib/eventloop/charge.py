@@ -7,7 +7,7 @@ from .attribution import QUEUE, Evidence, cause_of
 from .clocks import ASLEEP
 from .findings import Findings
 from .gcpause import GcPause
-from .stacks import Place, describe, innermost_own, is_bare
+from .stacks import Spot, culprit_spot, innermost_own, is_bare
 from .stall import Segment, Stall
 
 __all__ = ["charge"]
@@ -17,8 +17,6 @@ PROOF_SHARE = 0.15
 """A callback counts as one only if samples of this share of the limit, or more, apart show the same frame."""
 
 MAJORITY = 0.6
-AFTERWARDS = "not this, but a call before it"
-"""Stands before the call of a thread whose line is no more that which kept the GIL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +49,12 @@ def charge(stall: Stall, pauses: list[GcPause], loop_ident: int, findings: Findi
             if callback.own_ns / NS - evidence.gc_s >= findings.limit_s:
                 findings.stall(callback.end_ns, callback.length_ns / NS, cause, *_culprit(callback.segment))
         return
-    place, task = None, ""
+    spot, task = None, ""
     if cause == "gil":
-        place, task = _holder(stall, findings.limit_s)
+        spot, task = _holder(stall, findings.limit_s)
     elif cause == "gc":
-        place, task = _collection(pauses, longest.segment if longest is not None else None)
-    findings.stall(stall.late.now_ns, evidence.length_s, cause, place, task)
+        spot, task = _collection(pauses, longest.segment if longest is not None else None)
+    findings.stall(stall.late.now_ns, evidence.length_s, cause, spot, task)
 
 
 def _evidence(
@@ -169,7 +167,7 @@ def _asleep_ns(segment: Segment | None) -> int:
     return looks[-1] - looks[0] if looks and steady else 0
 
 
-def _culprit(segment: Segment) -> tuple[Place | None, str]:
+def _culprit(segment: Segment) -> tuple[Spot | None, str]:
     """The innermost function of the user's own code that most samples are in, at the line where it was seen most."""
     stacks = [sample.stack for sample in segment.samples]
     inside = [stack for stack in stacks if not is_bare(stack)]
@@ -189,25 +187,23 @@ def _culprit(segment: Segment) -> tuple[Place | None, str]:
     if index is None:
         return None, task
     usual = Counter(stack[index] for stack in stacks).most_common(1)[0][0]
-    return describe(next(stack for stack in stacks if stack[index] == usual), index), task
+    return culprit_spot(next(stack for stack in stacks if stack[index] == usual), index), task
 
 
-def _holder(stall: Stall, limit_s: float) -> tuple[Place | None, str]:
+def _holder(stall: Stall, limit_s: float) -> tuple[Spot | None, str]:
     """The thread that kept the GIL: named only if it used a CPU for longer than the limit."""
     holder = stall.holder
     if holder is None:
         return None, ""
-    place = describe(holder.stack) if holder.cpu_ns / NS >= limit_s else None
-    if place is not None and holder.has_ended:
-        place = replace(place, call=f"{AFTERWARDS}: {place.call}")
-    return place, holder.name
+    spot = culprit_spot(holder.stack) if holder.cpu_ns / NS >= limit_s else None
+    if spot is not None and holder.has_ended:
+        spot = replace(spot, is_afterwards=True)
+    return spot, holder.name
 
 
-def _collection(pauses: list[GcPause], segment: Segment | None) -> tuple[Place | None, str]:
+def _collection(pauses: list[GcPause], segment: Segment | None) -> tuple[Spot | None, str]:
     longest = max(pauses, key=lambda pause: pause.end_ns - pause.start_ns)
-    place = describe(longest.stack)
-    if place is not None:
-        what = f"garbage collection (generation {longest.generation})"
-        call = place.call if "gc.collect" in place.call else f"{what} during {place.call}"
-        place = replace(place, call=call)
-    return place, (segment.task if segment is not None else None) or ""
+    spot = culprit_spot(longest.stack)
+    if spot is not None:
+        spot = replace(spot, collection=longest.generation)
+    return spot, (segment.task if segment is not None else None) or ""

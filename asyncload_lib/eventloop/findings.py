@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .attribution import CAUSES
-from .stacks import Place, excerpt
+from .stacks import Spot, described, excerpt
 
 __all__ = ["Findings", "counted", "lag_key", "middle_us"]
 
@@ -27,7 +27,7 @@ FINE_NS, FINE_SHIFT = 1 << 20, 14
 class Culprit:
     """Stalls with one culprit, summed; seconds."""
 
-    place: Place
+    spot: Spot
     task: str
     cause: str
     count: int = 0
@@ -89,22 +89,23 @@ class Findings:
         self._series[bucket] = self._bucket_max_ns = max(self._series[bucket], lag_ns)
         self._bucket_end_ns = self.started_ns + (bucket + 1) * self._width_ns
 
-    def stall(self, end_ns: int, length_s: float, cause: str, place: Place | None, task: str) -> None:
+    def stall(self, end_ns: int, length_s: float, cause: str, spot: Spot | None, task: str) -> None:
         """One stall over the limit, charged to `cause`; a GIL holder that is not named does not block."""
         _add(self._causes[cause], length_s)
-        if cause == "loop" or (cause == "gil" and place is not None):
+        if cause == "loop" or (cause == "gil" and spot is not None):
             _add(self._blocked, length_s)
         if len(self._times) < MAX_STALL_TIMES:
             start_s = max(0.0, (end_ns - self.started_ns) / NS - length_s)
             self._times.append({"t": round(start_s, 4), "length": round(length_s, 5), "cause": cause})
-        if place is None:
+        if spot is None:
             self._unnamed += cause in ("loop", "gil")  # a machine that gave no CPU has no line
             return
-        key = (place.file, place.line, place.function, task, cause)
+        code = spot.position[0]
+        key = (code.co_filename, spot.line, code.co_qualname, task, cause)
         if key not in self._culprits and len(self._culprits) >= MAX_CULPRITS:
             self._unnamed += 1
             return
-        culprit = self._culprits.setdefault(key, Culprit(place, task, cause))
+        culprit = self._culprits.setdefault(key, Culprit(spot, task, cause))
         culprit.count += 1
         culprit.total_s += length_s
         culprit.longest_s = max(culprit.longest_s, length_s)
@@ -221,15 +222,16 @@ def _add(sums: list[Any], length_s: float) -> None:
 
 
 def _culprit_json(culprit: Culprit) -> dict[str, Any]:
+    place = described(culprit.spot)
     return {
-        "file": culprit.place.file,
-        "line": culprit.place.line,
-        "function": culprit.place.function,
-        "call": culprit.place.call,
+        "file": place.file,
+        "line": place.line,
+        "function": place.function,
+        "call": place.call,
         "task": culprit.task,
         "cause": culprit.cause,
         "count": culprit.count,
         "total_s": culprit.total_s,
         "longest_s": culprit.longest_s,
-        "excerpt": [[number, text] for number, text in excerpt(culprit.place)],
+        "excerpt": [[number, text] for number, text in excerpt(place)],
     }

@@ -23,11 +23,14 @@ from weakref import ref
 from .native import native
 
 __all__ = [
+    "AFTERWARDS",
     "Home",
     "Place",
     "Position",
+    "Spot",
     "callback_frames",
-    "describe",
+    "culprit_spot",
+    "described",
     "excerpt",
     "innermost_own",
     "is_bare",
@@ -45,9 +48,29 @@ MAX_CALL_CHARS = 120
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _MONITOR = _HERE + "lag.py"
-_STDLIB = tuple({os.path.realpath(sysconfig.get_path(key)) + os.sep for key in ("stdlib", "platstdlib")})
+_STDLIB = tuple(
+    {spelt(sysconfig.get_path(key)) + os.sep for key in ("stdlib", "platstdlib") for spelt in (str, os.path.realpath)}
+)
 _RUN_ONCE: CodeType = asyncio.base_events.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
 _HANDLE_RUN: CodeType = asyncio.events.Handle._run.__code__
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a stall is charged to, as it was found: to read its source gives the GIL away, and is left to a report.
+
+    `inner`: the innermost frame, which the call led to. `collection`: generation of the collection that was meanwhile.
+    """
+
+    position: Position
+    inner: Position | None = None
+    collection: int | None = None
+    is_afterwards: bool = False
+
+    @property
+    def line(self) -> int:
+        """Its line number."""
+        return _span(*self.position)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +224,15 @@ def _nobody() -> None:
 
 @functools.lru_cache(maxsize=4096)
 def rank(filename: str) -> int:
-    """USER for the user's own file, LIBRARY for an installed package, STDLIB for Python itself and this package."""
-    path = os.path.realpath(os.path.join(_working_directory(), filename))
-    if filename.startswith("<frozen") or path.startswith(_HERE):
+    """USER for the user's own file, LIBRARY for an installed package, STDLIB for Python itself and this package.
+
+    By its name alone: to ask the file system gives the GIL away.
+    """
+    if filename.startswith(("<frozen", _HERE)):
         return STDLIB
-    if "site-packages" in path or "dist-packages" in path:
+    if "site-packages" in filename or "dist-packages" in filename:
         return LIBRARY
-    return STDLIB if path.startswith(_STDLIB) else USER
+    return STDLIB if filename.startswith(_STDLIB) else USER
 
 
 def is_bare(stack: tuple[Position, ...]) -> bool:
@@ -226,16 +251,30 @@ def innermost_own(stack: tuple[Position, ...]) -> int | None:
     return best
 
 
-def describe(stack: tuple[Position, ...], index: int | None = None) -> Place | None:
-    """The place of the culprit in a stack, or of the frame `index`; reads the source file, so not for a hot path."""
+def culprit_spot(stack: tuple[Position, ...], index: int | None = None) -> Spot | None:
+    """The spot of the culprit in a stack, or of the frame `index`."""
     index = innermost_own(stack) if index is None else index
     if index is None:
         return None
-    code, lasti = stack[index]
-    line, call = _line_and_call(code, lasti)
     inner = next((position for position in reversed(stack) if not position[0].co_filename.startswith(_HERE)), None)
-    if inner is not None and inner[0] is not code and rank(inner[0].co_filename) < USER:
-        call = f"{call} -> {_line_and_call(*inner)[1]}"
+    leads_on = inner is not None and inner[0] is not stack[index][0] and rank(inner[0].co_filename) < USER
+    return Spot(stack[index], inner if leads_on else None)
+
+
+AFTERWARDS = "not this, but a call before it"
+"""Stands before the call of a thread whose line is no more that which kept the GIL."""
+
+
+def described(spot: Spot) -> Place:
+    """Say where a spot is, and which call is made there; reads the source file, so not for the watchdog."""
+    code = spot.position[0]
+    line, call = _line_and_call(*spot.position)
+    if spot.inner is not None:
+        call = f"{call} -> {_line_and_call(*spot.inner)[1]}"
+    if spot.collection is not None and "gc.collect" not in call:
+        call = f"garbage collection (generation {spot.collection}) during {call}"
+    if spot.is_afterwards:
+        call = f"{AFTERWARDS}: {call}"
     return Place(_shown(code.co_filename), line, code.co_qualname, call)
 
 
@@ -254,11 +293,15 @@ def _working_directory() -> str:
         return os.sep
 
 
+def _span(code: CodeType, lasti: int) -> tuple[int, int | None, int | None, int | None]:
+    """First line of an instruction; its last line and its columns, where they are known."""
+    first, last, start, end = next(islice(code.co_positions(), max(lasti, 0) // 2, None), (None, None, None, None))
+    return first or code.co_firstlineno, last, start, end
+
+
 def _line_and_call(code: CodeType, lasti: int) -> tuple[int, str]:
     """Line number and source text of the instruction; an expression over several lines is folded into one."""
-    span = next(islice(code.co_positions(), max(lasti, 0) // 2, None), (None, None, None, None))
-    first, last, start, end = span
-    line = first or code.co_firstlineno
+    line, last, start, end = _span(code, lasti)
     source = linecache.getlines(code.co_filename)
     if not source or line > len(source):
         return line, code.co_qualname

@@ -43,6 +43,9 @@ known to have run since an interval after it was asked for the GIL."""
 HOLDER_SHARE = 0.9
 YOUNG_NS = 40 * MS
 """Age of a baseline from which on it is taken anew: to ask all threads and the system costs 0.1 ms."""
+MOST_UNSETTLED = 32
+"""So many late beats wait to be settled while the loop is overdue again: to settle one takes half a switch interval, at
+the end of which a loop that blocks again may have the GIL back, and the watchdog sees nothing of its next call."""
 SUSPENDED_WAKES = 8
 """How often whoever waits for the GIL must wake before few wakes prove that the process stood still."""
 ENDED_REFERENCES = 3
@@ -126,6 +129,8 @@ class Watchdog:
         self._steal = StealMeter()
         self._steal_ns = self._steal.steal_ns()
         self._ident = 0
+        self.is_awaited = False
+        """Whether somebody waits for what is late to be settled, whatever the loop does meanwhile."""
         self._looked = (0, 0)
         """Time and the loop's CPU time at the last look."""
 
@@ -226,7 +231,7 @@ class Watchdog:
             self._ask(overdue or bool(pulse.late))
             if overdue:  # before what came before is settled: that takes so long that this may be over
                 self._sample(now, gil_wait, proven)
-            if not pulse.late:
+            if not pulse.late or (overdue and not self.is_awaited and len(pulse.late) <= MOST_UNSETTLED):
                 break
             # Peek, settle, then pop: whoever waits for the deque to be empty must find the stall counted.
             self._on_stall(self._settled(pulse.late[0]))

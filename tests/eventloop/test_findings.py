@@ -8,11 +8,19 @@ import pytest
 
 import asyncload_lib.results
 from asyncload_lib.eventloop.findings import Findings
-from asyncload_lib.eventloop.stacks import Place
+from asyncload_lib.eventloop.stacks import Spot
 
 MS = 1_000_000
 PERIOD_S = 0.002
-HERE = Place(__file__, 1, "somewhere", "call()")
+
+
+def spot_at(line: int) -> Spot:
+    """Return a call in that line of this file."""
+    code = compile("\n" * (line - 1) + "call()", __file__, "eval")
+    return Spot((code, len(code.co_code) - 2))
+
+
+HERE = spot_at(1)
 
 
 def findings() -> Findings:
@@ -97,7 +105,7 @@ def test_only_the_loop_and_a_named_holder_of_the_gil_block() -> None:
 
 def test_stalls_are_grouped_by_culprit_and_the_worst_stands_first() -> None:
     found = findings()
-    other = Place(__file__, 2, "elsewhere", "other()")
+    other = spot_at(2)
     for length_s in (0.1, 0.3, 0.2):
         found.stall(MS, length_s, "loop", other, "task")
     found.stall(MS, 0.5, "loop", HERE, "task")

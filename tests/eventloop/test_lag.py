@@ -17,14 +17,15 @@ from typing import Any
 
 import pytest
 
-from asyncload_lib.eventloop.charge import AFTERWARDS, charge
-from asyncload_lib.eventloop.clocks import ThreadMeter, threads_cpu_ns
+from asyncload_lib.eventloop import stacks
+from asyncload_lib.eventloop.charge import charge
+from asyncload_lib.eventloop.clocks import RUNNING, ThreadMeter, threads_cpu_ns
 from asyncload_lib.eventloop.findings import Findings
 from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, LoopMonitor
-from asyncload_lib.eventloop.stacks import Position, describe, positions, uncollected
+from asyncload_lib.eventloop.stacks import AFTERWARDS, Position, culprit_spot, positions, uncollected
 from asyncload_lib.eventloop.stall import Holder, Late, Pulse, Sample, Segment, Stall
 from asyncload_lib.eventloop.switching import switch_interval
-from asyncload_lib.eventloop.watchdog import Wait, Watchdog, Watched, is_one_call, is_suspended
+from asyncload_lib.eventloop.watchdog import MOST_UNSETTLED, Wait, Watchdog, Watched, is_one_call, is_suspended
 from tests.eventloop.loops import Run, both_loops, cpu, line_of
 
 pytestmark = pytest.mark.chance
@@ -624,9 +625,9 @@ def test_a_holder_that_goes_on_amid_the_look_is_shown_where_it_was(monkeypatch: 
 
     assert holder is not None
     assert (holder.name, holder.has_ended) == ("holder", False)
-    place = describe(holder.stack)
-    assert place is not None
-    assert line_of(hold, "# spins") <= place.line <= line_of(hold, "pass")
+    spot = culprit_spot(holder.stack)
+    assert spot is not None
+    assert line_of(hold, "# spins") <= spot.line <= line_of(hold, "pass")
 
 
 def test_collections_are_off_until_the_last_look_has_ended() -> None:
@@ -638,6 +639,49 @@ def test_collections_are_off_until_the_last_look_has_ended() -> None:
         after_one = gc.isenabled()
 
     assert (second, after_one, gc.isenabled()) == (False, False, True)
+
+
+def test_a_late_beat_is_settled_when_the_loop_beats_again_or_somebody_waits_for_it_or_there_are_many() -> None:
+    """To settle it takes long: a loop that blocks again has the GIL back by then, and its next call is unseen."""
+    pulse = Pulse(0, 0)
+    watchdog, _ = watchdog_of_this_thread(pulse)
+    settled: list[Stall] = []
+    watchdog._on_stall = settled.append
+
+    def left_of(beats: int, *, overdue: bool) -> tuple[int, int]:
+        pulse.late.extend(Late(number, number + 1, 0, 0, 0) for number in range(beats))
+        settled.clear()
+        now = time.perf_counter_ns()
+        pulse.alive_ns = now - 100_000_000 if overdue else now + 1_000_000_000
+        watchdog._look(now, 0, 0)
+        return len(pulse.late), len(settled)
+
+    assert left_of(3, overdue=True) == (3, 0)
+    assert left_of(0, overdue=False) == (0, 3)
+    assert left_of(MOST_UNSETTLED, overdue=True) == (MOST_UNSETTLED, 0)
+    assert left_of(1, overdue=True) == (MOST_UNSETTLED, 1)
+    watchdog.is_awaited = True
+    assert left_of(0, overdue=True) == (0, MOST_UNSETTLED)
+    watchdog._let_go(watchdog._segments)
+    switch_interval.leave(watchdog)
+    watchdog._close()
+
+
+def test_who_charges_a_stall_asks_neither_the_file_system_nor_for_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both give the GIL away; where the loop blocks again it comes back after the next call."""
+    frame = sys._getframe()
+    stack = positions([frame])
+    samples = [Sample(at * 1_000_000, at * 1_000_000, 0, stack, at * 1_000_000, RUNNING, 0, None) for at in (8, 59)]
+    late = Late(0, 60_000_000, 0, 60_000_000, 0)
+    stall = Stall(late, [Segment(None, "task", samples, idle=False)], 2, None, 0, 0, 0, 0, None)
+    findings = Findings(0, 0.01, 0.003)
+    stacks.rank.cache_clear()
+    with monkeypatch.context() as without:
+        for asked in ("os.getcwd", "os.stat", "os.lstat", "os.path.realpath", "linecache.getlines", "builtins.open"):
+            without.setattr(asked, None)
+        charge(stall, [], 0, findings)
+    (culprit,) = findings.report("loop", 60_000_000)["culprits"]
+    assert (culprit["function"], culprit["call"]) == (frame.f_code.co_qualname, "positions([frame])")
 
 
 def test_a_loop_looked_at_again_and_again_does_not_put_the_baseline_off() -> None:
