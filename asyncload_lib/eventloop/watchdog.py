@@ -147,6 +147,7 @@ class Watchdog:
     def beaten(self, now: int, look: bool) -> None:
         """The loop has beaten: be patient again; or, if there is something to `look` at, come now."""
         if look or self._pulse.late:
+            self._alarm.due_ns = min(self._alarm.due_ns, now)
             self._alarm.ring()
         elif now < self._alarm.due_ns:
             self._alarm.set(self.patience_ns, now)
@@ -220,7 +221,8 @@ class Watchdog:
         elif wait < 0 and len(self._segments) > 1 and len(self._segments[-1].samples) == 1:
             wait = self.patience_ns // 2
         elif wait < 0:
-            known_ns = now - self._segments[-1].samples[0].at_ns if self._segments else 0
+            # What was seen before the last beat was another callback, or another step of the same.
+            known_ns = now - max(self._segments[-1].samples[0].at_ns, self._pulse.beat_ns) if self._segments else 0
             wait = min(known_ns // LENGTH_PARTS, LONG_WATCH_NS)
         return max(CLOSE_WATCH_NS, wait // STEP_NS * STEP_NS)
 

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from bench.loops.clean import clean_run
-from bench.loops.faults import FAULTS, burst_row, fault_row, load, sweep_row
+from bench.loops.faults import BURSTS, FAULTS, burst_row, fault_row, load, sweep_row
 from bench.loops.overhead import TARGETS, overhead
 from bench.loops.peers import Client, feed_fifo, slow_getaddrinfo, slow_servers, target
 from bench.loops.table import markdown
@@ -44,7 +44,7 @@ async def against_target(options: argparse.Namespace, directory: Path) -> dict[s
                 task = asyncio.create_task(load(ready["port"], LOAD_PER_S))
                 faults = [fault for fault in FAULTS if library is not None or fault.name != "getaddrinfo"]
                 result["faults"] = [await fault_row(client, fault, times) for fault in faults]
-                result["faults"].append(await burst_row(client, times))
+                result["faults"] += [await burst_row(client, burst, times) for burst in BURSTS]
                 result["sweep"] = [await sweep_row(client, kind, times * 10) for kind in ("sleep", "cpu")]
                 task.cancel()
             client.close()

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from bench.loops.peers import Client
 
-__all__ = ["BURST", "FAULTS", "Fault", "burst_row", "fault_row", "load", "sweep_row"]
+__all__ = ["BURST", "BURSTS", "FAULTS", "Fault", "burst_row", "fault_row", "load", "sweep_row"]
 
 TARGET = Path(__file__).with_name("target.py")
 SETTLE_S = 0.06
 BURST = 10
-"""Calls of the fault "burst", which block one behind the other in one turn of the loop."""
+"""Calls of the faults that block one behind the other: "burst" in one turn of the loop, "chain" each in the next."""
 
 
 class Fault(NamedTuple):
@@ -42,6 +42,12 @@ FAULTS = [
     Fault("`to_thread` misused: 40 ms before the first await", "to_thread", 0, "loop"),
     Fault("garbage collection, provoked", "gc", 0, "gc"),
     Fault("GIL held by another thread in a C call", "gil", 0, "gil"),
+]
+
+
+BURSTS = [
+    Fault(f"{BURST} times `time.sleep` of 30 ms, one behind the other", "burst", 0.030 * BURST, "loop"),
+    Fault(f"{BURST} regular expressions, each as soon as the loop has come around", "chain", 0, "loop"),
 ]
 
 
@@ -106,14 +112,14 @@ async def fault_row(client: Client, fault: Fault, times: int) -> dict[str, Any]:
     return row
 
 
-async def burst_row(client: Client, times: int) -> dict[str, Any]:
-    """Do bursts of calls that each block for 30 ms, in one turn of the loop: each call is a stall of its own."""
-    seconds, line = 0.030, marked_lines()["burst"]
-    row: dict[str, Any] = {"fault": f"{BURST} times `time.sleep` of 30 ms, one behind the other", "cause": "loop"}
+async def burst_row(client: Client, fault: Fault, times: int) -> dict[str, Any]:
+    """Do bursts of `BURST` calls that each block: each is a stall of its own."""
+    line = marked_lines()[fault.name]
+    row: dict[str, Any] = {"fault": fault.title, "cause": fault.cause}
     row |= {"times": times * BURST, "found": 0, "line_right": 0, "within": 0}
     truths, errors = [], []
     for _ in range(times):
-        truth, report = await one_fault(client, "burst", seconds * BURST)
+        truth, report = await one_fault(client, fault.name, fault.seconds)
         truths.append(truth["wall_s"] / BURST)
         lengths = [stall["length"] for stall in report["stall_times"] if stall["cause"] == "loop"]
         row["found"] += len(lengths)

@@ -87,6 +87,10 @@ async def fault(name: str, seconds: float) -> None:
         time.sleep(seconds)  # fault: sleep
     elif name == "burst":
         await asyncio.gather(*(blocking(seconds / BURST) for _ in range(BURST)))
+    elif name == "chain":
+        for _ in range(BURST):
+            EVIL.match("a" * 21 + "b")  # fault: chain
+            await asyncio.sleep(0)
     elif name == "redis":
         redis.Redis(port=SLOW["redis_port"], protocol=2).execute_command("PING")  # fault: redis
     elif name == "http":

@@ -140,6 +140,25 @@ def test_what_blocks_again_as_soon_as_the_loop_has_beaten_is_found_again(call: s
 
 
 @pytest.mark.parametrize("run", ["asyncio.run", "uvloop.run"])
+def test_steps_of_one_task_that_each_block_are_all_found(run: str) -> None:
+    report = told(f"""
+        import re
+        evil = re.compile("(a+)+$")
+        async def main():
+            async with LoopMonitor() as monitor:
+                await asyncio.sleep(0.3)
+                for step in range(20):
+                    evil.match("a" * 20 + "b")  # blocks
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0.1)
+                return monitor.report()
+        print(json.dumps({run}(main())))
+    """)
+    assert report["by_cause"]["loop"]["stalls"] >= 18, report
+    assert {culprit["source"] for culprit in report["culprits"]} == {'evil.match("a" * 20 + "b")  # blocks'}
+
+
+@pytest.mark.parametrize("run", ["asyncio.run", "uvloop.run"])
 @pytest.mark.parametrize(
     "prepare", ["(soon(busy, 0.007), soon(busy, 0.007))", "(soon(busy, 0.0055), soon(busy, 0.0055))"]
 )
