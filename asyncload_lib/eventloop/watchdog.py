@@ -4,7 +4,8 @@ The heartbeat writes its time into a `Pulse` and puts the watchdog's alarm off: 
 sleeps. When a beat stays away for `patience` it takes the stack of the loop's thread, again and again until the loop
 beats. It needs the GIL for that, for some microseconds. A C call that keeps the GIL keeps the watchdog out too; CPython
 then hands the GIL over at the end of that very call (the eval breaker is read after each call), so the one stack there
-is still shows the right line.
+is still shows the right line. What was seen is settled when the loop beats in time again: before, there is time for a
+look alone, and whatever gives the GIL away gets it back at the end of the next call.
 """
 
 import sys
@@ -44,7 +45,7 @@ HOLDER_SHARE = 0.9
 YOUNG_NS = 40 * MS
 """Age of a baseline from which on it is taken anew: to ask all threads and the system costs 0.1 ms."""
 MOST_UNSETTLED = 32
-"""So many late beats wait to be settled while the loop is overdue again: to settle one takes half a switch interval, at
+"""So many late beats wait to be settled until the loop beats in time: to settle one takes half a switch interval, at
 the end of which a loop that blocks again may have the GIL back, and the watchdog sees nothing of its next call."""
 SUSPENDED_WAKES = 8
 """How often whoever waits for the GIL must wake before few wakes prove that the process stood still."""
@@ -233,13 +234,13 @@ class Watchdog:
             self._ask(overdue or bool(pulse.late))
             if overdue:  # before what came before is settled: that takes so long that this may be over
                 self._sample(now, gil_wait, proven)
-            if not pulse.late or (overdue and not self.is_awaited and len(pulse.late) <= MOST_UNSETTLED):
+            if not pulse.late or (self._may_block_again(overdue) and not self.is_awaited):
                 break
             # Peek, settle, then pop: whoever waits for the deque to be empty must find the stall counted.
             self._on_stall(self._settled(pulse.late[0]))
             pulse.late.popleft()
             now, gil_wait, proven = time.perf_counter_ns(), 0, 0
-        if overdue:
+        if overdue or pulse.late:
             return
         if self._segments and self._segments[-1].samples[-1].at_ns < pulse.beat_ns:  # else the beat is yet to come
             self._let_go(self._segments)
@@ -247,6 +248,15 @@ class Watchdog:
         is_young = now - self._threads_ns < YOUNG_NS
         if not self._segments and not is_young and now - pulse.beat_ns < self.patience_ns:
             self._take_baseline(now)
+
+    def _may_block_again(self, overdue: bool) -> bool:
+        """Whether what is late had better wait: the loop is overdue, or has only just come from a call of its own.
+
+        What slept in its call gave the GIL away, and so will the next; who held it is to be found out at once.
+        """
+        pulse, last = self._pulse, self._pulse.late[-1]
+        has_just_come = pulse.beat_ns <= last.now_ns and last.off_cpu_ns < self._limit_s * NS
+        return (overdue or has_just_come) and len(pulse.late) <= MOST_UNSETTLED
 
     def _take_baseline(self, now: int) -> None:
         """Read the CPU time of all threads, and see from it whether others than the loop's were busy since the last."""
@@ -297,6 +307,7 @@ class Watchdog:
         if last is not None and callback is not None and last.callback is callback:
             last.samples.append(sample)
         else:
+            self._let_go(self._segments)  # while they wait to be settled, no frame of theirs is asked for again
             self._segments.append(Segment(callback, self._loop.task_name() if stack else None, [sample], not stack))
 
     def unended(self, late: Late) -> Stall:

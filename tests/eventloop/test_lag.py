@@ -641,25 +641,32 @@ def test_collections_are_off_until_the_last_look_has_ended() -> None:
     assert (second, after_one, gc.isenabled()) == (False, False, True)
 
 
-def test_a_late_beat_is_settled_when_the_loop_beats_again_or_somebody_waits_for_it_or_there_are_many() -> None:
+def test_a_late_beat_is_settled_when_the_loop_beats_in_time_or_somebody_waits_for_it_or_there_are_many() -> None:
     """To settle it takes long: a loop that blocks again has the GIL back by then, and its next call is unseen."""
     pulse = Pulse(0, 0)
     watchdog, _ = watchdog_of_this_thread(pulse)
     settled: list[Stall] = []
     watchdog._on_stall = settled.append
 
-    def left_of(beats: int, *, overdue: bool) -> tuple[int, int]:
+    def left_of(beats: int, *, overdue: bool, beat_ns: int = MOST_UNSETTLED + 1) -> tuple[int, int]:
         pulse.late.extend(Late(number, number + 1, 0, 0, 0) for number in range(beats))
         settled.clear()
         now = time.perf_counter_ns()
         pulse.alive_ns = now - 100_000_000 if overdue else now + 1_000_000_000
+        pulse.beat_ns = beat_ns
         watchdog._look(now, 0, 0)
         return len(pulse.late), len(settled)
 
     assert left_of(3, overdue=True) == (3, 0)
+    assert left_of(0, overdue=False, beat_ns=3) == (3, 0), "the beat that came late is the last one"
     assert left_of(0, overdue=False) == (0, 3)
     assert left_of(MOST_UNSETTLED, overdue=True) == (MOST_UNSETTLED, 0)
     assert left_of(1, overdue=True) == (MOST_UNSETTLED, 1)
+    asleep = Late(0, 20_000_000, 0, cpu_ns=0, run_delay_ns=0)
+    pulse.late.append(asleep)
+    pulse.beat_ns = asleep.now_ns
+    assert not watchdog._may_block_again(overdue=False), "it gave the GIL away, and whoever has it goes on"
+    pulse.late.pop()
     watchdog.is_awaited = True
     assert left_of(0, overdue=True) == (0, MOST_UNSETTLED)
     watchdog._let_go(watchdog._segments)
