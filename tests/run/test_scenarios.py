@@ -1,7 +1,9 @@
 """What is planned for a scenario, and what its own figures are made of."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,3 +159,12 @@ def test_what_was_started_and_is_in_no_figure_is_named() -> None:
         "chat.burst: 52 requests were started and 50 are in its figures",
         "redis.baseline: 199 requests were started and 200 are in its figures",
     ]
+
+
+def test_the_example_report_is_of_a_run_as_it_is_today() -> None:
+    example = json.loads((Path(__file__).parents[2] / "reports" / "example" / "results.json").read_text())
+    phases = {metric["scenario"]: [phase["phase"] for phase in metric["phases"]] for metric in example["metrics"]}
+    assert phases == {
+        scenario.key: [phase.name for phase in scenario.phases if phase.name != "baseline"]
+        for scenario in planned(DEFAULT, TARGET)
+    }
