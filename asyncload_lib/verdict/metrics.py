@@ -190,8 +190,8 @@ def observe(
     ]
     if name in STALL_METRICS:
         watched = [entry.get("event_loops") or [] for entry in scenarios]
-        asked = [loops for loops in watched if is_about(loops, subject.scenario)] or watched[:1]
-        return _worst_of([_of_loops(loops, name, subject, results) for loops in asked], subject)
+        asked = [loops for loops in watched if is_about(loops, subject.scenario)] or [[]]
+        return _worst_of([_of_loops(loops, name, subject, results) for loops in asked])
     if subject.level == "generator":
         processes = (results.get("generator") or {}).get("processes") or []
         if name == "send_delay":  # not measured where no user was released, as on a master; see `judge_generator`
@@ -202,20 +202,17 @@ def observe(
     return _of_requests(scenarios[0], subject, name, metric, worst)
 
 
-_NONE = "no request has ended"
-
-
 def _of_loops(loops: Sequence[Entry], name: str, subject: Subject, results: Entry) -> Observation:
     value, remark = observe_loops(loops, name, subject.scenario)
     most, doubt = _unrecorded(loops, name, subject, results) if value is not None else (None, "")
     return Observation(number(value), remark, most, doubt)
 
 
-def _worst_of(seen: Sequence[Observation], subject: Subject) -> Observation:
+def _worst_of(seen: Sequence[Observation]) -> Observation:
     """Return the worst over scenarios, each with its own witnesses: one without a value leaves the whole unknown."""
     unknown = next((each for each in seen if each.value is None), None)
-    if unknown is not None or not seen:
-        return unknown or Observation(None, f"no event loop of {subject} was watched")
+    if unknown is not None:
+        return unknown
     worst = max(seen, key=lambda each: each.value or 0.0)
     most = max(seen, key=lambda each: -math.inf if each.most is None else each.most)
     return replace(worst, most=most.most, doubt=most.doubt)
@@ -248,10 +245,9 @@ def _of_requests(
         ]  # fmt: skip
         rows = [row for row in measured if row.get("count")]
         if name.endswith(".count"):
-            is_known = bool(rows or phase.get("total_requests"))
-            return Observation(
-                float(sum(row["count"] for row in rows)) if is_known else None, "" if is_known else _NONE
-            )
+            if not rows and not phase.get("total_requests"):
+                return Observation(None, "no request has ended")
+            return Observation(float(sum(row["count"] for row in rows)))
         seen = _all_of(rows, metric, worst, request_metric)
         return (
             replace(seen, remark=_remark(rows[0], name.partition(".")[2]))

@@ -48,7 +48,8 @@ def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[flo
 
 def is_about(loops: Sequence[Loop], subject: str) -> bool:
     """Tell whether `subject` has any loop among these, watched or not."""
-    return subject not in ("target", "generator") or any(str(loop.get("name")).startswith(subject) for loop in loops)
+    is_its = {"target": _is_target, "generator": _is_generator}.get(subject)
+    return is_its is None or any(map(is_its, loops))
 
 
 def most_of_queues(loops: Sequence[Loop], metric: str, subject: str) -> tuple[float | None, str]:
