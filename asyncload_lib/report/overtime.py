@@ -19,7 +19,7 @@ from asyncload_lib.report.canvas import (
     spread,
     style_axes,
 )
-from asyncload_lib.report.series import Lag, Point, Span, stalls
+from asyncload_lib.report.series import Lag, Mark, Point, Span, stalls
 from asyncload_lib.report.table import Entry
 from asyncload_lib.report.units import short_duration
 from asyncload_lib.results.figures import number
@@ -37,6 +37,8 @@ _CAUSES = {
     "outside": ("^", SKY, "▲ late answer"),
 }
 _LEAST_LAG_S = 1e-4
+_FOOT = 0.04
+"""Where the marks of failures stand: share of the height."""
 _DASHED = (0, (5, 2))
 
 
@@ -85,6 +87,7 @@ def _time_axis(axes: Any, end: float) -> None:
 def _draw_percentiles(axes: Any, spans: list[Span], limits: Sequence[float]) -> None:
     latest: dict[str, tuple[str, float, str]] = {}
     values: list[float] = []
+    foot = _mark_failures(axes, [point for span in spans for point in span.points if point.failed])
     for name, colour in _PERCENTILES:
         for group in (group for span in spans for group in _unbroken(span.points, name)):
             levels = [point.percentiles[name] for point in group]
@@ -94,11 +97,11 @@ def _draw_percentiles(axes: Any, spans: list[Span], limits: Sequence[float]) -> 
             values += levels
     if values:
         _scale_latency(axes, min(values), max(values), limits)
-        _label_ends(axes, list(latest.values()))
+        _label_ends(axes, list(latest.values()), foot)
     else:
         axes.text(0.5, 0.5, "no successful request", transform=axes.transAxes, color=MUTED, ha="center", va="center")
         axes.set_yticks([])
-    _mark_failures(axes, [point for span in spans for point in span.points if point.failed])
+        _label_ends(axes, [], foot)
 
 
 def _unbroken(points: list[Point], name: str) -> list[list[Point]]:
@@ -138,21 +141,28 @@ def _scale_latency(axes: Any, low: float, high: float, limits: Sequence[float]) 
         axes.text(0.99, 0.97, words, transform=axes.transAxes, color=VERMILLION, va="top", ha="right")
 
 
-def _mark_failures(axes: Any, failed: list[Point]) -> None:
-    if failed:
-        middles, anchor = [(point.start + point.end) / 2 for point in failed], axes.get_xaxis_transform()
-        axes.plot(middles, [0.04] * len(failed), "x", color=VERMILLION, transform=anchor, markersize=5)
-        axes.text(1.015, 0.04, "× failed", transform=axes.transAxes, color=VERMILLION, va="center")  # noqa: RUF001
+def _mark_failures(axes: Any, failed: list[Point]) -> str:
+    """Mark the intervals with a failed request at the foot of the axes; give the words that say so."""
+    if not failed:
+        return ""
+    middles, anchor = [(point.start + point.end) / 2 for point in failed], axes.get_xaxis_transform()
+    axes.plot(middles, [_FOOT] * len(failed), "x", color=VERMILLION, transform=anchor, markersize=5)
+    return "× failed"  # noqa: RUF001
 
 
-def _label_ends(axes: Any, ends: list[tuple[str, float, str]]) -> None:
-    """Write each line's name at its right end, moved apart where they would overlap."""
+def _label_ends(axes: Any, ends: list[tuple[str, float, str]], foot: str = "") -> None:
+    """Write each line's name at its right end, and `foot` below, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     log = axes.get_yscale() == "log"
-    places = [math.log(y / low) / math.log(high / low) if log else (y - low) / (high - low) for _, y, _ in ends]
+    labels = [
+        (name, math.log(y / low) / math.log(high / low) if log else (y - low) / (high - low), colour)
+        for name, y, colour in ends
+    ]
+    if foot:
+        labels.append((foot, _FOOT, VERMILLION))
     height_pt = axes.get_position().height * axes.figure.get_figheight() * 72
-    sizes = [1.25 * FONT_PT / height_pt] * len(ends)
-    for (name, _, colour), at in zip(ends, spread(places, sizes, -0.3, 1.2), strict=True):
+    sizes = [1.25 * FONT_PT / height_pt] * len(labels)
+    for (name, _, colour), at in zip(labels, spread([at for _, at, _ in labels], sizes, -0.3, 1.2), strict=True):
         axes.text(1.015, at, name, transform=axes.transAxes, color=colour, va="center")
 
 
@@ -160,7 +170,7 @@ def _draw_lag(axes: Any, loops: list[Entry], lags: list[Lag]) -> None:
     """Draw the largest lag per interval of every loop, the strictest limit, and each stall by what caused it."""
     limits = [found for found in (number(loop.get("limit_s")) for loop in loops) if found]
     marked = stalls(loops)
-    levels = [level for lag in lags for _, _, level in lag.steps] + [length for _, length, _ in marked]
+    levels = [level for lag in lags for _, _, level in lag.steps] + [mark.length for mark in marked]
     high = max([*levels, *limits[:1], 10 * _LEAST_LAG_S]) * 2.5
     axes.set_yscale("log")
     axes.set_ylim(_LEAST_LAG_S, high)
@@ -176,27 +186,43 @@ def _draw_lag(axes: Any, loops: list[Entry], lags: list[Lag]) -> None:
         axes.stairs(seen, edges, baseline=None, color=colour, linewidth=1.3, linestyle=line)
         ends.append((lag.name, seen[-1], colour))
     for cause, (sign, colour, _) in _CAUSES.items():
-        at = [(t, length) for t, length, found in marked if found == cause]
+        at = [(mark.at, mark.length) for mark in marked if mark.cause == cause]
         if at:
             axes.plot(*zip(*at, strict=True), sign, color=colour, markersize=4.5, alpha=0.8, clip_on=False)
     _label_ends(axes, ends)
-    _head_strip(axes, min(limits, default=None), [found for _, _, found in marked])
+    _head_strip(axes, min(limits, default=None), marked)
 
 
-def _head_strip(axes: Any, limit: float | None, causes: list[str]) -> None:
+def _head_strip(axes: Any, limit: float | None, marked: list[Mark]) -> None:
     words = "lag of the event loop, largest"
     if limit is not None:
         axes.axhline(limit, color=VERMILLION, linewidth=1, linestyle=_DASHED)
         words = f"largest lag, limit {short_duration(limit)}"
     axes.text(0, 1.06, words, transform=axes.transAxes, color=MUTED, va="bottom")
-    signs = [(sign, colour) for cause, (_, colour, sign) in _CAUSES.items() if cause in causes]
-    width_pt = axes.get_position().width * axes.figure.get_figwidth() * 72
-    widths = [(len(text) * 0.58 * FONT_PT + 8) / width_pt for text in (words, *(sign for sign, _ in signs))]
-    height = 1.06 if sum(widths) <= 1 else 1.3
+    width_pt: float = axes.get_position().width * axes.figure.get_figwidth() * 72
+
+    def width(text: str) -> float:
+        return (len(text) * 0.58 * FONT_PT + 8) / width_pt
+
+    signs = _signs(marked, of_which=True)
+    if sum(width(text) for text, _ in signs) > 1:
+        signs = _signs(marked, of_which=False)
+    widths = [width(text) for text, _ in signs]
+    height = 1.06 if width(words) + sum(widths) <= 1 else 1.3
     right = 1.0
-    for (sign, colour), width in zip(reversed(signs), reversed(widths), strict=False):
-        axes.text(right, height, sign, transform=axes.transAxes, color=colour, va="bottom", ha="right")
-        right -= width
+    for (text, colour), taken in zip(reversed(signs), reversed(widths), strict=True):
+        axes.text(right, height, text, transform=axes.transAxes, color=colour, va="bottom", ha="right")
+        right -= taken
+
+
+def _signs(marked: list[Mark], of_which: bool) -> list[tuple[str, str]]:
+    """Say what the marks mean, and of which loops they are: (words, colour)."""
+    signs = []
+    for cause, (_, colour, sign) in _CAUSES.items():
+        loops = dict.fromkeys(mark.loop for mark in marked if mark.cause == cause)
+        if loops:
+            signs.append((f"{sign}: {', '.join(loops)}" if of_which and cause != "outside" else sign, colour))
+    return signs
 
 
 def _mark_phases(rows: list[Any], spans: list[Span]) -> None:

@@ -7,7 +7,7 @@ from asyncload_lib.report.table import Entry, mappings
 from asyncload_lib.report.text import clean
 from asyncload_lib.results.figures import number
 
-__all__ = ["Lag", "Point", "Span", "lag_series", "stalls", "timeline"]
+__all__ = ["Lag", "Mark", "Point", "Span", "lag_series", "stalls", "timeline"]
 
 
 _LEAST_INTERVALS = 3
@@ -39,6 +39,16 @@ class Lag:
 
     name: str
     steps: list[tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A stall: its moment and length (s), what it is charged to, and the loop it is of."""
+
+    at: float
+    length: float
+    cause: str
+    loop: str
 
 
 def timeline(metric: Entry) -> list[Span]:
@@ -84,14 +94,18 @@ def lag_series(loops: list[Entry]) -> list[Lag]:
             continue
         width = min((later - earlier for (earlier, _), (later, _) in pairwise(known)), default=1.0)
         ends = [t for t, _ in known[1:]] + [known[-1][0] + width]
-        name = str(loop.get("name"))
         steps = [(t, end, lag) for (t, lag), end in zip(known, ends, strict=True)]
-        found.append(Lag(_SHORT_NAMES.get(name) or clean(name, 10), steps))
+        found.append(Lag(_short_name(loop), steps))
     return found
 
 
-def stalls(loops: list[Entry]) -> list[tuple[float, float, str]]:
-    """Give (moment, length, cause) of every recorded stall of all loops, times in seconds.
+def _short_name(loop: Entry) -> str:
+    name = str(loop.get("name"))
+    return _SHORT_NAMES.get(name) or clean(name, 10)
+
+
+def stalls(loops: list[Entry]) -> list[Mark]:
+    """Give every recorded stall of all loops.
 
     What was seen from outside is a late answer, whatever made it so: its cause is "outside".
     """
@@ -100,5 +114,6 @@ def stalls(loops: list[Entry]) -> list[tuple[float, float, str]]:
         for entry in mappings(loop.get("stall_times")):
             at, length = number(entry.get("t")), number(entry.get("length"))
             if at is not None and length is not None and at >= 0 and length > 0:
-                found.append((at, length, "outside" if loop.get("witness") == "outside" else str(entry.get("cause"))))
+                cause = "outside" if loop.get("witness") == "outside" else str(entry.get("cause"))
+                found.append(Mark(at, length, cause, _short_name(loop)))
     return found

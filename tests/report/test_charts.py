@@ -76,21 +76,49 @@ def test_joining_bars_loses_no_request() -> None:
 def test_the_course_over_time_names_phases_loops_and_stalls() -> None:
     words = texts(charts.over_time(CASES["failing"]()["metrics"][0], [2.0]))
     assert {"few", "burst", "sustained", "p50", "p95", "p99", "target", "outside", "generator", "hub"} <= set(words)
-    assert {"limit 2 s", "largest lag, limit 10 ms", "▼ loop", "× failed"} <= set(words)  # noqa: RUF001
+    assert {"limit 2 s", "largest lag, limit 10 ms", "▼ loop: target", "× failed"} <= set(words)  # noqa: RUF001
 
 
 def test_what_was_late_from_outside_is_not_drawn_as_a_stall_of_the_loop() -> None:
     chat = CASES["failing"]()["metrics"][0]
     inside, outside = ("target", "inside"), ("target (outside)", "outside")
-    for loop in chat["event_loops"]:
-        loop["stall_times"] = []
+    for found in chat["event_loops"]:
+        found["stall_times"] = []
     seen = [{"t": 1.0, "length": 0.05, "cause": "loop"}]
-    for (name, witness), sign, other in ((inside, "▼ loop", "▲ late answer"), (outside, "▲ late answer", "▼ loop")):
+    loop, late = "▼ loop: target", "▲ late answer"
+    for (name, witness), sign, other in ((inside, loop, late), (outside, late, "▼ loop")):
         words = texts(charts.over_time({**chat, "event_loops": [
             *chat["event_loops"], {"name": name, "witness": witness, "limit_s": 0.01, "stall_times": seen}
         ]}, []))  # fmt: skip
         assert sign in words
-        assert other not in words
+        assert not any(word.startswith(other) for word in words)
+
+
+def test_the_signs_of_stalls_say_of_which_loops_they_are_where_there_is_room() -> None:
+    chat = CASES["failing"]()["metrics"][0]
+    for loop in chat["event_loops"]:
+        loop["stall_times"] = []
+    loops = {loop["name"]: loop for loop in chat["event_loops"]}
+    loops["target"]["stall_times"] = [{"t": 1.0, "length": 0.05, "cause": "loop"}]
+    loops["generator"]["stall_times"] = [{"t": t, "length": 0.02, "cause": "gc"} for t in (1.0, 2.0)]
+    assert {"▼ loop: target", "● GC: generator"} <= set(texts(charts.over_time(chat, [])))
+    for loop in chat["event_loops"]:
+        loop["stall_times"] = [{"t": 1.0, "length": 0.05, "cause": cause} for cause in ("loop", "gil", "gc", "machine")]
+    assert {"▼ loop", "■ GIL", "● GC", "× machine"} <= set(texts(charts.over_time(chat, [])))  # noqa: RUF001
+
+
+def test_the_word_for_failures_stands_over_no_percentile() -> None:
+    import xml.etree.ElementTree as ET
+
+    root = ET.fromstring(str(charts.over_time(CASES["failing"]()["metrics"][0], [])))
+    heights = [
+        float(text.attrib["transform"].rstrip(")").split()[-1]) if "translate" in text.attrib.get("transform", "")
+        else float(text.attrib["y"])
+        for text in root.iter()
+        if text.tag.endswith("text") and "".join(text.itertext()).strip() in ("p50", "p95", "p99", "× failed")  # noqa: RUF001
+    ]  # fmt: skip
+    assert len(heights) == 4
+    assert min(later - earlier for earlier, later in pairwise(sorted(heights))) >= 10
 
 
 def test_a_limit_beyond_the_axis_moves_no_percentile_from_its_line() -> None:
