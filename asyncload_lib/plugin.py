@@ -17,7 +17,7 @@ from locust import events
 from locust import log as locust_log
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.runners import STATE_INIT, LocalRunner, MasterRunner, WorkerRunner
+from locust.runners import STATE_INIT, LocalRunner, MasterRunner, Runner, WorkerRunner
 
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
 from asyncload_lib.free_run import FreeRun, scenario_of
@@ -36,6 +36,7 @@ from asyncload_lib.run.target_source import TargetSource
 from asyncload_lib.settings import CONFIG, OPTIONS, Settings, add_arguments, from_sources
 from asyncload_lib.target import Target, base_address
 from asyncload_lib.users.base import AsyncUser, loop_thread
+from asyncload_lib.users.files import FileUser, directory_problems
 from asyncload_lib.users.measure import tally
 from asyncload_lib.verdict.criteria import problems as criteria_problems
 
@@ -93,6 +94,7 @@ class Plugin:
         runner = self.environment.runner
         assert runner is not None
         self._signals = Signals(runner, headless=self.is_headless)
+        self._check_files(runner)
         if isinstance(runner, (LocalRunner, MasterRunner)):
             self.coordinator = Coordinator(self.environment)
             if not self.is_suite:
@@ -103,7 +105,7 @@ class Plugin:
             self._find_target()
         if isinstance(runner, (LocalRunner, WorkerRunner)):
             self.participant = Participant(self.environment, self.settings, self.target, self._health)
-            self.environment.events.spawning_complete.add_listener(lambda **_: self.participant.ramped_up())
+            self.environment.events.spawning_complete.add_listener(self.participant.on_spawning_complete)
             self.participant.hello()
         if isinstance(runner, WorkerRunner):
             # Registered in `init`: it runs before Locust's own, which tells the master that this worker is gone.
@@ -138,6 +140,16 @@ class Plugin:
                 pass
         except OSError as error:
             raise ConfigurationError(f"out is {out}, where nothing can be written: {error.strerror}") from error
+
+    def _check_files(self, runner: Runner) -> None:
+        """Refuse a directory that file users of this machine cannot write to; raises ConfigurationError."""
+        options, classes = self.environment.parsed_options, self.environment.user_classes
+        forks = bool(options and options.processes)  # then the master is where its workers are, and speaks for them
+        if isinstance(runner, MasterRunner) is not forks:
+            return
+        writes = "mixed" in self.settings.scenarios if self.is_suite else any(issubclass(c, FileUser) for c in classes)
+        if writes and (problems := directory_problems(self.settings)):
+            raise ConfigurationError(problems)
 
     def _check_request(self) -> None:
         """Refuse what this run cannot do; raises ConfigurationError."""
@@ -353,6 +365,7 @@ class Plugin:
             if self.is_headless and self._signals.came is not None:
                 self.environment.process_exit_code = 128 + self._signals.came
             return
+        self.environment.process_exit_code = ExitCode.REPORT_FAILED  # unless it ends well: never 0 without a report
         self._close(session, BROKEN_OFF)
         code = session.exit_code
         if code == ExitCode.PASS and locust_log.unhandled_greenlet_exception:

@@ -213,9 +213,16 @@ def texts(separator: str, allowed: str) -> Kind[tuple[str, ...]]:
 
 
 def directory() -> Kind[Path]:
-    """A path to a directory, which need not exist."""
+    """A path to a directory, which need not exist; `~` is a home directory."""
     as_text = text(r".*\S.*", "")
-    return Kind("a path", lambda value: Path(as_text.check(value)))
+
+    def check(value: object) -> Path:
+        try:
+            return Path(as_text.check(value)).expanduser()
+        except RuntimeError as error:  # nobody of this name
+            raise ValueError(value) from error
+
+    return Kind("a path", check)
 
 
 def url_path() -> Kind[str]:

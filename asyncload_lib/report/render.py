@@ -10,14 +10,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from asyncload_lib.errors import ReportError
+from asyncload_lib.errors import ReportError, ResultError
 from asyncload_lib.report.console import console_table
 from asyncload_lib.report.drawings import drawings
 from asyncload_lib.report.junit import render_junit
 from asyncload_lib.report.loops import Culprit
 from asyncload_lib.report.text import clean, markdown_code, markdown_fence, markdown_text
 from asyncload_lib.report.view import build
-from asyncload_lib.results.files import write_atomic
+from asyncload_lib.results.files import load, write_atomic
 
 __all__ = ["TEMPLATES", "console_table", "render_all", "render_html", "render_junit", "render_markdown"]
 
@@ -74,10 +74,19 @@ def render_markdown(results: Results) -> str:
 _FORMATS: dict[str, Callable[[Results], str]] = {"md": render_markdown, "html": render_html, "xml": render_junit}
 
 
+def _is_latest(results: Results, directory: Path) -> bool:
+    try:
+        run: Mapping[str, Any] = load(directory / "latest.json")["run"]
+    except ResultError:  # none, or nobody's
+        return True
+    return run.get("id") == results["run"].get("id")
+
+
 def render_all(results: Results, directory: Path, timestamp: str, *, latest: bool = True) -> dict[str, Path]:
     """Write every format into `directory`, and its `latest` copy; give the path per ending (`md`, `html`, `xml`).
 
-    `timestamp`: YYYYMMDD_HHMMSS, part of the names. Each file appears whole or not at all, and a timestamped file
+    `timestamp`: YYYYMMDD_HHMMSS, part of the names. `latest`: only while `latest.json` is not of another run, which
+    ended meanwhile: the four belong together. Each file appears whole or not at all, and a timestamped file
     that exists already is never replaced. A format that fails does not prevent the others: ReportError at the end
     names every one that failed; a note on it names those that were written.
     """
@@ -93,10 +102,13 @@ def render_all(results: Results, directory: Path, timestamp: str, *, latest: boo
             text = render(results)
             write_atomic(path, text)
             written[ending] = path
-            if latest:
-                write_atomic(directory / f"latest.{ending}", text, overwrite=True)
         except Exception as problem:  # a report that cannot be written must not cost the others
             problems.append(f"{path}: {clean(f'{type(problem).__name__}: {problem}', 300)}")
+    for ending, path in written.items() if latest and _is_latest(results, directory) else ():
+        try:
+            write_atomic(directory / f"latest.{ending}", path.read_text("utf-8"), overwrite=True)
+        except (OSError, ReportError) as problem:
+            problems.append(clean(str(problem), 300))
     if problems:
         error = ReportError("\n".join(problems))
         error.add_note(f"written: {', '.join(map(str, written.values())) or 'nothing'}")

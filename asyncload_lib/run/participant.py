@@ -77,6 +77,8 @@ class Participant:
         """The same of every phase since the monitors began anew, this one the last."""
         self._exceptions: dict[str, int] = {}
         """What tasks have raised in the run so far, by user class and text."""
+        self._not_created = ""
+        """What kept users of the run from being created, if anything did."""
         self._recording = False
         self._master_silence = Silence()
         self._listen()
@@ -145,6 +147,7 @@ class Participant:
             self.recorder = Recorder(plan["run_id"])
             requests.add_listener(self.recorder.on_request)
             self._exceptions = {}
+            self._not_created = ""
         AsyncUser.run_id = plan["run_id"]
         AsyncUser.settings = self.settings
         ChatUser.timeout_s = plan["timeout_s"]
@@ -190,13 +193,28 @@ class Participant:
         assert runner is not None
         return self._state[0] if self._plan["gated"] else int(runner.user_count)
 
-    def ramped_up(self) -> None:
-        """Enter the phase that is measured: until now users were still being spawned."""
+    def on_spawning_complete(self, **_: Any) -> None:
+        """Note that users have been spawned; without a gate, what is measured begins when they are there.
+
+        A master says so a second after it has asked for the last ones, whether or not its workers have come to it.
+        """
+        runner = self.environment.runner
         if not self._recording:
             return
         if self._plan["gated"]:
             self._tell_state()
-            return
+        elif isinstance(runner, WorkerRunner) and runner.spawning_greenlet and not runner.spawning_greenlet.dead:
+            gevent.spawn(self._ramp_up_after, runner.spawning_greenlet, self.recorder.run_id)
+        else:
+            self._ramped_up()
+
+    def _ramp_up_after(self, spawning: gevent.Greenlet, run_id: str) -> None:
+        spawning.join()
+        if self._recording and self.recorder.run_id == run_id:
+            self._ramped_up()
+
+    def _ramped_up(self) -> None:
+        """Enter the phase that is measured: until now users were still being spawned."""
         if self._plan["phase"] == "ramp":
             self.thread.flush()
             self._count_started()
@@ -205,6 +223,13 @@ class Participant:
             self.recorder.go_on("run", self._users)
         else:
             self._begin("run", time.perf_counter_ns())
+
+    def _note_not_created(self) -> None:
+        """Remember what Locust's spawning of users ended with; the next spawning takes its place."""
+        runner = self.environment.runner
+        assert runner is not None
+        if runner.spawning_greenlet is not None and runner.spawning_greenlet.exception is not None:
+            self._not_created = self._not_created or error_text(runner.spawning_greenlet.exception)
 
     # -- what users do -------------------------------------------------------------------------------------------
 
@@ -286,6 +311,7 @@ class Participant:
         """Report all that was measured, and say that it is all; `farewell`: this process ends by itself, early."""
         self.thread.flush()
         self.recorder.end()
+        self._note_not_created()
         self._send_parts()
         self._send_locust_stats()
         self.send(
@@ -295,6 +321,7 @@ class Participant:
                 "farewell": farewell,
                 "run_id": self.recorder.run_id,
                 "exceptions": self._exceptions,
+                "not_created": self._not_created,
                 "health": self._health(),
                 "released_ns": self._released_ns,
                 "first_start_us": min(self._starts_us, default=None),
@@ -327,6 +354,7 @@ class Participant:
             gevent.sleep(REPORT_EARLY * self._plan.get("report_interval_s", REPORT_INTERVAL_S))
             if self._recording:
                 try:
+                    self._note_not_created()
                     self._send_parts(changes_only=number % WHOLE_EVERY > 0)
                 except Exception:  # whatever it was, the next report may succeed, and it will hold everything
                     logger.exception("a report could not be made")

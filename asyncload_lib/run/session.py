@@ -73,6 +73,8 @@ class Session:
         self.closing = gevent.lock.RLock()
         """Held while the session is closed: whoever comes second must not end the process before all is written."""
         self._checkpoint_cost_s = 0.0
+        self._kept: Path | None = None
+        """Where the results were written."""
         self._git_commit = _git_commit()
 
     # -- the document --------------------------------------------------------------------------------------------
@@ -90,7 +92,7 @@ class Session:
             },
         )
         totals = self._coordinator.store.workers()
-        problems = [*self._broken_tasks(), *self.problems, *self._losses(totals)]
+        problems = [*self._not_created(), *self._broken_tasks(), *self.problems, *self._losses(totals)]
         if not any(entry["total_requests"] for metric in metrics for entry in (metric, *metric["phases"])):
             problems.append("no request was answered or failed: there is nothing to judge")
         if not problems and generator["valid"]:
@@ -164,6 +166,12 @@ class Session:
             *(f"a report of worker {id_} was refused: {why}" for id_, why in self._coordinator.store.rejected.items()),
         ]
 
+    def _not_created(self) -> list[str]:
+        """Say what kept users from being created: load that was asked for and not made."""
+        members = self._coordinator.members.values()
+        found = dict.fromkeys(member.final.get("not_created") for member in members)
+        return [f"not all users could be created: {text}" for text in found if text]
+
     def _broken_tasks(self) -> list[str]:
         """Say what tasks raised: what was to come after it is load that was not made."""
         raised: Counter[str] = Counter()
@@ -202,25 +210,31 @@ class Session:
         lines = [console_table(results)]
         try:
             self._write(results, lines)
-        except ReportError as error:
+        except Exception as error:  # whatever it was: neither table nor exit code may go with it
+            if not isinstance(error, ReportError):
+                logger.exception("the report could not be written")
             self.exit_code = ExitCode.REPORT_FAILED
             lines.append(f"The report could not be written: {error}")
-            lines.append("Make it from the results: python -m asyncload_lib report RESULTS.json --out DIRECTORY")
+            if self._kept is not None:
+                lines.append(f"Make it from the results: python -m asyncload_lib report {self._kept} --out DIRECTORY")
         self.summary = "\n".join(lines)
         logger.info("run %s: %s, exit code %d", self.id, word, self.exit_code)
 
     def _write(self, results: Json, lines: list[str]) -> None:
         """Write everything, and add a line for each file that is there; raises ReportError for what could not be."""
-        from asyncload_lib.report.render import render_all  # with matplotlib: not before there is something to draw
-
         directory = Path(self._settings.out)
         try:
-            timestamp, path = self._dump(results, directory)
+            timestamp, self._kept = self._dump(results, directory)
         except ReportError:  # what was measured must not be lost with the place that it was to go to
-            _, path = self._dump(results, Path(tempfile.mkdtemp(prefix="asyncload-results-")))
-            lines.append(_line("Results", path))
+            try:
+                self._kept = self._dump(results, Path(tempfile.mkdtemp(prefix="asyncload-results-")))[1]
+                lines.append(_line("Results", self._kept))
+            except (OSError, ReportError) as error:
+                lines.append(f"The results are kept nowhere, not in the temporary directory either: {error}")
             raise
-        lines.append(_line("Results", path))
+        lines.append(_line("Results", self._kept))
+        from asyncload_lib.report.render import render_all  # with matplotlib: not before there is something to draw
+
         try:
             dump(results, directory / "latest.json", overwrite=True)
         finally:
@@ -237,6 +251,9 @@ class Session:
         second = int(time.time())
         while True:
             timestamp = time.strftime("%Y%m%d_%H%M%S", time.gmtime(second))
+            if any(directory.glob(f"async_load_test_report_{timestamp}.*")):  # of another run, made again
+                second += 1
+                continue
             path = directory / f"async_load_test_results_{timestamp}.json"
             try:
                 dump(results, path)

@@ -7,12 +7,13 @@ from dataclasses import replace
 import gevent
 from locust.env import Environment
 
-from asyncload_lib.addresses import is_embedded, missing
+from asyncload_lib.addresses import is_embedded, missing, missing_for_users
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.errors import ConfigurationError
 from asyncload_lib.redaction import redact
 from asyncload_lib.settings import Settings, value_problems
 from asyncload_lib.target import Target, base_address
+from asyncload_lib.users.base import AsyncUser
 from asyncload_lib.users.http import AsyncHttpUser
 from asyncload_lib.vm_list import Vm
 
@@ -43,11 +44,17 @@ class TargetSource:
         return self._environment.host or next((a_class.host for a_class in classes if a_class.host), None)
 
     def check(self, scenarios: Sequence[str]) -> None:
-        """Refuse a host that is no URL where HTTP is spoken, and scenarios whose address is not configured.
+        """Refuse a host that is no URL where HTTP is spoken, and scenarios or users whose address is not configured.
 
-        Raises ConfigurationError with all that was found.
+        Without scenarios (a free run) it is the users that count. Raises ConfigurationError with all that was found.
         """
-        if problems := [*self._host_problems(), *missing(self._settings, self._host, scenarios)]:
+        needs = {} if scenarios else {a_class.__name__: _needs(a_class) for a_class in self._environment.user_classes}
+        problems = [
+            *self._host_problems(),
+            *missing(self._settings, self._host, scenarios),
+            *missing_for_users(self._settings, self._host, needs),
+        ]
+        if problems:
             raise ConfigurationError(problems)
 
     def _host_problems(self) -> list[str]:
@@ -113,6 +120,10 @@ class TargetSource:
         """End the demo."""
         if self._demo is not None:
             self._demo.stop()
+
+
+def _needs(user_class: type) -> str:
+    return user_class.required_setting if issubclass(user_class, AsyncUser) else ""
 
 
 def _configured(settings: Settings) -> Target:

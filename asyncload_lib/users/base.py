@@ -61,6 +61,9 @@ class AsyncUser(User):
     run_id: ClassVar[str] = "run"
     """Names the run in request ids."""
 
+    required_setting: ClassVar[str] = ""
+    """The setting without which a run with these users is refused, unless its target is the embedded one."""
+
     STOP_LIMIT_S = 10.0
     """How long a killed user may spend in its `finally` blocks and `on_stop` before its greenlet gives it up."""
 

@@ -22,7 +22,7 @@ from asyncload_lib.settings import Settings
 from asyncload_lib.users.base import AsyncUser
 from asyncload_lib.users.ordinals import worker_index
 
-__all__ = ["FileSpace", "FileUser", "file_space"]
+__all__ = ["FileSpace", "FileUser", "directory_problems", "file_space"]
 
 
 class FileSpace:
@@ -106,6 +106,26 @@ class FileSpace:
         """Remove the directory and everything in it."""
         os.close(self._lifeline)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def directory_problems(settings: Settings) -> list[str]:
+    """Say why file users cannot write where they are told to; [] if they can. Leaves nothing behind."""
+    files = settings.files
+    where = "files.directory is not set, and no temporary directory can be used"
+    try:
+        parent = files.directory or Path(tempfile.gettempdir())
+        where = f"files.directory is {parent}" + ("" if files.directory else ", the temporary directory")
+        with tempfile.TemporaryDirectory(prefix="asyncload-files-", dir=parent) as directory:
+            free_bytes = shutil.disk_usage(directory).free
+    except OSError as error:
+        return [f"{where}, where nothing can be written: {error.strerror}"]
+    needed_bytes = FileSpace.FREE_SPACE_FLOOR_BYTES + files.operations * files.bytes
+    if free_bytes >= needed_bytes:
+        return []
+    return [
+        f"{where}, where {free_bytes / 2**20:.0f} MiB are free; allowed is at least {needed_bytes / 2**20:.0f} MiB: "
+        "what file users write, and 256 MiB that are left alone"
+    ]
 
 
 _close = native("os", "close")

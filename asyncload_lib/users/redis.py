@@ -26,6 +26,7 @@ class RedisUser(AsyncUser):
 
     abstract = True
     scenario = "redis"
+    required_setting = "redis.url"
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)

@@ -27,6 +27,7 @@ class VmHealthUser(AsyncUser):
 
     abstract = True
     scenario = "vm_health"
+    required_setting = "vms"
     wait_time = between(1, 2)
 
     def __init__(self, environment: Any) -> None:

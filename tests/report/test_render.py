@@ -12,6 +12,7 @@ from jinja2 import nodes
 from asyncload_lib.errors import ReportError
 from asyncload_lib.report import render
 from asyncload_lib.report.render import TEMPLATES, render_all, render_html, render_markdown
+from asyncload_lib.results.files import dump
 from tests.report.cases import CASES, Page
 from tests.results.sample import sample_results
 
@@ -35,6 +36,17 @@ def test_a_written_report_is_never_replaced_and_latest_always_is(tmp_path: Path)
     assert (tmp_path / REPORTS["md"]).read_text("utf-8") == before
     render_all(sample_results(), tmp_path, "20260131_120001")
     assert (tmp_path / "latest.md").read_text("utf-8") != before
+
+
+def test_the_latest_copies_are_all_of_one_run(tmp_path: Path) -> None:
+    results, newer = sample_results(), sample_results()
+    newer["run"]["id"] = "20260131-120009-abcdef"
+    dump(results, tmp_path / "latest.json")
+    render_all(results, tmp_path, STAMP)
+    assert (tmp_path / "latest.md").read_bytes() == (tmp_path / REPORTS["md"]).read_bytes()
+    dump(newer, tmp_path / "latest.json", overwrite=True)  # another run has ended while this one is drawn
+    render_all({**results, "criteria": []}, tmp_path, "20260131_120001")
+    assert (tmp_path / "latest.md").read_bytes() == (tmp_path / REPORTS["md"]).read_bytes()
 
 
 def test_one_format_that_fails_costs_none_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,6 +280,48 @@ def test_scenarios_without_an_address_are_refused_together(tmp_path: Path, stack
     assert ledger(stack)["chat"]["received"] == 0
 
 
+@pytest.mark.parametrize("options", [(), ("--processes", "2")])
+def test_users_without_an_address_are_refused(options: tuple[str, ...], tmp_path: Path, stack: DemoStack) -> None:
+    options += master_at(free_port()) if options else ()
+    arguments = ("--headless", "-u", "4", "-r", "4", "-t", "3s", "-H", stack.host, *options)
+    with LocustRun("mixed.py", *arguments, out=tmp_path / "reports") as run:
+        assert run.wait() == 64, run.output
+
+    told = "redis.url is not set, but users of Redis need it: set it, or run the other users only: locust -f FILE File"
+    assert [line for line in run.output.splitlines() if line.startswith("asyncload:")] == [
+        f"asyncload: {told}",
+        "asyncload: nothing was sent",
+    ]
+    with LocustRun("mixed.py", "File", *arguments, out=tmp_path / "reports") as run:
+        assert run.wait() in (0, 3, 6), run.output
+    assert run.results["metrics"][0]["total_requests"] > 0
+
+
+@pytest.mark.parametrize("options", [(), ("--processes", "2")])
+@pytest.mark.parametrize("locustfile", ["suite.py", "mixed.py"])
+def test_a_directory_for_files_that_cannot_be_written_to_is_refused(
+    locustfile: str, options: tuple[str, ...], tmp_path: Path, stack: DemoStack
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    settings = {**target_settings(stack), "ASYNCLOAD_FILES_DIRECTORY": str(tmp_path / "file")}
+    options += master_at(free_port()) if options else ()
+    with LocustRun(locustfile, "--headless", *options, out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() == 64, run.output
+
+    assert [line for line in run.output.splitlines() if line.startswith("asyncload:")] == [
+        f"asyncload: files.directory is {tmp_path / 'file'}, where nothing can be written: Not a directory",
+        "asyncload: nothing was sent",
+    ]
+
+
+def test_a_directory_for_files_is_not_looked_at_where_no_file_is_written(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**target_settings(stack), "ASYNCLOAD_FILES_DIRECTORY": "/nowhere", "ASYNCLOAD_SCENARIOS": "redis"}
+    settings["ASYNCLOAD_BASELINE_ENABLED"] = "false"
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() in (0, 3, 6), run.output
+    assert run.results["metrics"][0]["total_requests"] == 100
+
+
 @pytest.mark.parametrize(
     ("locustfile", "host", "allowed"),
     [
@@ -356,6 +398,30 @@ def test_a_report_that_cannot_be_written_has_its_own_exit_code_and_its_results_a
     kept = results_told(run.output)
     assert kept.is_relative_to(tmp_path)
     assert json.loads(kept.read_text())["metrics"][0]["total_requests"] > 2
+
+
+def test_a_run_of_which_nothing_can_be_kept_tells_its_verdict_and_is_no_success(
+    tmp_path: Path, stack: DemoStack
+) -> None:
+    out, locustfile = tmp_path / "reports", tmp_path / "homeless.py"
+    locustfile.write_text(dedent("""\
+        import tempfile
+        from asyncload_lib import ChatUser
+        tempfile.tempdir = "/nowhere"  # a full disk refuses it just the same
+        class Chat(ChatUser):
+            pass
+    """))  # fmt: skip
+    with LocustRun(locustfile, *CHAT, "-t", "4s", out=out, settings=target_settings(stack)) as run:
+        eventually(lambda: ledger(stack)["chat"]["received"] > 2)
+        for path in out.iterdir():
+            path.unlink()
+        out.rmdir()
+        out.write_text("a file where the folder should be")
+        assert run.wait() == 5, run.output
+
+    assert "chat p95" in run.output
+    assert "The results are kept nowhere, not in the temporary directory either: " in run.output
+    assert "Make it from the results" not in run.output
 
 
 def test_what_cannot_be_written_costs_no_other_file(tmp_path: Path, stack: DemoStack) -> None:

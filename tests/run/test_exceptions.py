@@ -84,6 +84,66 @@ def test_a_phase_of_which_a_part_was_not_done_makes_the_run_incomplete(
     assert results["metrics"][0]["total_requests"] == 90
 
 
+CREATED = """
+    import gevent
+    from locust import constant, task
+    from asyncload_lib import AsyncHttpUser
+    class Sound(AsyncHttpUser):
+        fixed_count = 1
+        wait_time = constant(0.05)
+        @task
+        async def ask(self):
+            await self.client.get("/api/health")
+    class Broken(Sound):
+        fixed_count = 0
+        def __init__(self, environment):
+            super().__init__(environment)
+            raise FileNotFoundError("fixture.csv")
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_users_that_cannot_be_created_make_the_run_incomplete(processes: int, tmp_path: Path, stack: DemoStack) -> None:
+    locustfile = tmp_path / "created.py"
+    locustfile.write_text(textwrap.dedent(CREATED))
+    options = ["--headless", "-u", "6", "-r", "2", "-t", "5s"]
+    options += ["--processes", "2", *master_at(free_port())] if processes > 1 else []
+    with LocustRun(locustfile, *options, out=tmp_path / "reports", settings=target_settings(stack)) as run:
+        assert run.wait(60) == 4, run.output
+        results = run.results
+
+    assert results["metrics"][0]["failed_requests"] == 0
+    assert "not all users could be created: FileNotFoundError: fixture.csv" in results["run"]["status_reasons"]
+
+
+SLOW = """
+    import gevent
+    from locust import constant, task
+    from asyncload_lib import AsyncHttpUser
+    class Slow(AsyncHttpUser):
+        wait_time = constant(0.2)
+        def __init__(self, environment):
+            super().__init__(environment)
+            gevent.sleep(0.8)
+        @task
+        async def ask(self):
+            await self.client.get("/api/health")
+"""
+
+
+def test_what_is_measured_on_a_worker_begins_when_its_users_are_there(tmp_path: Path, stack: DemoStack) -> None:
+    locustfile = tmp_path / "slow.py"
+    locustfile.write_text(textwrap.dedent(SLOW))
+    options = ["--headless", "-u", "6", "-r", "3", "-t", "8s", "--processes", "2", *master_at(free_port())]
+    with LocustRun(locustfile, *options, out=tmp_path / "reports", settings=target_settings(stack)) as run:
+        run.wait(60)
+        results = run.results
+
+    (metric,) = results["metrics"]
+    assert "Spawning is complete and report waittime is expired" in run.output  # else it shows nothing
+    assert [(phase["phase"], phase["concurrency"]) for phase in metric["phases"]] == [("ramp", 0), ("run", 6)]
+
+
 RAMP = """
     from locust import constant, task
     from asyncload_lib import AsyncHttpUser

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from asyncload_lib.eventloop.pool import PoolLoop
 from asyncload_lib.settings import Settings
 from asyncload_lib.users import files
 from asyncload_lib.users.base import loop_thread
-from asyncload_lib.users.files import FileSpace, FileUser, file_space
+from asyncload_lib.users.files import FileSpace, FileUser, directory_problems, file_space
 from tests.users.swarm import Swarm, eventually
 
 DEFAULT = Settings()
@@ -169,6 +170,23 @@ def test_a_disk_that_is_nearly_full_is_left_alone(tmp_path: Path, monkeypatch: p
     with Swarm(person(with_files(tmp_path))) as swarm:
         swarm.run()
     assert swarm.failures == ["the disk is nearly full"]
+
+
+def test_a_disk_without_room_for_all_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = with_files(tmp_path, bytes=1 << 20, operations=4)
+    assert directory_problems(settings) == []
+    needed = FileSpace.FREE_SPACE_FLOOR_BYTES + (4 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 0, needed - (1 << 20)))
+    (problem,) = directory_problems(settings)
+    assert problem.startswith(f"files.directory is {tmp_path}, where 259 MiB are free; allowed is at least 260 MiB")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    (problem,) = directory_problems(Settings())
+    assert problem == "files.directory is /nowhere, the temporary directory, where nothing can be written: " + (
+        "No such file or directory"
+    )
 
 
 def test_what_was_written_since_the_disk_was_asked_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
