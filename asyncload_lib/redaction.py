@@ -10,15 +10,22 @@ __all__ = ["command_line", "redact", "redacted"]
 # A password up to the last @: it may hold characters that end a host name, and none of them may be shown. An @ in the
 # path of an address with a port, or without any password, is no such thing.
 _USER_INFO = re.compile(r"(?<=://)(?:(?!(?:\[[^]\s]*\]|[^:@/?#\s]+):\d+/)([^:@/?#\s]*):\S*|[^:@/?#\s]*)@")
+# Of Redis the path is a number: whatever stands before an @ is a password.
+_REDIS_USER_INFO = re.compile(r"(?:(?<=redis://)|(?<=rediss://))(?:([^:@/?#\s]*):\S*|[^:@/?#\s]*)@")
 _WORDS = r"(?:pass|pwd|token|secret|key(?!word|board)|auth(?!ors?(?![a-z]))|sig(?!nal|ht|ma))"
 _SECRET_PARAMETER = re.compile(rf"([?&][^=&#\s]*{_WORDS}[^=&#\s]*=)(?!\*\*\*)[^&#\s]+", re.I)
+_CREDENTIALS = re.compile(r"\b(Bearer +(?!\*)[\w.~+/=-]{8,}|Basic +(?=[\w+/]*[\d=])[\w+/=]{8,})")
+_PASSWORD = re.compile(r"(?<![?&\w])((?:password|passwd|pwd|secret|token|api[_-]?key) ?= ?)(?!\*\*\*)[^\s&,;]+", re.I)
 _SECRET_OPTION = re.compile(rf"--?\S*{_WORDS}", re.I)
 
 
 def redact(line: str) -> str:
-    """Return `line` with passwords in URLs and secret query parameters replaced by `***`."""
-    line = _USER_INFO.sub(lambda match: f"{match[1]}:***@" if match[1] is not None else "***@", line)
-    return _SECRET_PARAMETER.sub(r"\1***", line)
+    """Return `line` with passwords in URLs, secret parameters and credentials of headers replaced by `***`."""
+    for user_info in (_REDIS_USER_INFO, _USER_INFO):
+        line = user_info.sub(lambda match: f"{match[1]}:***@" if match[1] is not None else "***@", line)
+    for secret in (_SECRET_PARAMETER, _PASSWORD):
+        line = secret.sub(r"\1***", line)
+    return _CREDENTIALS.sub(lambda match: f"{match[1].partition(' ')[0]} ***", line)
 
 
 def redacted(value: Any) -> Any:

@@ -77,12 +77,23 @@ class Kind(Generic[T]):
 
 
 def shown(value: object) -> str:
-    """Return `value` for a message: one line, printable, passwords hidden, cut to 80 characters."""
+    """Return `value` for a message: one line, printable, passwords hidden, cut to 80 characters.
+
+    Of a table only the keys are told: any of its values may be a secret that is not known for one here.
+    """
     try:
-        line = repr(redact(value) if isinstance(value, str) else value)
+        line = repr(_hidden(value))
     except ValueError:  # CPython refuses to print an int of more than 4300 digits
         return "a number of thousands of digits"
     return line if len(line) <= 80 else line[:77] + "..."
+
+
+def _hidden(value: object) -> object:
+    if isinstance(value, dict):
+        return dict.fromkeys(value, "***")
+    if isinstance(value, list):
+        return [_hidden(item) for item in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 def _quantity(value: object, units: Mapping[str, float], low: float, high: float) -> float:
@@ -246,6 +257,9 @@ def url(*schemes: str, is_base: bool = False) -> Kind[str]:
             raise ValueError(value)
         if not _has_possible_port(parts):
             raise NotAllowedError([f"the port in {shown(address)} is not allowed; allowed is 1 to 65535"])
+        if parts.scheme in ("redis", "rediss") and "@" in parts.path + parts.query + parts.fragment:
+            words = "write %2F for / and %3F for ? and %23 for # in a user's name or password"
+            raise NotAllowedError([f"{shown(address)} has an @ behind its host: {words}"])
         if parts.fragment or (is_base and parts.query):
             raise NotAllowedError([f"{shown(address)} has a {'fragment (#)' if parts.fragment else 'query (?)'}"])
         if parts.scheme in REDIS_SCHEMES and (wrong := list(_redis_problems(parts, shown(address)))):

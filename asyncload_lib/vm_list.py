@@ -66,5 +66,10 @@ def _twice(names: list[object]) -> list[str]:
 
 
 def _from_text(line: str) -> object:
-    parts = [part.partition("=") for part in line.split(",") if part.strip()]
-    return [{"name": name.strip(), "url": address.strip()} for name, _, address in parts]
+    tables = []
+    for part in filter(str.strip, line.split(",")):
+        name, _, address = part.partition("=")
+        if "://" in name:  # the name was forgotten, and the address has an = of its own
+            name, address = "", part
+        tables.append({"name": name.strip(), "url": address.strip()})
+    return tables

@@ -33,7 +33,25 @@ def test_every_text_of_a_document_is_redacted() -> None:
     assert redacted(document) == shown
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ValueError: Invalid header value: Bearer sk-live-s3cret", "ValueError: Invalid header value: Bearer ***"),
+        ("refused: Basic dXNlcjpzM2NyZXQ=", "refused: Basic ***"),
+        ("login with password=s3cret failed", "login with password=*** failed"),
+        ("api_key = s3cret, again", "api_key = ***, again"),
+        ("redis://default:8/s3cret@h:6379/0", "redis://default:***@h:6379/0"),
+        ("rediss://:8/s3cret@h:6379/0", "rediss://:***@h:6379/0"),
+    ],
+)
+def test_a_secret_in_the_text_of_an_error_goes(text: str, shown: str) -> None:
+    assert redact(text) == shown
+    assert redact(shown) == shown
+
+
 def test_what_is_no_secret_stays() -> None:
+    for text in ("the bearer of news", "CSRF token missing", "Basic understanding", "basic authentication needed"):
+        assert redact(text) == text
     assert redact("chat[/a?key=***] p95 < 1 s") == "chat[/a?key=***] p95 < 1 s"
     assert redact("GET /a?b=c sent to me@host, 3 s") == "GET /a?b=c sent to me@host, 3 s"
 

@@ -278,6 +278,40 @@ def test_one_mistake_is_one_sentence(tmp_path: Path, toml: str, named: list[str]
     assert len(problem) < 400
 
 
+@pytest.mark.parametrize(
+    "toml",
+    [
+        "[vms]\nname = 'Redis'\nurl = 'redis://:s3cret@h:6379'",
+        "vms = ['Redis=redis://:s3cret@h:6379']",
+        "loop = [{probe_token = 's3cret'}]",
+        "redis.url = ['redis://:s3cret@h:6379']",
+        "redis.url = 'redis://default:8/s3cret@h:6379/0'",
+        "redis.url = 'redis://:pa?s3cret@h:6379/0'",
+        "redis.url = 'redis://:pa#s3cret@h:6379/0'",
+        "redis.url = 'redis://:pa/s3cret@h:6379/0'",
+    ],
+)
+def test_a_mistake_tells_no_secret(tmp_path: Path, toml: str) -> None:
+    for problem in problems(tmp_path, toml):
+        assert "s3cret" not in problem
+        assert "***" in problem
+
+
+def test_a_machine_without_a_name_tells_no_secret() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        from_sources({}, {"ASYNCLOAD_VMS": "redis://:pa=s3cret@h"})
+    assert "machine 1: name is ''" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_home_directory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    settings = from_sources({}, {"ASYNCLOAD_FILES_DIRECTORY": "~/files", "ASYNCLOAD_OUT": "~"})
+    assert (settings.files.directory, settings.out) == (Path("/home/me/files"), Path("/home/me"))
+    with pytest.raises(ConfigurationError, match="out in the environment .* is '~nobody-of-this-name/x'"):
+        from_sources({}, {"ASYNCLOAD_OUT": "~nobody-of-this-name/x"})
+
+
 def test_every_problem_of_every_source_comes_together(tmp_path: Path) -> None:
     config = tmp_path / "given.toml"
     config.write_text("seed = -1\nfoo = 1\n[redis]\nttl = 'x'\n")

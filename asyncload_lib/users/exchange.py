@@ -67,8 +67,12 @@ class Order:
             builder = builder.body_bytes(body)
         elif body is not None:
             builder = builder.form(body)
-        if self.headers:
-            builder = builder.headers(self.headers)
+        for name, value in (self.headers or {}).items():
+            try:
+                builder = builder.header(name, value)
+            except ValueError:  # its text holds the value, which may be a secret
+                told = f"the header {name!r} is not allowed: a name is letters, digits and -, a value one line of text"
+                raise ValueError(told) from None
         if self.timeout_s is not None:
             builder = builder.timeout(timedelta(seconds=self.timeout_s))
         if self.auth is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -343,6 +344,26 @@ def test_a_redirect_on_the_same_server_keeps_the_credentials(target: str) -> Non
     with Swarm(Person) as swarm:
         swarm.run()
     assert [[name.lower(), value] for name, value in seen] == [["authorization", "Bearer x"], ["x-one", "1"]]
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": "Bearer s3cret\n"}, {"a b": "s3cret"}])
+def test_a_header_that_is_none_is_told_without_its_value(target: str, headers: dict[str, str]) -> None:
+    raised: list[ValueError] = []
+
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            try:
+                await self.client.get("/json", headers=headers)
+            except ValueError as error:
+                raised.append(error)
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    (error,) = raised
+    assert str(error).startswith(f"the header {next(iter(headers))!r} is not allowed")
+    assert "s3cret" not in "".join(traceback.format_exception(error))
 
 
 @pytest.mark.parametrize(
