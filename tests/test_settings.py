@@ -308,7 +308,7 @@ def test_a_home_directory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     settings = from_sources({}, {"ASYNCLOAD_FILES_DIRECTORY": "~/files", "ASYNCLOAD_OUT": "~"})
     assert (settings.files.directory, settings.out) == (Path("/home/me/files"), Path("/home/me"))
-    with pytest.raises(ConfigurationError, match="out in the environment .* is '~nobody-of-this-name/x'"):
+    with pytest.raises(ConfigurationError, match=r"out in the environment .* is '~nobody-of-this-name/x'"):
         from_sources({}, {"ASYNCLOAD_OUT": "~nobody-of-this-name/x"})
 
 
