@@ -79,7 +79,7 @@ def _is_latest(results: Results, directory: Path) -> bool:
         run: Mapping[str, Any] = load(directory / "latest.json")["run"]
     except ResultError:  # none, or nobody's
         return True
-    return run.get("id") == results["run"].get("id")
+    return bool(run.get("id") == results["run"].get("id"))
 
 
 def render_all(results: Results, directory: Path, timestamp: str, *, latest: bool = True) -> dict[str, Path]:
