@@ -244,8 +244,9 @@ def _of_kind(phase: PhaseResult, kind: str | None) -> PhaseResult:
 def _reachability(checks: PhaseResult, target: Target) -> Json:
     up = sum(1 for endpoint in checks.endpoints.values() if endpoint.ok.count)
     # Not the latency: it counts from the common release, so that of checks in turn the last would seem as long as all.
-    own_time = checks.metric("service_time")
-    wall_s, slowest_s = checks.total_time_s, seconds(own_time.max_us) if own_time.count else None
+    own_times = [checks.metric(name) for name in ("service_time", "failed_service_time")]
+    slowest_us = max((own.max_us for own in own_times if own.count), default=None)
+    wall_s, slowest_s = checks.total_time_s, None if slowest_us is None else seconds(slowest_us)
     return {
         "reachable": ratio(up, len(target.vms)),
         "slowest_check": slowest_s,

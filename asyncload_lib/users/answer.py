@@ -1,5 +1,6 @@
 """The answer of an HTTP/1.1 server: its head as bytes, looked into when somebody asks (RFC 9112)."""
 
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -15,6 +16,8 @@ __all__ = ["CHUNKED", "UNTIL_CLOSE", "Answer", "Head", "parse_head", "remembered
 
 T = TypeVar("T")
 
+_TIMEOUT = re.compile(r"timeout\s*=\s*(\d{1,6})", re.I)
+
 UNTIL_CLOSE = -1
 CHUNKED = -2
 
@@ -23,6 +26,7 @@ class Head(NamedTuple):
     """The first part of an answer: `lines` as it came, `lowered` to look for names in, and what follows from it.
 
     `body`: its length in bytes, CHUNKED or UNTIL_CLOSE (RFC 9112, section 6.3), unless the request was a HEAD.
+    `keep_alive_s`: how long the server says that it keeps a connection; 0: it does not say.
     """
 
     lines: bytes
@@ -32,6 +36,7 @@ class Head(NamedTuple):
     keep: bool
     compressed: bool
     sets_cookies: bool
+    keep_alive_s: int = 0
 
     def values(self, name: str) -> list[str]:
         """Return every value of a header; `name` in lower case. Raises ValueError for bytes that are no text."""
@@ -69,8 +74,15 @@ def parse_head(lines: bytes) -> Head:
     bare = Head(lines, lowered, int(lines[9:12]), 0, False, False, b"\r\nset-cookie:" in lowered)
     options = ",".join(bare.values("connection")).lower()
     keep = "close" not in options and (lines[7:8] != b"0" or "keep-alive" in options)
-    coding = ",".join(bare.values("content-encoding")).lower()
-    return bare._replace(body=_body_of(bare), keep=keep, compressed=coding in ("gzip", "x-gzip", "deflate"))
+    codings = [coding.strip() for coding in ",".join(bare.values("content-encoding")).lower().split(",")]
+    codings = [coding for coding in codings if coding not in ("", "identity")]
+    kept = _TIMEOUT.search(",".join(bare.values("keep-alive")))
+    return bare._replace(
+        body=_body_of(bare),
+        keep=keep,
+        compressed=len(codings) == 1 and codings[0] in ("gzip", "x-gzip", "deflate"),
+        keep_alive_s=int(kept[1]) if kept else 0,
+    )
 
 
 def _body_of(head: Head) -> int:

@@ -25,7 +25,7 @@ from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users import events
 from asyncload_lib.users.definition import check_definition
-from asyncload_lib.users.measure import CONTROL_FLOW, Measurement
+from asyncload_lib.users.measure import CONTROL_FLOW, CutOffError, Measurement
 
 __all__ = ["AsyncUser", "loop_thread"]
 
@@ -186,9 +186,16 @@ class AsyncUser(User):
         # Not a `finally` in _main: a task that is cancelled before its first step never enters its body.
         self._coroutine_task.add_done_callback(self._end)
 
-    def _end(self, _: object) -> None:
+    def _end(self, coroutine_task: asyncio.Task[None]) -> None:
         self.cut_off = True  # what it left behind is nobody's any more
+        self._release()
+        # What is no `Exception`, such as gevent's GreenletExit, went through everything that reports errors.
+        if not coroutine_task.cancelled() and (error := coroutine_task.exception()) is not None:
+            self.report_error(error)
         self.loop_thread.to_hub_at_once(self._finished.set)
+
+    def _release(self) -> None:
+        """Give back what the user alone has used on the loop; called when it is done, whatever came of it."""
 
     def _cancel(self) -> None:
         # The flag as well: an awaitable whose result has just arrived may let go of the cancellation.
@@ -206,7 +213,11 @@ class AsyncUser(User):
             if await self._start():
                 try:
                     await self._run_tasks()
-                except (StopUser, StopTest, asyncio.CancelledError):
+                except (StopUser, StopTest):
+                    await self.on_stop()
+                except asyncio.CancelledError:
+                    if not self.cut_off:  # in its wait, for a task of its own would have been told of it
+                        await self._report_error(self._strayed())
                     await self.on_stop()
         except asyncio.CancelledError:
             pass  # a second kill, during on_stop
@@ -218,10 +229,22 @@ class AsyncUser(User):
         """Run `on_start`; False if the user must not go on."""
         try:
             await self.on_start()
-        except (StopUser, StopTest, asyncio.CancelledError):
+        except (StopUser, StopTest):
+            await self.on_stop()
+            return False
+        except asyncio.CancelledError:
+            if not self.cut_off:
+                raise self._strayed() from None
             await self.on_stop()
             return False
         return True
+
+    def _strayed(self) -> CutOffError:
+        """Return what a cancellation is that does not stop this user: it must not end it without a word."""
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            task.uncancel()
+        return CutOffError("what it awaited was cancelled, and nobody has stopped this user")
 
     async def _run_tasks(self) -> None:
         tasks: list[Any] = self.tasks
@@ -241,7 +264,10 @@ class AsyncUser(User):
                 pass
             except (StopUser, StopTest):
                 raise
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as raised:
+                if isinstance(raised, asyncio.CancelledError) and self.cut_off:
+                    raise
+                error = raised if isinstance(raised, Exception) else self._strayed()
                 await self._report_error(error)
                 if not self.environment.catch_exceptions:
                     raise StopUser from error
@@ -253,12 +279,17 @@ class AsyncUser(User):
         self.loop_thread.to_hub(self._fire_error, error, heard)
         await heard  # a task that fails at once must not outrun the hub, which logs it
 
-    def _fire_error(self, error: Exception, heard: asyncio.Future[None]) -> None:
+    def _fire_error(self, error: BaseException, heard: asyncio.Future[None] | None = None) -> None:
         logger.error("%s\n%s", error, "".join(traceback.format_exception(error)))
         try:
             self.environment.events.user_error.fire(user_instance=self, exception=error, tb=error.__traceback__)
         finally:
-            self.loop_thread.post(_settle, heard)
+            if heard is not None:
+                self.loop_thread.post(_settle, heard)
+
+    def report_error(self, error: BaseException) -> None:
+        """Tell Locust of an error that is no request's; a run in which one was told is incomplete."""
+        self.loop_thread.to_hub(self._fire_error, error)
 
 
 def _settle(future: asyncio.Future[None]) -> None:

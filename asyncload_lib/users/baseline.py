@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import gevent
 import redis
 import requests
 from locust import User, task
@@ -34,6 +35,7 @@ from asyncload_lib.users.transport import (
     ConnectTimeoutError,
     TransportError,
 )
+from asyncload_lib.users.vms import require_pong
 from asyncload_lib.vm_list import Vm
 
 __all__ = ["MixedBaselineUser", "RedisBaselineUser", "VmBaselineUser"]
@@ -174,16 +176,22 @@ class VmBaselineUser(_BaselineUser):
         timeout_s = self.settings.vm_health.timeout
         with self.measured("VM", vm.name):
             if vm.kind == "redis":
-                with redis.Redis.from_url(vm.url, retry=Retry(NoBackoff(), 0), socket_timeout=timeout_s) as client:
-                    client.ping()
+                _ping(vm, timeout_s)
             else:
                 _get(session, vm.url, timeout_s)
 
 
+def _ping(vm: Vm, timeout_s: float) -> None:
+    with redis.Redis.from_url(vm.url, retry=Retry(NoBackoff(), 0), socket_timeout=timeout_s) as client:
+        require_pong(client.ping())
+
+
 def _get(session: requests.Session, url: str, timeout_s: float) -> None:
     """Ask as the async check does: no redirect is followed, and 400 or above is a failure."""
+    in_all_s = timeout_s + 0.01  # the library's own limit is for each read, and tells better what was waited for
     try:
-        answer = session.get(url, timeout=timeout_s, verify=False, allow_redirects=False)
+        with gevent.Timeout(in_all_s, BodyTimeoutError("the answer did not end in time")):
+            answer = session.get(url, timeout=timeout_s, verify=False, allow_redirects=False)
     except requests.RequestException as error:
         raise _failure(error) from None
     if answer.status_code >= 400:

@@ -1,10 +1,9 @@
-"""Which requests go straight over `http11`, and the connections that they share."""
+"""Which requests go straight over `http11`, and the connections that they use."""
 
 import asyncio
 import json
 import os
 import re
-from collections import defaultdict
 from collections.abc import Coroutine
 from functools import lru_cache
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyreqwest.http import Url
 
 from asyncload_lib.users.answer import Answer
-from asyncload_lib.users.http11 import Connection
+from asyncload_lib.users.http11 import Connection, Idle, KeepAlive
 from asyncload_lib.users.transport import ConnectionFailedError, ConnectTimeoutError
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ _ELSEWHERE = {"connection", "content-length", "expect", "host", "te", "trailer",
 """Headers that change how a request is carried: those requests go by the library."""
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_DEFAULTS = {"accept": "*/*", "user-agent": "asyncload", "accept-encoding": "gzip, deflate"}
+_DEFAULTS = {"accept": "*/*", "user-agent": "asyncload", "accept-encoding": "gzip"}
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 # `encode` makes a new one of these each time, for four times the cost.
@@ -72,23 +71,40 @@ class DirectRequest:
         """Send it, when awaited, on a connection that is free, or a new one; raises TransportError."""
         deadline_s = self._client.loop.time() + self._timeout_s
         idle = self._client.idle[self._place.origin]
-        while idle:
-            connection = idle.pop()
-            if not connection.closed:
-                return connection.exchange(self._data, deadline_s, self._bodiless, stream)
+        connection = idle.take()
+        if connection is not None:
+            return connection.exchange(self._data, deadline_s, self._bodiless, stream)
         return self._connect_and_send(idle, deadline_s, stream)
 
-    async def _connect_and_send(self, idle: list[Connection], deadline_s: float, stream: bool) -> Answer:
+    async def _connect_and_send(self, idle: Idle, deadline_s: float, stream: bool) -> Answer:
         connection = await self._client.connect(self._place, idle, self._timeout_s)
         return await connection.exchange(self._data, deadline_s, self._bodiless, stream)
 
 
+@lru_cache(maxsize=1024)
+def _keep_alive(origin: tuple[str, int]) -> KeepAlive:
+    """Return what this process knows of a server: what one user learns serves all."""
+    return KeepAlive()
+
+
+class _Idles(dict[tuple[str, int], Idle]):
+    is_over = False
+
+    def __missing__(self, origin: tuple[str, int]) -> Idle:
+        idle = self[origin] = Idle(_keep_alive(origin), is_over=self.is_over)
+        return idle
+
+
 class DirectClient:
-    """The connections of one process to all hosts, used on `loop` alone; timeouts are in all, and to connect."""
+    """The connections of one user, used on `loop` alone; timeouts are in all, and to connect.
+
+    No two users share one, as no two people do: those whose server is slow would leave the quick ones to the others,
+    and a worker that is blocked would be asked by few.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float, connect_timeout_s: float) -> None:
         self.loop = loop
-        self.idle: defaultdict[tuple[str, int], list[Connection]] = defaultdict(list)
+        self.idle = _Idles()
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
 
@@ -117,7 +133,7 @@ class DirectClient:
         timeout_s = self._timeout_s if order.timeout_s is None else order.timeout_s
         return DirectRequest(self, place, data, timeout_s, bodiless=order.method == "HEAD")
 
-    async def connect(self, place: _Place, idle: list[Connection], timeout_s: float) -> Connection:
+    async def connect(self, place: _Place, idle: Idle, timeout_s: float) -> Connection:
         """Open a connection that will rest in `idle`."""
         try:
             async with asyncio.timeout(min(self._connect_timeout_s, timeout_s)):
@@ -128,12 +144,11 @@ class DirectClient:
             raise ConnectionFailedError(_reason(error)) from error
         return connection
 
-    async def aclose(self) -> None:
-        """Close every connection that rests."""
+    def close(self) -> None:
+        """Close every connection that rests; one that is still in use closes when its answer is there."""
+        self.idle.is_over = True
         for idle in self.idle.values():
-            for connection in idle:
-                connection.close()
-        self.idle.clear()
+            idle.close()
 
 
 def _own_head(order: "Order", place: _Place) -> str | None:

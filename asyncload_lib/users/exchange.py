@@ -95,11 +95,12 @@ class Order:
 class Exchange:
     """One request: awaited it yields the response; as `async with` the block decides about success and failure."""
 
-    __slots__ = ("_catch", "_client", "_measurement", "_order", "_response", "_stream", "_streamed")
+    __slots__ = ("_catch", "_client", "_is_used", "_measurement", "_order", "_response", "_stream", "_streamed")
 
     def __init__(
         self, client: "AsyncHttpClient", order: Order, measurement: Measurement, *, catch: bool, stream: bool
     ) -> None:
+        self._is_used = False
         self._client = client
         self._order = order
         self._measurement = measurement
@@ -110,10 +111,15 @@ class Exchange:
         measurement.response = self._response
         measurement.url = order.url
 
+    def __del__(self) -> None:
+        if not self._is_used:
+            self._client.forgotten(self._measurement)
+
     def __await__(self) -> Generator[Any, None, Response]:
         return self._run().__await__()
 
     async def _run(self) -> Response:
+        self._use()
         if self._stream:
             raise TypeError("a streamed request needs `async with`, which says where the stream ends")
         await self._send()
@@ -121,11 +127,17 @@ class Exchange:
         return self._response
 
     async def __aenter__(self) -> Response:
+        self._use()
         if not (self._catch or self._stream):
             raise LocustError("a request whose block decides about it needs catch_response=True; else just await it")
         await self._send()
         self._response.open = True
         return self._response
+
+    def _use(self) -> None:
+        if self._is_used:
+            raise RuntimeError("a request is sent once: make another one by client.get(), client.post(), ...")
+        self._is_used = True
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -194,6 +206,7 @@ class Exchange:
     async def _follow(self, raw: Answer | RawResponse) -> Answer | RawResponse:
         """Follow redirects by ourselves: the client would lose the cookies that each of them sets."""
         order, hops = self._order, 0
+        limit_s = self._client.network_timeout if order.timeout_s is None else order.timeout_s
         while order.follow and raw.status in REDIRECTS and (location := raw.get_header("location")):
             hops += 1
             if hops > MAX_REDIRECTS:
@@ -202,9 +215,8 @@ class Exchange:
             order = order.redirected(raw.status, location)
             if not _is_same_server(self._order.url, order.url):
                 raise ForeignRedirectError(f"redirected to {_origin(order.url)}, where nothing may be sent")
-            if order.timeout_s is not None:
-                spent_s = (time.perf_counter_ns() - self._measurement.started_ns) / 1e9
-                order.timeout_s = max(order.timeout_s - spent_s, 0.001)
+            spent_s = (time.perf_counter_ns() - self._measurement.started_ns) / 1e9
+            order.timeout_s = max(limit_s - spent_s, 0.001)
             raw = await self._once(self._client.prepare(order), order.url)
             self._response.url = order.url
         return raw

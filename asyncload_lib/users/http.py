@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,39 +24,46 @@ from asyncload_lib.users.response import HttpStatusError, Response
 
 __all__ = ["AsyncHttpClient", "AsyncHttpUser", "HttpStatusError", "Response", "shared_client"]
 
+LIBRARY_IDLE_S = 4.0
+"""How long a connection of the library may rest: servers close theirs after 5 s or more, and it learns nothing."""
+
 Pairs = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 
 def shared_client(
     thread: LoopThread, network_timeout_s: float, connection_timeout_s: float, *, insecure: bool
 ) -> Client:
-    """Return the process's client with these options, made on first use and closed with the loop."""
+    """Return the process's client with these options, made on first use and closed with the loop.
+
+    For requests of which it does not matter over which connection they go.
+    """
     key = (network_timeout_s, connection_timeout_s, insecure)
     client: Client | None = thread.resources.get(key)
     if client is None:
-        client = (
-            ClientBuilder()
-            .timeout(timedelta(seconds=network_timeout_s))
-            .connect_timeout(timedelta(seconds=connection_timeout_s))
-            .danger_accept_invalid_certs(insecure)
-            .follow_redirects(False)
-            .no_proxy()
-            .user_agent("asyncload")
-            .build()
-        )
-        # The first JSON body imports what all others use, up to 8 ms that a loop must not be held up for.
-        client.post("http://localhost/").body_json({}).build()
-        thread.resources[key] = client
+        client = thread.resources[key] = library_client(network_timeout_s, connection_timeout_s, insecure=insecure)
     return client
 
 
-def direct_client(thread: LoopThread, network_timeout_s: float, connection_timeout_s: float) -> DirectClient:
-    """Return the process's direct client with these timeouts, made on first use and closed with the loop."""
-    key = (DirectClient, network_timeout_s, connection_timeout_s)
-    client: DirectClient | None = thread.resources.get(key)
-    if client is None:
-        client = thread.resources[key] = DirectClient(thread.loop, network_timeout_s, connection_timeout_s)
-    return client
+def library_client(network_timeout_s: float, connection_timeout_s: float, *, insecure: bool) -> Client:
+    """Return a new client of the library; one that checks certificates takes 5 ms to make."""
+    _import_json_body()
+    return (
+        ClientBuilder()
+        .timeout(timedelta(seconds=network_timeout_s))
+        .connect_timeout(timedelta(seconds=connection_timeout_s))
+        .pool_idle_timeout(timedelta(seconds=LIBRARY_IDLE_S))
+        .danger_accept_invalid_certs(insecure)
+        .follow_redirects(False)
+        .no_proxy()
+        .user_agent("asyncload")
+        .build()
+    )
+
+
+@cache
+def _import_json_body() -> None:
+    """Import what all JSON bodies use, up to 8 ms that a loop must not be held up for."""
+    ClientBuilder().danger_accept_invalid_certs(True).build().post("http://localhost/").body_json({}).build()
 
 
 class AsyncHttpClient:
@@ -66,11 +74,13 @@ class AsyncHttpClient:
     password), `timeout` (s, redirects included). `intended_ns` is the moment the request should have left.
     """
 
-    def __init__(self, user: "AsyncHttpUser", direct: DirectClient, client: Client) -> None:
+    def __init__(self, user: "AsyncHttpUser") -> None:
         self._user = user
-        self._direct = direct
-        self._raw = client
+        self.network_timeout = user.network_timeout
         self._base = (user.host or "").rstrip("/")
+        self._direct = DirectClient(user.loop_thread.loop, user.network_timeout, user.connection_timeout)
+        self._library = None if self._base.startswith("http://") else self._make_library()
+        """For what does not go straight; made here where every request needs it, for it can take 5 ms."""
         self._base_path = urlsplit(self._base).path
         self._cookies: CookieStore | None = None
 
@@ -93,6 +103,7 @@ class AsyncHttpClient:
         intended_ns: int | None = None,
     ) -> Exchange:
         """Prepare a request; await it, or use it with `async with`. Raises ValueError for a URL that is none."""
+        method = method.upper()
         full_url = url if url.startswith(("http://", "https://")) else self._base + url
         if params:
             full_url = str(Url.parse_with_params(full_url, _pairs(params)))
@@ -136,16 +147,34 @@ class AsyncHttpClient:
     def options(self, url: str, **kwargs: Any) -> Exchange:
         return self.request("OPTIONS", url, **kwargs)
 
+    def close(self) -> None:
+        """Close the connections that rest; on the loop."""
+        self._direct.close()
+        self._library = None  # closes its own when nobody holds it
+
+    def forgotten(self, measurement: Measurement) -> None:
+        """Report a request that nobody has awaited: it was not sent, and load that was not made is no load."""
+        if self._user.cut_off:
+            return
+        request = f"{measurement.request_type} {measurement.name}"
+        self._user.report_error(RuntimeError(f"{request} was made and never awaited: nothing was sent"))
+
+    def _make_library(self) -> Client:
+        user = self._user
+        return library_client(user.network_timeout, user.connection_timeout, insecure=user.insecure)
+
     # -- for an exchange -----------------------------------------------------------------------------------------
 
     def prepare(self, order: Order) -> DirectRequest | RequestBuilder:
         """Return the request, with this user's cookies."""
         cookies = None
-        if self._cookies is not None:
+        if self._cookies is not None and not (order.headers and "cookie" in map(str.lower, order.headers)):
             cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self._cookies.matches(order.url)) or None
         if (request := self._direct.prepare(order, cookies)) is not None:
             return request
-        builder = order.apply(self._raw.request(order.method, order.url))
+        if self._library is None:
+            self._library = self._make_library()
+        builder = order.apply(self._library.request(order.method, order.url))
         return builder if cookies is None else builder.header("cookie", cookies)
 
     def remember_cookies(self, raw: Answer | RawResponse, url: str) -> None:
@@ -166,8 +195,7 @@ class AsyncHttpClient:
 class AsyncHttpUser(AsyncUser):
     """An `AsyncUser` with an HTTP `client`; the counterpart of Locust's `HttpUser`.
 
-    Cookies are the user's own; connections come from one pool per process, since a client of its own would cost each
-    user 5 ms and 120 KB. Raises StopTest when no host is known.
+    Cookies and connections are the user's own. Raises StopTest when no host is known.
     """
 
     abstract = True
@@ -183,9 +211,11 @@ class AsyncHttpUser(AsyncUser):
         super().__init__(environment)
         if not self.host:
             raise StopTest("no host: give one with --host, as `host` of the user class, or in the settings file")
-        raw = shared_client(self.loop_thread, self.network_timeout, self.connection_timeout, insecure=self.insecure)
-        direct = direct_client(self.loop_thread, self.network_timeout, self.connection_timeout)
-        self.client = AsyncHttpClient(self, direct, raw)
+        self.client = AsyncHttpClient(self)
+
+    def _release(self) -> None:
+        super()._release()
+        self.client.close()
 
 
 def _pairs(pairs: Pairs) -> list[tuple[str, Any]]:

@@ -6,6 +6,7 @@ proxies and whatever is rare go by the library (see `direct`).
 """
 
 import asyncio
+import sys
 import time
 import zlib
 from typing import Any
@@ -19,17 +20,73 @@ from asyncload_lib.users.transport import (
     TransportError,
 )
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Idle", "KeepAlive"]
 
 HEAD_MAX_BYTES = 1 << 18
 UNREAD_MAX_BYTES = 1 << 20
 """Of a stream that is not read as fast as it comes; then the server must wait."""
 
 
+class KeepAlive:
+    """How long a server keeps a connection that rests, as it says or as it was seen to do.
+
+    A request that is sent while the server closes the connection fails, and nobody can tell whether it was received:
+    so none is sent on one that has rested for nearly as long.
+    """
+
+    __slots__ = ("_is_told", "usable_ns")
+
+    SHARE = 0.9
+    SHORTEST_NS = 900_000_000
+    """Servers count whole seconds; what is closed sooner is closed for another reason."""
+
+    def __init__(self) -> None:
+        self.usable_ns = sys.maxsize
+        self._is_told = False
+
+    def told(self, seconds: int) -> None:
+        """Take the server's word (`Keep-Alive: timeout=5`)."""
+        self.usable_ns, self._is_told = int(seconds * self.SHARE * 1e9), True
+
+    def closed_after(self, rest_ns: int) -> None:
+        """Learn from one that the server has closed. The longest of several counts: a server that ends closes all."""
+        if rest_ns >= self.SHORTEST_NS and not self._is_told:
+            known_ns = 0 if self.usable_ns == sys.maxsize else self.usable_ns
+            self.usable_ns = max(known_ns, int(rest_ns * self.SHARE))
+
+
+class Idle(list["Connection"]):
+    """The connections of one user to one server that wait for its next request; `is_over`: no other will come."""
+
+    def __init__(self, keep_alive: KeepAlive | None = None, *, is_over: bool = False) -> None:
+        super().__init__()
+        self.keep_alive = keep_alive or KeepAlive()
+        self.is_over = is_over
+
+    def take(self) -> "Connection | None":
+        """Return one that can carry a request, if there is one."""
+        usable_ns = self.keep_alive.usable_ns
+        while self:
+            connection = self.pop()
+            if connection.closed:
+                continue
+            if usable_ns == sys.maxsize or time.perf_counter_ns() - connection.rests_since_ns < usable_ns:
+                return connection
+            connection.close()
+        return None
+
+    def close(self) -> None:
+        """Close them, and every one that would still come to rest here."""
+        self.is_over = True
+        for connection in self:
+            connection.close()
+        self.clear()
+
+
 class Connection(asyncio.Protocol):
     """Carries one exchange after another. When an answer is whole, and the server agrees, it joins `idle` again."""
 
-    def __init__(self, idle: "list[Connection]") -> None:
+    def __init__(self, idle: Idle) -> None:
         self._loop = asyncio.get_running_loop()
         self._idle = idle
         self.closed = False
@@ -84,6 +141,11 @@ class Connection(asyncio.Protocol):
             self._resume()
         return b"".join(chunks) if len(chunks) > 1 else chunks[0]
 
+    @property
+    def rests_since_ns(self) -> int:
+        """When the newest of its last answer came (perf_counter_ns)."""
+        return self._came_ns
+
     def close(self) -> None:
         """Close at once."""
         self.closed = True
@@ -118,6 +180,8 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def connection_lost(self, error: Exception | None) -> None:
+        if not self.closed and self._answer is None and self._waiter is None and self._came_ns:
+            self._idle.keep_alive.closed_after(time.perf_counter_ns() - self._came_ns)
         self.closed = True
         if self._answer is not None:
             if self._left == UNTIL_CLOSE and error is None:
@@ -147,8 +211,12 @@ class Connection(asyncio.Protocol):
                     return
                 data = body
             self._take_body(data)
-        except (BadAnswerError, zlib.error) as error:
-            self._fail(error if isinstance(error, BadAnswerError) else BadAnswerError(f"bad compression: {error}"))
+        except BadAnswerError as error:
+            self._fail(error)
+        except zlib.error as error:
+            self._fail(BadAnswerError(f"bad compression: {error}"))
+        except ValueError:  # a header that is no text, a length of thousands of digits
+            self._fail(BadAnswerError("a header cannot be read"))
 
     def _take_head(self, data: bytes) -> bytes | None:
         """Begin the answer and return what follows its head; None while the head is not whole."""
@@ -227,9 +295,7 @@ class Connection(asyncio.Protocol):
 
     def _deliver(self, data: bytes) -> None:
         if self._compressed:
-            if self._inflate is None:
-                self._inflate = zlib.decompressobj(47)  # gzip or zlib, as the first bytes say
-            data = self._inflate.decompress(data)
+            data = self._inflated(data)
         if not self._streaming:
             self._parts.append(data)
             return
@@ -242,6 +308,15 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         self._unread_bytes += len(data)
         self._tell(None)
+
+    def _inflated(self, data: bytes) -> bytes:
+        if self._inflate is None:
+            self._inflate = zlib.decompressobj(47)  # gzip or zlib, as the first bytes say
+        plain: bytes = self._inflate.decompress(data)
+        while self._inflate.eof and (rest := self._inflate.unused_data.lstrip(b"\0")):  # gzip may come in members
+            self._inflate = zlib.decompressobj(47)
+            plain += self._inflate.decompress(rest)
+        return plain
 
     def _end(self) -> None:
         """The answer is whole."""
@@ -258,7 +333,9 @@ class Connection(asyncio.Protocol):
         if parts:
             answer.content = parts[0] if len(parts) == 1 else b"".join(parts)
             self._parts = []
-        if self._keep and not self.closed:
+        if self._keep and not (self.closed or self._idle.is_over):
+            if answer.head.keep_alive_s:
+                self._idle.keep_alive.told(answer.head.keep_alive_s)
             self._idle.append(self)
         else:
             self.close()

@@ -51,7 +51,7 @@ class Measurement:
     is cancelled because its user is stopped counts as abandoned, one that its own task cancels as failed
     (`CutOffError`): what took too long must not vanish from the error rate. `intended_ns` (`perf_counter_ns`) is the
     moment the operation should have begun: latency counts from there, and the actual start is kept beside it as
-    `service_time` and `send_delay`.
+    `service_time` (of one that failed: `failed_service_time`) and `send_delay`.
     """
 
     __slots__ = (
@@ -116,10 +116,13 @@ class Measurement:
         begun_ns = self.started_ns
         if self.intended_ns is not None:
             delay_ns = begun_ns - self.intended_ns
-            self.metric("service_time", [(ended_ns - begun_ns) / 1e3])
+            # As with latencies: a refusal is quick, and would make what succeeded look so.
+            own_time = "service_time" if self.exception is None else "failed_service_time"
+            self.metric(own_time, [(ended_ns - begun_ns) / 1e3])
             self.metric("send_delay", [max(delay_ns, 0) / 1e3])
             begun_ns = self.intended_ns
         metrics, self.metrics = self.metrics, None
+        response, self.response = self.response, None  # which holds this: a cycle would keep it, body and all
         user.loop_thread.to_hub(
             user.fire_request,
             {
@@ -131,7 +134,7 @@ class Measurement:
                 "context": self.context,
                 "start_time": self.start_time,
                 "url": self.url,
-                "response": self.response,
+                "response": response,
                 "ended_ns": ended_ns,
             },
             metrics,
@@ -148,6 +151,7 @@ class Measurement:
     def abandon(self) -> None:
         """Report that the operation was cut off in flight."""
         tally.ended += 1
+        self.response = None
         begun_ns = self.started_ns if self.intended_ns is None else self.intended_ns
         age_us = (time.perf_counter_ns() - begun_ns) / 1e3
         user = self._user

@@ -59,6 +59,7 @@ class RedisOperationUser(_PhaseUser, RedisUser):
     """One SET and GET at the instant of release, through a pool that is warm, as that of a running service is."""
 
     abstract = True
+    _held: Any = None
 
     async def on_start(self) -> None:  # type: ignore[override]
         self._held = await self.hold_connection()

@@ -11,7 +11,6 @@ import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from asyncload_lib.users.base import AsyncUser
@@ -58,7 +57,9 @@ class PatientPool(redis_asyncio.ConnectionPool):
             if self._tls is not None and self._tls.context is None:
                 async with self._reading:
                     await asyncio.to_thread(self._tls.get)  # for whoever waited they are there
-            if not connection.is_connected or await connection.can_read():
+            if connection.is_connected and await connection.can_read():
+                await connection.disconnect(nowait=True)  # closed by the server, or with a reply that nobody read
+            if not connection.is_connected:
                 async with asyncio.timeout(self.timeout):  # the greeting, too: it is more than to connect
                     await self.ensure_connection(connection)
         except TimeoutError:
@@ -206,8 +207,10 @@ class MultiplexedRedis(PooledRedis):
     async def _answer(self, connection: Any, name: Any, options: dict[str, Any]) -> Any:
         try:
             return await self.parse_response(connection, name, **options)
-        except ResponseError as error:
-            return error
+        except Exception as error:
+            if not connection.is_connected:
+                raise
+            return error  # of this reply alone, which was read whole
 
 
 def redis_manager(

@@ -8,6 +8,7 @@ import redis.asyncio as redis_asyncio
 from locust import between, task
 from locust.exception import StopTest
 from pyreqwest.exceptions import PyreqwestError
+from redis.exceptions import ResponseError
 
 from asyncload_lib.users.base import AsyncUser
 from asyncload_lib.users.http import shared_client
@@ -16,7 +17,13 @@ from asyncload_lib.users.response import HttpStatusError
 from asyncload_lib.users.transport import transport_error
 from asyncload_lib.vm_list import Vm
 
-__all__ = ["VmHealthUser"]
+__all__ = ["VmHealthUser", "require_pong"]
+
+
+def require_pong(answer: object) -> None:
+    """Raise ResponseError where Redis has answered something else: redis-py gives True for PONG."""
+    if answer is not True:
+        raise ResponseError("the answer to PING is not PONG")
 
 
 class VmHealthUser(AsyncUser):
@@ -54,7 +61,7 @@ class VmHealthUser(AsyncUser):
 
     async def _ping(self, vm: Vm, timeout_s: float) -> None:
         client: redis_asyncio.Redis = redis_manager(self, vm.url, max_connections=100, timeout_s=timeout_s)
-        await client.ping()
+        require_pong(await client.ping())
 
     async def _get(self, vm: Vm) -> None:
         try:

@@ -2,6 +2,7 @@
 
 /status/<code>  /slow/<ms>  /slow_redirect/<ms>  /redirect/<code>/<n>  /echo  /length/<n>  /gzip  /close  /half
 /hang  /half_hang  /flood (chunks without end)  /login  /whoami  /raw/<hex of the whole answer>
+/port (the client's)  /open (connections)  /resting/<ms>[/<s>]: closed when it has rested so long; s: what it says of it
 /stream/<name>  a script of STREAMS: bytes and pauses (s)  /ledger  (ids of x-request-id: received, answered)
 """
 
@@ -43,6 +44,7 @@ STREAMS: dict[str, list[bytes | float | Literal["cut"]]] = {
 ECHOED = {"content-type", "authorization", "cookie", "x-one", "x-none"}
 
 ledger: dict[str, str] = {}
+connections: set[asyncio.StreamWriter] = set()
 
 
 def answer(body: bytes, status: int = 200, *headers: str) -> bytes:
@@ -96,6 +98,13 @@ async def respond(method: str, path: str, headers: list[list[str]], body: bytes,
         sent = answer(json.dumps(seen).encode())
     elif kind == "length":
         sent = answer(b"x" * int(rest[0]))
+    elif kind == "port":
+        sent = answer(str(writer.get_extra_info("peername")[1]).encode())
+    elif kind == "open":
+        sent = answer(str(len(connections)).encode())
+    elif kind == "resting":
+        said = [f"keep-alive: timeout={rest[1]}, max=100"] if len(rest) > 1 else []
+        sent = answer(str(writer.get_extra_info("peername")[1]).encode(), 200, *said)
     elif kind == "gzip":
         sent = answer(gzip.compress(b"x" * 1000), 200, "content-encoding: gzip")
     elif kind == "redirect":
@@ -118,9 +127,12 @@ async def respond(method: str, path: str, headers: list[list[str]], body: bytes,
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    rest_s = None
+    connections.add(writer)
     try:
-        while line := await reader.readline():
+        while line := await asyncio.wait_for(reader.readline(), rest_s):
             method, path, _ = line.decode().split(" ", 2)
+            rest_s = int(path.split("/")[2]) / 1e3 if path.startswith("/resting/") else None
             headers: list[list[str]] = []
             while (line := (await reader.readline()).strip()) != b"":
                 name, _, value = line.decode().partition(":")
@@ -134,9 +146,10 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 return
             if request_id:
                 ledger[request_id] = "answered"
-    except (ConnectionError, asyncio.IncompleteReadError):
+    except (ConnectionError, TimeoutError, asyncio.IncompleteReadError):
         pass
     finally:
+        connections.discard(writer)
         writer.close()
 
 

@@ -33,6 +33,7 @@ from locust.user.task import filter_tasks_by_tags
 
 from asyncload_lib.eventloop.native import native
 from asyncload_lib.users.base import AsyncUser, loop_thread
+from asyncload_lib.users.measure import CutOffError
 from tests.users.swarm import Swarm, eventually
 
 
@@ -347,6 +348,66 @@ def test_exceptions_of_tasks_reach_locusts_exceptions_tab_and_the_user_goes_on()
     assert [str(error) for error in swarm.errors] == ["broken task"] * 3
     assert (row["count"], row["msg"]) == (3, "broken task")
     assert "in work" in row["traceback"]
+
+
+@pytest.mark.parametrize("where", ["task", "wait", "own task"])
+def test_a_cancellation_of_somebody_else_is_an_error_and_the_user_goes_on(where: str) -> None:
+    """Such as that of a shared login that another user's `asyncio.timeout` has cancelled."""
+    runs: list[int] = []
+
+    class Person(AsyncUser):
+        def wait_time(self) -> float:
+            return 0.01
+
+        @task
+        async def work(self) -> None:
+            runs.append(1)
+            if len(runs) == 3:
+                raise StopUser
+            if where == "task":
+                shared = asyncio.get_running_loop().create_future()
+                shared.cancel()
+                await shared
+            itself = asyncio.current_task()
+            assert itself is not None
+            if where == "own task":
+                itself.cancel()
+                await asyncio.sleep(10)
+            asyncio.get_running_loop().call_later(0.001, itself.cancel)
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    told = ["CutOffError: what it awaited was cancelled, and nobody has stopped this user"]
+    expected = (1, 1) if where == "wait" else (3, 2)  # in a wait there is nothing to go on with
+    assert (len(runs), len(swarm.errors)) == expected
+    assert [f"{type(error).__name__}: {error}" for error in swarm.errors] == told * expected[1]
+
+
+def test_a_cancellation_of_somebody_else_in_on_start_is_an_error() -> None:
+    class Person(AsyncUser):
+        async def on_start(self) -> None:  # type: ignore[override]
+            shared = asyncio.get_running_loop().create_future()
+            shared.cancel()
+            await shared
+
+        @task
+        async def work(self) -> None:
+            raise AssertionError
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert [type(error) for error in swarm.errors] == [CutOffError]
+
+
+def test_what_is_no_exception_is_told_of_when_it_ends_a_user() -> None:
+    class Person(AsyncUser):
+        @task
+        async def work(self) -> None:
+            raise gevent.GreenletExit
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert [type(error) for error in swarm.errors] == [gevent.GreenletExit]
 
 
 def test_without_catch_exceptions_the_first_one_ends_the_user() -> None:

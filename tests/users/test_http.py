@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import traceback
 from collections.abc import Callable, Iterator
@@ -13,9 +14,12 @@ from locust import HttpUser, task
 from locust.exception import CatchResponseError, LocustError, RescheduleTask, StopUser
 
 from asyncload_lib.eventloop.native import native
+from asyncload_lib.users import direct
 from asyncload_lib.users.base import AsyncUser
 from asyncload_lib.users.exchange import Order, _is_same_server
 from asyncload_lib.users.http import AsyncHttpUser
+from asyncload_lib.users.measure import Measurement
+from asyncload_lib.users.response import Response
 from tests.users.swarm import Swarm, eventually, fetch
 
 
@@ -700,3 +704,153 @@ def test_every_request_of_a_stopped_swarm_is_in_the_servers_ledger_as_it_is_in_o
     }
     assert ours.keys() <= theirs.keys()
     assert len(theirs) <= swarm.started
+
+
+def test_every_user_has_connections_of_its_own_and_takes_them_along(target: str) -> None:
+    ports: dict[int, set[str]] = {}
+
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            mine = ports.setdefault(id(self), set())
+            for _ in range(5):
+                mine.add((await self.client.get("/port")).text)
+                await asyncio.sleep(0.01)
+
+    with Swarm(Person) as swarm:
+        before = int(fetch(f"{target}/open"))
+        swarm.run(4)
+        assert [len(mine) for mine in ports.values()] == [1] * 4
+        assert len(set.union(*ports.values())) == 4
+        eventually(lambda: int(fetch(f"{target}/open")) == before)
+
+
+def test_a_request_in_flight_when_its_user_ends_leaves_no_connection(target: str) -> None:
+    left: list[asyncio.Task[Any]] = []
+
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            async def ask() -> None:
+                await self.client.get("/slow/100")
+
+            left.append(asyncio.create_task(ask()))
+            await asyncio.sleep(0.02)
+
+    with Swarm(Person) as swarm:
+        before = int(fetch(f"{target}/open"))
+        swarm.run()
+        assert not left[0].done()
+        eventually(lambda: int(fetch(f"{target}/open")) == before and left[0].done())
+
+
+@pytest.mark.parametrize("path", ["/resting/1000", "/resting/5000/1"])
+def test_a_connection_that_the_server_is_about_to_close_carries_no_request(path: str, target: str) -> None:
+    """The server closes after a second, which shows once, or it says so."""
+    ports: list[str] = []
+
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            for rest_s in (1.3, 0.1, 0.95, 0.0):
+                ports.append((await self.client.get(path)).text)
+                await asyncio.sleep(rest_s)
+
+    direct._keep_alive.cache_clear()
+    with Swarm(Person) as swarm:
+        swarm.run(timeout_s=20)
+    assert swarm.failures == []
+    first, second, third, fourth = ports
+    assert first != second  # closed by the server, or rested for too long
+    assert second == third
+    assert third != fourth
+
+
+def test_a_request_that_nobody_awaits_is_told_of(target: str) -> None:
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            self.client.post("/echo", json={"message": "hi"}, name="chat")
+            await self.client.get("/echo")
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert [event["name"] for event in swarm.requests] == ["/echo"]
+    assert [str(error) for error in swarm.errors] == ["POST chat was made and never awaited: nothing was sent"]
+
+
+def test_a_request_is_sent_once(target: str) -> None:
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            exchange = self.client.get("/echo")
+            await exchange
+            with pytest.raises(RuntimeError, match="a request is sent once"):
+                await exchange
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert len(swarm.requests) == 1
+    assert swarm.errors == []
+
+
+def test_a_request_leaves_nothing_for_the_collector(target: str) -> None:
+    held: list[int] = []
+
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(20):
+                    await self.client.get("/length/1000")
+                    async with self.client.get("/length/1000", catch_response=True) as response:
+                        response.failure("no")
+                await asyncio.sleep(0.1)  # the hub has taken all
+                held.append(sum(isinstance(found, Response | Measurement) for found in gc.get_objects()))
+            finally:
+                gc.enable()
+
+    with Swarm(Person) as swarm:
+        swarm.events.request._handlers.clear()  # the swarm's own keeps every answer
+        swarm.events.request.add_listener(lambda **_: swarm.requests.append({}))
+        swarm.run()
+    assert len(swarm.requests) == 40
+    assert held[0] <= 2  # the last one may be in somebody's hands
+
+
+def test_methods_are_sent_in_capitals_and_an_own_cookie_stands_for_the_jar(target: str) -> None:
+    seen: list[Any] = []
+
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            await self.client.get("/login")
+            seen.append((await self.client.get("/whoami")).text)
+            found = (await self.client.request("get", "/echo", headers={"Cookie": "mine=1"})).json()
+            seen.append((found["method"], found["headers"]))
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert seen == ["session=abc", ("GET", [["Cookie", "mine=1"]])]
+
+
+def test_a_redirect_has_no_time_of_its_own_without_a_timeout_either(target: str) -> None:
+    class Person(Once):
+        host = target
+        network_timeout = 0.3
+
+        async def act(self) -> None:
+            await self.client.get("/slow_redirect/200")
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert [type(event["exception"]).__name__ for event in swarm.requests] == ["AnswerTimeoutError"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asyncload_lib.users.answer import Answer, parse_head
-from asyncload_lib.users.http11 import UNREAD_MAX_BYTES, Connection
+from asyncload_lib.users.http11 import UNREAD_MAX_BYTES, Connection, Idle
 from asyncload_lib.users.transport import (
     AnswerTimeoutError,
     BadAnswerError,
@@ -47,7 +47,7 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(coroutine)
 
 
-def connected(idle: list[Connection]) -> tuple[Connection, Wire]:
+def connected(idle: Idle) -> tuple[Connection, Wire]:
     connection, wire = Connection(idle), Wire()
     connection.connection_made(wire)  # type: ignore[arg-type]
     return connection, wire
@@ -61,7 +61,7 @@ def begun(connection: Connection, *, bodiless: bool = False, stream: bool = Fals
 
 async def answered(data: bytes, portion: int = 1 << 20, *, bodiless: bool = False, end: bool = False) -> Answer:
     """Feed an answer in portions; with `end` the server then closes."""
-    connection, _ = connected([])
+    connection, _ = connected(Idle())
     task = begun(connection, bodiless=bodiless)
     await asyncio.sleep(0)
     for at in range(0, len(data), portion):
@@ -92,6 +92,8 @@ FRAMINGS = {
                           + b"content-length: 1280\r\n\r\n" + BODY, False),
     "gzip": (OK + b"content-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n"
              + chunked(gzip.compress(BODY), 11), False),
+    "gzip in members": (OK + b"content-encoding: identity, gzip\r\ntransfer-encoding: chunked\r\n\r\n"
+                        + chunked(gzip.compress(BODY[:500]) + gzip.compress(BODY[500:]) + b"\0\0", 11), False),
     "deflate": (OK + b"content-encoding: deflate\r\ncontent-length: %d\r\n\r\n" % len(zlib.compress(BODY))
                 + zlib.compress(BODY), False),
 }  # fmt: skip
@@ -124,6 +126,8 @@ BAD = {
     "chunk size": OK + b"transfer-encoding: chunked\r\n\r\nxyz\r\n",
     "negative chunk": OK + b"transfer-encoding: chunked\r\n\r\n-5\r\n",
     "chunk end": OK + b"transfer-encoding: chunked\r\n\r\n2\r\nabXX",
+    "length of thousands of digits": OK + b"content-length: " + b"1" * 5000 + b"\r\n\r\n",
+    "header that is no text": OK + b"connection: \xff\r\ncontent-length: 0\r\n\r\n",
     "no gzip": OK + b"content-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc",
     "half gzip": OK + b"content-encoding: gzip\r\ncontent-length: 20\r\n\r\n" + gzip.compress(BODY)[:20],
     "other protocol": b"HTTP/1.1 101 Switching\r\n\r\n",
@@ -135,7 +139,7 @@ BAD = {
 @pytest.mark.parametrize("what", BAD)
 def test_what_is_no_answer_is_refused_and_ends_the_connection(what: str) -> None:
     async def scenario() -> None:
-        idle: list[Connection] = []
+        idle = Idle()
         connection, wire = connected(idle)
         task = begun(connection)
         await asyncio.sleep(0)
@@ -173,7 +177,7 @@ def test_a_connection_that_ends_too_early_breaks_the_answer(sent: bytes, reason:
 )
 def test_a_connection_is_used_again_only_when_both_sides_agree(head: bytes, more: bytes, kept: bool) -> None:
     async def scenario() -> None:
-        idle: list[Connection] = []
+        idle = Idle()
         connection, _ = connected(idle)
         task = begun(connection)
         await asyncio.sleep(0)
@@ -187,7 +191,7 @@ def test_a_connection_is_used_again_only_when_both_sides_agree(head: bytes, more
 
 def test_what_comes_unasked_ends_a_resting_connection() -> None:
     async def scenario() -> None:
-        connection, _ = connected([])
+        connection, _ = connected(Idle())
         connection.data_received(OK + b"content-length: 0\r\n\r\n")
         assert connection.closed
 
@@ -196,7 +200,7 @@ def test_what_comes_unasked_ends_a_resting_connection() -> None:
 
 def test_deadlines_hold_on_a_connection_that_is_used_again() -> None:
     async def scenario() -> None:
-        connection, _ = connected([])
+        connection, _ = connected(Idle())
         for timeout_s in (5.0, 0.2, 5.0):  # the timer of a long one must not hide a short one, nor the reverse
             task = begun(connection, timeout_s=timeout_s)
             await asyncio.sleep(0.25 if timeout_s == 5.0 else 0)
@@ -212,7 +216,7 @@ def test_deadlines_hold_on_a_connection_that_is_used_again() -> None:
 
 def test_a_body_that_does_not_end_in_time_has_a_name_of_its_own() -> None:
     async def scenario() -> None:
-        connection, _ = connected([])
+        connection, _ = connected(Idle())
         task = begun(connection, timeout_s=0.05)
         await asyncio.sleep(0)
         connection.data_received(OK + b"content-length: 5\r\n\r\nab")
@@ -224,7 +228,7 @@ def test_a_body_that_does_not_end_in_time_has_a_name_of_its_own() -> None:
 
 def test_a_cancelled_exchange_takes_its_connection_with_it() -> None:
     async def scenario() -> None:
-        idle: list[Connection] = []
+        idle = Idle()
         connection, wire = connected(idle)
         task = begun(connection)
         await asyncio.sleep(0)
@@ -240,7 +244,7 @@ def test_a_cancelled_exchange_takes_its_connection_with_it() -> None:
 
 def test_an_exchange_cancelled_when_its_answer_is_whole_leaves_the_connection_to_the_next() -> None:
     async def scenario() -> None:
-        idle: list[Connection] = []
+        idle = Idle()
         connection, wire = connected(idle)
         first = begun(connection)
         await asyncio.sleep(0)
@@ -259,7 +263,7 @@ def test_an_exchange_cancelled_when_its_answer_is_whole_leaves_the_connection_to
 
 def test_an_answer_came_when_it_was_read_and_not_when_its_user_was_woken() -> None:
     async def scenario() -> None:
-        connection, _ = connected([])
+        connection, _ = connected(Idle())
         task = begun(connection)
         await asyncio.sleep(0)
         connection.data_received(OK + b"content-length: 2\r\n\r\nh")
@@ -274,7 +278,7 @@ def test_an_answer_came_when_it_was_read_and_not_when_its_user_was_woken() -> No
 
 def test_an_answer_that_ends_with_its_connection_came_when_that_did() -> None:
     async def scenario() -> None:
-        connection, _ = connected([])
+        connection, _ = connected(Idle())
         task = begun(connection)
         await asyncio.sleep(0)
         connection.data_received(OK + b"\r\nall there is")
@@ -286,7 +290,7 @@ def test_an_answer_that_ends_with_its_connection_came_when_that_did() -> None:
 
 
 async def streamed() -> tuple[Connection, Wire, Answer]:
-    connection, wire = connected([])
+    connection, wire = connected(Idle())
     task = begun(connection, stream=True)
     await asyncio.sleep(0)
     connection.data_received(OK + b"transfer-encoding: chunked\r\n\r\n")

@@ -175,6 +175,19 @@ def test_latency_counts_from_the_intended_start() -> None:
     )
 
 
+def test_the_own_time_of_what_failed_is_kept_apart() -> None:
+    class Person(Once):
+        async def act(self) -> None:
+            for outcome in ("ok", "failed"):
+                async with self.measure("X", outcome, intended_ns=time.perf_counter_ns()) as operation:
+                    if outcome == "failed":
+                        operation.failure("refused")
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert [name for name, _ in swarm.metrics] == ["service_time", "send_delay", "failed_service_time", "send_delay"]
+
+
 def test_figures_of_a_request_are_no_requests() -> None:
     class Person(Once):
         async def act(self) -> None:

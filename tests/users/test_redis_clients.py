@@ -68,6 +68,43 @@ def test_a_place_is_free_again_when_its_connection_could_not_be_made() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("kind", [PooledRedis, MultiplexedRedis])
+def test_a_connection_that_the_server_has_closed_costs_no_command(
+    server: pooled.Server, kind: type[PooledRedis]
+) -> None:
+    async def scenario() -> None:
+        client = kind.from_pool(PatientPool.from_url(server.url, max_connections=4, timeout=1.0))
+        await asyncio.gather(*(client.set(f"key-{number}", number) for number in range(8)))
+        for _ in range(2):
+            server.client.execute_command("CLIENT KILL TYPE normal SKIPME yes")
+            connections = client.connection_pool._available_connections
+            while not all(connection._reader and connection._reader.at_eof() for connection in connections):
+                await asyncio.sleep(0.001)
+            found = await asyncio.gather(*(client.get(f"key-{number}") for number in range(8)))
+            assert found == [b"%d" % number for number in range(8)]
+        await client.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_reply_that_cannot_be_read_is_its_callers_alone(server: pooled.Server) -> None:
+    async def scenario() -> None:
+        async with multiplexed(server) as client:
+            await asyncio.gather(*(client.set(f"key-{number}", number) for number in range(6)))
+
+            def broken(answer: bytes, **_: Any) -> bytes:
+                if answer == b"1":
+                    raise ValueError("no way")
+                return answer
+
+            client.set_response_callback("GET", broken)  # type: ignore[arg-type]
+            first = await asyncio.gather(*(client.get(f"key-{n}") for n in range(4)), return_exceptions=True)
+            assert [str(found) for found in first] == ["b'0'", "no way", "b'2'", "b'3'"]
+            assert [await client.get("key-4"), await client.get("key-5")] == [b"4", b"5"]
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("lanes", [1, 4])
 def test_no_command_waits_for_a_lane_that_has_ended(
     server: pooled.Server, monkeypatch: pytest.MonkeyPatch, lanes: int

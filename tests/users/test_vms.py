@@ -1,6 +1,8 @@
 """Health checks of machines in every state, all asked at the same instant."""
 
 import socket
+import socketserver
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,10 +10,12 @@ from dataclasses import replace
 import pytest
 from locust import task
 from locust.exception import StopUser
+from redis.exceptions import ResponseError
 
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
+from asyncload_lib.users.baseline import _ping
 from asyncload_lib.users.vms import VmHealthUser
 from asyncload_lib.vm_list import Vm
 from tests.users.swarm import Swarm, eventually
@@ -28,6 +32,16 @@ def silent() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+class Nope(socketserver.StreamRequestHandler):
+    """Greets as Redis does, and says NOPE to PING."""
+
+    def handle(self) -> None:
+        while line := self.rfile.readline():
+            words = [self.rfile.readline().strip() for _ in range(2 * int(line[1:]))]
+            greeting = b"%%1\r\n+proto\r\n:%b\r\n" % words[3] if words[1] == b"HELLO" else b"+OK\r\n"
+            self.wfile.write(b"+NOPE\r\n" if words[1] == b"PING" else greeting)
+
+
 def person(*vms: Vm, timeout: float = 5.0) -> type[VmHealthUser]:
     class Person(VmHealthUser):
         target = Target(vms=vms)
@@ -40,6 +54,25 @@ def person(*vms: Vm, timeout: float = 5.0) -> type[VmHealthUser]:
 
     Person.tasks = [Person.work]
     return Person
+
+
+@pytest.mark.parametrize("kind", ["async", "baseline"])
+def test_redis_that_answers_something_else_is_down(kind: str) -> None:
+    """The real one always says PONG; this is whatever else may listen there, such as a proxy without a server."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Nope) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        vm = Vm("Redis", "redis", f"redis://127.0.0.1:{server.server_address[1]}")
+        if kind == "async":
+            with Swarm(person(vm)) as swarm:
+                swarm.run()
+            failures = swarm.failures
+        else:
+            with pytest.raises(ResponseError) as caught:
+                _ping(vm, 5.0)
+            failures = [str(caught.value)]
+        server.shutdown()
+    assert failures == ["the answer to PING is not PONG"]
 
 
 @pytest.mark.chance
