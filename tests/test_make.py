@@ -23,6 +23,7 @@ pytestmark = pytest.mark.chance
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.M))
+VARIABLES = sorted(set(re.findall(r"\$\(call (?:given|option,[a-z-]+),([A-Z_]+)\)", MAKEFILE)))
 IN_CI = {"lint"}
 """What no test runs, for .ci/run does, with these words."""
 
@@ -33,7 +34,8 @@ class make(LoggedProcess):  # noqa: N801 - reads as the command does
     def __init__(self, target: str, *variables: str, log: Path, env: Mapping[str, str] | None = None) -> None:
         ready = [f"{sys.prefix}/bin/.runtime", f"{sys.prefix}/bin/.development"]
         command = ["make", f"VENV={sys.prefix}", *(word for path in ready for word in ("-o", path)), target, *variables]
-        super().__init__(command, ROOT, log, env or {})
+        of_others = [word for name in VARIABLES if name not in (env or {}) for word in ("-u", name)]
+        super().__init__(["env", *of_others, *command], ROOT, log, env or {})
 
     def wait(self, timeout_s: float = 60.0) -> int:
         """Wait for the end; return the exit code of the command, as make's last line tells it."""
@@ -82,6 +84,53 @@ def test_help(tmp_path: Path) -> None:
     with make("help", log=tmp_path / "log") as made:
         assert made.wait() == 0
     assert set(re.findall(r"^    ([a-z]+) +\S", made.output, re.M)) == TARGETS
+
+
+TAKES = {
+    "loadtest": {"CONFIG", "HOST", "OUT", "PROCESSES", "USERS", "RUN_TIME", "SCENARIOS", "DEMO_MODE"},
+    "worker": {"MASTER"},
+    "master": {"WORKERS"},
+    "ui": {"LOCUSTFILE"},
+    "report": {"RESULTS"},
+    "compare": {"A", "B", "FORCE"},
+    "bench": {"QUICK"},
+}
+TAKEN = sorted((target, name) for target, names in TAKES.items() for name in names)
+
+
+def test_every_variable_is_known_here() -> None:
+    assert sorted(name for _, name in TAKEN) == VARIABLES
+
+
+@pytest.mark.parametrize(("target", "name"), TAKEN)
+def test_a_variable_that_is_empty_is_refused(target: str, name: str, tmp_path: Path) -> None:
+    others = ("A=a", "B=b") if target == "compare" and name == "FORCE" else ()
+    with make(target, f"{name}=", *others, "-n", log=tmp_path / "log") as made:
+        assert made.wait() == 2, made.output
+    assert re.search(rf"^Makefile:\d+: \*\*\* {name} is empty: ", made.output, re.M)
+
+
+@pytest.mark.parametrize("value", ["", "x86_64-conda-linux-gnu"])
+@pytest.mark.parametrize(("target", "name"), TAKEN)
+def test_a_variable_of_the_environment_is_refused_and_named(target: str, name: str, value: str, tmp_path: Path) -> None:
+    others = [f"{each}=a" for each in ("A", "B") if target == "compare" and name != each]
+    with make(target, *others, "-n", log=tmp_path / "log", env={name: value}) as made:
+        assert made.wait() == 2, made.output
+    assert f"*** {name} comes from the environment, " in made.output
+    assert f'write "make {target} {name}=..." if it is meant' in made.output
+
+
+def test_a_variable_of_the_environment_is_nothing_to_a_target_that_does_not_take_it(tmp_path: Path) -> None:
+    with make("compare", "A=a", "B=b", "-n", log=tmp_path / "log", env={"HOST": "x86_64-conda-linux-gnu"}) as made:
+        assert made.wait() == 0, made.output
+
+
+def test_a_value_with_a_space_or_a_quote_reaches_the_command_whole(tmp_path: Path) -> None:
+    variables = ("SCENARIOS=chat, nothing", "USERS=it's 3", "RUN_TIME=10 s; exit 0", "DEMO_MODE=a b")
+    with make("loadtest", *variables, log=tmp_path / "log") as made:
+        assert made.wait() == 64, made.output
+    for value in ("'nothing' is unknown", '"it\'s 3"', "'10 s; exit 0'", "'a b'"):
+        assert value in made.output
 
 
 def test_test(tmp_path: Path) -> None:
