@@ -48,6 +48,10 @@ INIT_LIMIT_S = 30.0
 
 BROKEN_OFF = "the run ended before everything was measured"
 
+_STRENGTH = {"default": 0, "file": 1, "environment": 2, "command line": 3}
+_SOURCES = {"defaults": "default", "config_file": "file", "environment_variables": "environment"}
+"""Where a value comes from, as Locust's parser calls it."""
+
 _parsers: list[LocustArgumentParser] = []
 _plugins: dict[int, "Plugin"] = {}
 
@@ -397,9 +401,20 @@ def _settings(environment: Environment) -> Settings:
         # The master's options are sent to every worker: secrets must not cross, nor replace the worker's own.
         for option in (CONFIG, *OPTIONS.values()):
             options.pop(option.dest, None)
-    if settings.host and not environment.host:
+    if settings.host and _STRENGTH[settings.origin("host")] > _STRENGTH[_origin_of_host(environment)]:
         environment.host = settings.host
     return settings
+
+
+def _origin_of_host(environment: Environment) -> str:
+    """Say where Locust's own host comes from, in the words of `Settings.origin`; "default" if there is none."""
+    if not environment.host:
+        return "default"
+    sources = _parsers[0].get_source_to_settings_dict() if _parsers else {}
+    for source, given in sources.items():  # of the command line it holds no more than the words
+        if any(action is not None and action.dest == "host" for action, _ in given.values()):
+            return _SOURCES[source.partition("|")[0]]
+    return "command line"
 
 
 def _add_arguments(parser: LocustArgumentParser, **_: Any) -> None:

@@ -119,6 +119,7 @@ class Session:
     def _run(self, status: str, problems: Sequence[str]) -> Json:
         now = time.time()
         target = self._target
+        host = redact(target.host) if target.host else None
         return {
             "id": self.id,
             "kind": self.kind,
@@ -130,11 +131,11 @@ class Session:
             "status": status,
             "status_reasons": list(problems),
             "target": {
-                "host": redact(target.host) if target.host else None,
+                "host": host,
                 "embedded": target.embedded,
                 "mode": target.mode,
             },
-            "settings": self._settings.redacted(),
+            "settings": {**self._settings.redacted(), "host": None if target.embedded else host},  # may be Locust's -H
             "versions": {"asyncload": __version__, **{name: version(name) for name in _PACKAGES}},
             "host": {
                 "name": platform.node(),

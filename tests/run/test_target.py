@@ -56,6 +56,24 @@ def test_the_host_of_a_class_or_an_option_is_watched_slash_or_not(tmp_path: Path
     assert {"run p95 < 2 s", "run error_rate < 1 %"} <= set(verdicts(results))
 
 
+@pytest.mark.parametrize(
+    ("variable", "option"),
+    [("LOCUST_HOST", "--asyncload-host"), ("ASYNCLOAD_HOST", "--host")],
+    ids=["ours", "locust's"],
+)
+def test_the_host_of_the_command_line_is_loaded_and_reported(
+    tmp_path: Path, stack: DemoStack, variable: str, option: str
+) -> None:
+    others = {variable: stack.blocking_host, "ASYNCLOAD_LOOP_PROBE_TOKEN": stack.probe_token}
+    with LocustRun(
+        written(tmp_path, None), *CHAT, option, stack.host, out=tmp_path / "reports", settings=others
+    ) as run:
+        assert run.wait() in (0, 3, 6), run.output
+        told = run.results["run"]
+
+    assert (told["target"]["host"], told["settings"]["host"]) == (stack.host, stack.host)
+
+
 def test_several_hosts_cannot_be_judged_as_one(tmp_path: Path, stack: DemoStack) -> None:
     locustfile = written(tmp_path, stack.host, stack.blocking_host)
     with LocustRun(locustfile, *CHAT, out=tmp_path / "reports") as run:
