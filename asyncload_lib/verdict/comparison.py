@@ -4,7 +4,8 @@ A ratio above 1 means that the second run is better. Its interval comes from `in
 around 1 as a whole makes a difference; a ratio within them, whose interval is known not to reach far beyond, is "no
 improvement", and anything else "not significant".
 
-Each scenario is compared by its headline phase, and by the percentiles and errors of the other phases with load.
+Each scenario is compared by its headline phase, by whether an event loop was blocked, and by the percentiles and errors
+of the other phases with load.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_rates
+from asyncload_lib.verdict.stalls import observe_loops
 
 __all__ = ["PRACTICALLY_EQUAL", "compare", "markdown"]
 
@@ -47,7 +49,8 @@ def compare(before: Run, after: Run, *, force: bool = False) -> dict[str, Any]:
     Returns comparable (bool), reasons (why not), forced, notes (reasons and what else may explain a ratio), before and
     after (id, started, git_commit), rows ([{scenario, test_name, metric, before, after (text), before_value,
     after_value, ratio, low, high, words, change}]), and change ("better", "worse" or "none") and words of the whole.
-    low and high are the 95 % interval of the ratio; for error_rate, of the difference. Runs that are not comparable get
+    low and high are the 95 % interval of the ratio; for error_rate, of the difference; event_loop has neither, and as
+    values its longest stall (s). Runs that are not comparable get
     no rows, except with `force`.
     """
     reasons = list(_obstacles(before, after))
@@ -118,6 +121,15 @@ def _differences(before: Run, after: Run) -> Iterator[str]:
         values = read(before["run"]), read(after["run"])
         if values[0] != values[1]:
             yield _differs(words, *values)
+    verdicts = [(results.get("summary") or {}).get("verdict") for results in (before, after)]
+    if verdicts[0] != verdicts[1]:
+        yield _differs("verdict", *verdicts)
+    judged = [
+        {row.get("name"): row.get("verdict") for row in results.get("criteria") or []} for results in (before, after)
+    ]
+    for name in [name for name in judged[0] if name in judged[1]]:
+        if judged[0][name] != judged[1][name]:
+            yield _differs(f'"{name}"', judged[0][name], judged[1][name])
 
 
 _SURROUNDINGS: Mapping[str, Callable[[Run], Any]] = {
@@ -151,15 +163,16 @@ def _by_scenario(results: Run) -> dict[str, Run]:
 
 def _rows(before: Run, after: Run) -> Iterator[dict[str, Any]]:
     first, second = _by_scenario(before), _by_scenario(after)
+    limit_s = _limit_of_both(before, after)
     is_timed = before["run"].get("kind") != "free"  # a free run lasts as long as its user told it to
     for scenario in [name for name in first if name in second]:
         name = second[scenario].get("test_name") or scenario
-        for row in _rows_of(first[scenario], second[scenario]):
+        for row in _rows_of(first[scenario], second[scenario], limit_s):
             if is_timed or row["metric"] != "total_time":
                 yield {"scenario": scenario, "test_name": name, **row}
 
 
-def _rows_of(before: Run, after: Run) -> Iterator[dict[str, Any]]:
+def _rows_of(before: Run, after: Run, limit_s: float) -> Iterator[dict[str, Any]]:
     spread = spread_of_rates(before, after)
     for metric, unit, key in (("total_time", " s", "total_time"), ("throughput", "/s", "requests_per_second")):
         old, new = before.get(key), after.get(key)
@@ -167,6 +180,7 @@ def _rows_of(before: Run, after: Run) -> Iterator[dict[str, Any]]:
         interval = (ratio * spread[0], ratio * spread[1]) if ratio and spread else None
         yield _row(metric, unit, old, new, ratio, interval)
     yield from _rows_of_requests(before, after, "")
+    yield _loop_row(before, after, limit_s)
     first, second = _other_phases(before), _other_phases(after)
     for name in [name for name in first if name in second]:
         yield from _rows_of_requests(first[name], second[name], f"{name} ")
@@ -237,6 +251,38 @@ def _error_row(before: Run, after: Run, metric: str) -> dict[str, Any]:
         "metric": metric, "before": _figure(p1, " %", 100), "after": _figure(p2, " %", 100), "before_value": p1,
         "after_value": p2, "ratio": None, "low": low, "high": high, "words": words, "change": change,
     }  # fmt: skip
+
+
+def _limit_of_both(before: Run, after: Run) -> float:
+    """Return from which length (s) on a stall is a blocked loop by the limits of both runs; 0 where they are one."""
+    limits = [(results["run"].get("settings") or {}).get("loop.limit") for results in (before, after)]
+    return max((limit for limit in limits if limit), default=0.0) if limits[0] != limits[1] else 0.0
+
+
+def _loop_row(before: Run, after: Run, limit_s: float) -> dict[str, Any]:
+    (was, old), (now, new) = (_blocked(metric, limit_s) for metric in (before, after))
+    words, change = "no change", "none"
+    if was is None or now is None:
+        words = "no data"
+    elif was is not now:
+        words, change = ("blocked now", "worse") if now else ("not blocked any more", "better")
+    return {
+        "metric": "event_loop", "before": _stalled(was, old), "after": _stalled(now, new), "before_value": old,
+        "after_value": new, "ratio": None, "low": None, "high": None, "words": words, "change": change,
+    }  # fmt: skip
+
+
+def _blocked(metric: Run, limit_s: float) -> tuple[bool | None, float | None]:
+    """Return whether a loop of this scenario was blocked (None: not known), and its longest stall in seconds."""
+    stall_s, _ = observe_loops(metric.get("event_loops") or [], "max_stall", str(metric.get("scenario")))
+    blocked = metric.get("event_loop_blocked")
+    return blocked and (stall_s is None or stall_s >= limit_s), stall_s
+
+
+def _stalled(blocked: bool | None, stall_s: float | None) -> str:
+    if blocked is None:
+        return "no data"
+    return "not blocked" if not blocked else "blocked" + (f" for {stall_s * 1e3:.4g} ms" if stall_s else "")
 
 
 def _figure(value: float | None, unit: str, factor: float = 1) -> str:

@@ -55,7 +55,7 @@ def scaled(results: Results, factor: float, requests: int | None = None) -> Resu
 def test_a_run_is_never_faster_than_itself(before: Results, after: Results) -> None:
     comparison = compare(before, after)
     assert comparison["comparable"]
-    assert len(comparison["rows"]) == 4 * 6 + (2 + 2) * 4  # headlines; few and sustained, redis_alone and files_alone
+    assert len(comparison["rows"]) == 4 * 7 + (2 + 2) * 4  # headlines; few and sustained, redis_alone and files_alone
     assert {row["change"] for row in comparison["rows"]} == {"none"}
     assert {row["words"] for row in comparison["rows"]} <= {
         "not significant", "not significant (too few samples)", "no improvement", "no change",
@@ -168,6 +168,53 @@ def test_what_is_not_there_any_more_is_worse(before: Results, after: Results) ->
     assert (row["words"], row["change"]) == ("no data", "none")
 
 
+def blocked(results: Results, stall_s: float, limit_s: float = 0.01) -> Results:
+    """Have the target's loop of chat stalled for `stall_s`, and judged by `limit_s`."""
+    is_blocked = stall_s >= limit_s
+    results["run"]["settings"]["loop.limit"] = limit_s
+    loop = next(loop for loop in chat(results)["event_loops"] if loop["name"] == "target")
+    loop["by_cause"]["loop"] = {"stalls": int(is_blocked), "blocked_s": stall_s, "max_stall": stall_s}
+    loop |= {"limit_s": limit_s, "max_stall": stall_s, "blocked": is_blocked}
+    chat(results)["event_loop_blocked"] = is_blocked
+    return results
+
+
+def test_a_loop_that_is_blocked_now_is_worse_and_one_that_is_no_more_is_better(before: Results, after: Results) -> None:
+    comparison = compare(before, blocked(after, 0.9))
+    row = row_of(comparison, "event_loop")
+    assert (row["before"], row["after"], row["words"]) == ("not blocked", "blocked for 900 ms", "blocked now")
+    assert (row["before_value"], row["after_value"], row["change"]) == (0.0, 0.9, "worse")
+    assert (comparison["change"], comparison["words"]) == ("worse", "worse")
+    comparison = compare(after, before)
+    assert row_of(comparison, "event_loop")["words"] == "not blocked any more"
+    assert comparison["words"] == "improved"
+    comparison = compare(blocked(before, 0.02), after)
+    assert (row_of(comparison, "event_loop")["words"], comparison["words"]) == ("no change", "no improvement")
+
+
+def test_a_loop_that_was_not_judged_has_no_data(before: Results, after: Results) -> None:
+    chat(after)["event_loop_blocked"] = None
+    for first, second in ((before, after), (after, before)):
+        row = row_of(compare(first, second), "event_loop")
+        assert (row["words"], row["change"]) == ("no data", "none")
+        assert {row["before"], row["after"]} == {"not blocked", "no data"}
+
+
+def test_a_blocked_loop_is_one_by_the_limits_of_both_runs(before: Results, after: Results) -> None:
+    comparison = compare(blocked(before, 0.02), blocked(after, 0.02, limit_s=0.05))
+    assert row_of(comparison, "event_loop")["change"] == "none"
+    comparison = compare(blocked(before, 0.02), blocked(after, 0.2, limit_s=0.05))
+    assert row_of(comparison, "event_loop")["change"] == "worse"
+
+
+def test_another_verdict_is_noted(before: Results, after: Results) -> None:
+    assert not [note for note in compare(before, after)["notes"] if "verdict" in note]
+    after["summary"]["verdict"] = after["criteria"][0]["verdict"] = "fail"
+    notes = compare(before, after)["notes"]
+    assert "verdict was pass and is fail" in notes
+    assert f'"{after["criteria"][0]["name"]}" was pass and is fail' in notes
+
+
 def test_length_of_a_free_run_is_no_result(before: Results, after: Results) -> None:
     before["run"]["kind"] = after["run"]["kind"] = "free"
     metrics = {row["metric"] for row in compare(before, after)["rows"]}
@@ -241,7 +288,7 @@ def test_markdown_has_a_table_for_each_scenario(before: Results, after: Results)
     assert text.startswith("# a4c1e9d2 -> a4c1e9d2: improved\n")
     assert text.count("\n## ") == 4
     tables = [[line for line in part.splitlines() if line.startswith("|")] for part in text.split("\n## ")[1:]]
-    for table, rows in zip(tables, (6 + 2 * 4, 6, 6 + 2 * 4, 6), strict=True):
+    for table, rows in zip(tables, (7 + 2 * 4, 7, 7 + 2 * 4, 7), strict=True):
         assert len(table) == 2 + rows
         assert len({len(line) for line in table}) == 1
         assert {line.count("|") for line in table} == {5}
