@@ -19,7 +19,7 @@ def render_junit(results: Mapping[str, Any]) -> str:
     """Render JUnit XML; `fail` is a failure, `no data` an error, `not evaluated` skipped.
 
     A suite `run` carries the verdict on the run itself: an incomplete or invalid run is an error even where every
-    criterion holds, and one that failed though no criterion did is a failure.
+    criterion holds, one that failed though no criterion did is a failure, and one that nothing was asked of is skipped.
     """
     metrics = {str(metric.get("scenario")): metric for metric in mappings(results.get("metrics"))}
     groups: dict[str, list[Entry]] = {scenario: [] for scenario in metrics}
@@ -43,7 +43,9 @@ def _run_suite(root: ET.Element, results: Mapping[str, Any]) -> None:
         ET.SubElement(properties, "property", name=name, value=clean(value))
     case = ET.SubElement(suite, "testcase", classname="asyncload.run", name="the run is complete and its figures hold")
     word = str(summary.get("verdict"))
-    if word not in ("pass", "fail"):
+    if word == "not evaluated":
+        ET.SubElement(case, "skipped", message=build(results).sentence)
+    elif word not in ("pass", "fail"):
         told = run.get("status_reasons")
         reasons = told if isinstance(told, list) and told else [f"verdict: {clean(word)}"]
         ET.SubElement(case, "error", type=clean(word, 40), message="; ".join(clean(reason) for reason in reasons))

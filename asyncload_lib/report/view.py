@@ -76,7 +76,7 @@ def build(results: Entry) -> Report:
     overall = verdict(mapping(results.get("summary")).get("verdict") or "incomplete")
     generator = generator_section(mapping(results.get("generator")))
     reasons = tuple(clean(reason, 300) for reason in _list(run.get("status_reasons"))) or generator[2]
-    certified = overall.word in ("pass", "fail")
+    certified = overall.word in ("pass", "fail", "not evaluated")
     return Report(
         title=clean(results.get("test_suite") or "Load test", 120),
         verdict=overall,

@@ -40,15 +40,16 @@ def verdict(rows: Sequence[Mapping[str, Any]], run_status: str, *, any_failed: b
     """Return the verdict of a run and its exit code; an interrupted run is the caller's to tell.
 
     A run that is invalid says nothing, an incomplete one certifies nothing; only then do criteria count. Where there
-    are none, a failed request (`any_failed`) is what Locust fails on, too.
+    are none, a failed request (`any_failed`) is what Locust fails on, too; without one the exit code is Locust's, and
+    nothing was judged.
     """
     if run_status == "invalid":
         return "invalid", ExitCode.INVALID
     if run_status != "complete":
         return "incomplete", ExitCode.INCOMPLETE
     verdicts = {row["verdict"] for row in rows}
-    if not verdicts and any_failed:
-        return "fail", ExitCode.LOCUST_FAILURES
+    if not verdicts:
+        return ("fail", ExitCode.LOCUST_FAILURES) if any_failed else ("not evaluated", ExitCode.PASS)
     if verdicts - {"pass", "not evaluated"} or verdicts == {"not evaluated"}:
         return "fail", ExitCode.CRITERIA_FAILED
     return "pass", ExitCode.PASS

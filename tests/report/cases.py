@@ -54,6 +54,14 @@ def free_run() -> Json:
     return results
 
 
+def not_judged() -> Json:
+    """A free run without criteria in which no request failed, and an event loop was blocked."""
+    results = free_run()
+    results["metrics"][0].update(failed_requests=0, event_loop_blocked=True)
+    results["summary"].update(all_passed=False, verdict="not evaluated")
+    return results
+
+
 def empty() -> Json:
     results = sample_results()
     results["run"].update(status="incomplete", status_reasons=["worker w1 was lost 12.1 s after the start"])
@@ -86,6 +94,7 @@ CASES = {
     "failing": failing,
     "without_baseline": without_baseline,
     "free_run": free_run,
+    "not_judged": not_judged,
     "empty": empty,
     "nothing_answered": nothing_answered,
     "invalid": invalid,

@@ -26,6 +26,11 @@ def test_it_begins_with_the_verdict_and_says_why_where_it_is_needed() -> None:
     assert not any("error_rate was 0" in line for line in lines)  # it passed
 
 
+def test_a_run_of_which_nothing_was_asked_has_not_passed() -> None:
+    told = console_table(CASES["not_judged"]())
+    assert told.startswith("NOT EVALUATED: No criterion was evaluated; 0 of 600 requests failed and an event loop was")
+
+
 def test_a_long_reason_is_indented_once_and_uses_the_whole_width() -> None:
     results = CASES["failing"]()
     results["criteria"][0]["why"] = "a reason " * 14 + "– and more " * 3  # noqa: RUF001

@@ -51,6 +51,13 @@ def test_a_run_that_failed_without_a_criterion_is_a_failure() -> None:
         assert (failure.get("message") or "").startswith("No criterion was evaluated; 1 of 306 requests failed")
 
 
+def test_a_run_of_which_nothing_was_asked_is_skipped() -> None:
+    run = suites(CASES["not_judged"]())["run"]
+    assert [run.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["1", "0", "0", "1"]
+    message = next(run.iter("skipped")).get("message")
+    assert message == "No criterion was evaluated; 0 of 600 requests failed and an event loop was blocked."
+
+
 def test_a_failed_criterion_is_not_told_twice() -> None:
     results = CASES["failing"]()
     missed = [criterion for criterion in results["criteria"] if criterion["verdict"] == "fail"]

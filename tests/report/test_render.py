@@ -105,6 +105,14 @@ def test_what_is_missing_is_said(case: str, words: str) -> None:
     assert words in Page(render_html(CASES[case]())).text
 
 
+def test_a_run_of_which_nothing_was_asked_has_not_passed() -> None:
+    results = CASES["not_judged"]()
+    page, told = render_html(results), render_markdown(results)
+    assert '<div class="banner none">' in page
+    assert "<h1>NOT EVALUATED</h1>" in page
+    assert "# ○ NOT EVALUATED: " in told
+
+
 def test_the_culprit_is_named_with_its_line() -> None:
     text = render_html(CASES["failing"]())
     assert '<code class="place">demo/app.py:88</code> <code>time.sleep(model_time_s)</code>' in text

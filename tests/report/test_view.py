@@ -88,6 +88,7 @@ def test_what_did_not_hold_comes_first() -> None:
         ("empty", "Worker w1 was lost 12.1 s after the start. Criteria are shown but not certified."),
         ("invalid", "Process 4711 used 98 % of a CPU (limit 90 %). Criteria are shown but not certified."),
         ("free_run", "No criterion was evaluated; 6 of 600 requests failed."),
+        ("not_judged", "No criterion was evaluated; 0 of 600 requests failed and an event loop was blocked."),
     ],
 )
 def test_the_verdict_has_one_sentence(case: str, words: str) -> None:

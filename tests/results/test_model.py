@@ -209,7 +209,7 @@ def test_distribution_has_few_adjacent_bars_and_every_latency(low_ms: float, hig
 
 
 def test_the_summary_repeats_the_verdict_it_is_given() -> None:
-    for word in ("pass", "fail", "incomplete", "invalid"):
+    for word in ("pass", "fail", "not evaluated", "incomplete", "invalid"):
         summary = build_results(COMPLETE, [], [], VALID, [], verdict=word)["summary"]
         assert (summary["verdict"], summary["all_passed"]) == (word, word == "pass")
         assert summary["avg_p95_latency"] is None

@@ -7,6 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.report.cases import CASES
 from tests.results.sample import sample_results
 
 SCHEMA = json.loads((files("asyncload_lib.results") / "schema.json").read_text("utf-8"))
@@ -21,6 +22,10 @@ def test_schema_is_itself_valid() -> None:
 def test_built_results_fit(mode: str) -> None:
     results = json.loads(json.dumps(sample_results(mode=mode), allow_nan=False))
     assert [error.message for error in VALIDATOR.iter_errors(results)] == []
+
+
+def test_a_run_of_which_nothing_was_asked_fits() -> None:
+    assert list(VALIDATOR.iter_errors(CASES["not_judged"]())) == []
 
 
 @pytest.mark.parametrize(

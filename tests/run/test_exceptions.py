@@ -1,5 +1,6 @@
 """What a user's own code raises: load that was not made is no load that passed."""
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -174,3 +175,17 @@ def test_a_request_that_fails_in_the_ramp_is_a_failure_where_nothing_is_judged(
     assert {phase["phase"]: phase["failed_requests"] for phase in metric["phases"]} == {"ramp": 1, "run": 0}
     for phase in metric["phases"]:
         assert phase["started_requests"] == phase["total_requests"] + phase["abandoned_requests"]
+
+
+def test_a_run_of_which_nothing_was_asked_ends_as_in_locust_and_claims_no_pass(
+    tmp_path: Path, stack: DemoStack
+) -> None:
+    settings = {**target_settings(stack), "ASYNCLOAD_CRITERIA_DEFAULTS": "false"}
+    options = ["--headless", "-u", "1", "-r", "1", "-t", "2s"]
+    with LocustRun("chat.py", *options, out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait(60) == 0, run.output
+        summary = run.results["summary"]
+
+    assert (summary["verdict"], summary["all_passed"]) == ("not evaluated", False)
+    assert re.search(r"^NOT EVALUATED: No criterion was evaluated; 0 of \d+ requests? failed", run.output, re.M)
+    assert "PASS" not in run.output

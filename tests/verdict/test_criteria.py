@@ -532,7 +532,7 @@ def test_sustained_phase_that_was_switched_off_is_not_asked_for(results: Results
     [
         (["pass", "pass"], "complete", "pass", 0),
         (["pass", "not evaluated"], "complete", "pass", 0),
-        ([], "complete", "pass", 0),
+        ([], "complete", "not evaluated", 0),
         (["pass", "fail"], "complete", "fail", 3),
         (["pass", "no data"], "complete", "fail", 3),
         (["not evaluated"], "complete", "fail", 3),
