@@ -11,7 +11,7 @@ from asyncload_lib.addresses import is_embedded, missing, missing_for_users
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.errors import ConfigurationError
 from asyncload_lib.redaction import redact
-from asyncload_lib.settings import Settings, value_problems
+from asyncload_lib.settings import OPTIONS, Settings, value_problems
 from asyncload_lib.target import Target, base_address
 from asyncload_lib.users.base import AsyncUser
 from asyncload_lib.users.http import AsyncHttpUser
@@ -44,7 +44,8 @@ class TargetSource:
         return self._environment.host or next((a_class.host for a_class in classes if a_class.host), None)
 
     def check(self, scenarios: Sequence[str]) -> None:
-        """Refuse a host that is no URL where HTTP is spoken, and scenarios or users whose address is not configured.
+        """Refuse a host that is no URL where HTTP is spoken, scenarios or users whose address is not configured, and
+        what the command line asks of a demo that is not loaded.
 
         Without scenarios (a free run) it is the users that count. Raises ConfigurationError with all that was found.
         """
@@ -53,9 +54,21 @@ class TargetSource:
             *self._host_problems(),
             *missing(self._settings, self._host, scenarios),
             *missing_for_users(self._settings, self._host, needs),
+            *self._demo_problems(),
         ]
         if problems:
             raise ConfigurationError(problems)
+
+    def _demo_problems(self) -> list[str]:
+        """Name what the command line says of the demo where it is not the target: a file may have it for other runs."""
+        if self.is_embedded:
+            return []
+        return [
+            f"{key} on the command line ({option.flag}) is for the embedded demo, but the target of this run is "
+            "another: an address is configured (host, redis.url or vms); leave out the one or the other"
+            for key, option in OPTIONS.items()
+            if key.startswith("demo.") and self._settings.origin(key) == "command line"
+        ]
 
     def _host_problems(self) -> list[str]:
         """Say what is wrong with Locust's host, or else with those of the user classes; other protocols have others."""

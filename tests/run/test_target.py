@@ -1,6 +1,7 @@
 """Which target a run watches: the one its users are sent to, wherever its address stands; and what comes of a hang."""
 
 import json
+import re
 import textwrap
 import time
 from pathlib import Path
@@ -84,6 +85,33 @@ def test_several_hosts_cannot_be_judged_as_one(tmp_path: Path, stack: DemoStack)
     assert target["blocked"] is None
     assert "several hosts" in target["note"]
     assert verdicts(results)["run max_stall < 10 ms"] == "no data"
+
+
+@pytest.mark.parametrize("variable", ["ASYNCLOAD_HOST", "ASYNCLOAD_REDIS_URL"])
+def test_what_the_command_line_asks_of_a_demo_that_is_not_loaded_is_refused(
+    tmp_path: Path, stack: DemoStack, variable: str
+) -> None:
+    address = {
+        variable: target_settings(stack)[variable],
+        "ASYNCLOAD_SCENARIOS": "chat" if "HOST" in variable else "redis",
+    }
+    demo = ("--asyncload-demo-mode", "blocking", "--asyncload-demo-model-time", "1s")
+    with LocustRun("suite.py", "--headless", *demo, out=tmp_path / "reports", settings=address) as run:
+        assert run.wait() == 64, run.output
+
+    assert re.findall(
+        r"^asyncload: (\S+) on the command line \((\S+)\) is for the embedded demo, ", run.output, re.M
+    ) == [
+        ("demo.mode", "--asyncload-demo-mode"),
+        ("demo.model_time", "--asyncload-demo-model-time"),
+    ]
+    assert "asyncload: nothing was sent" in run.output
+
+
+def test_what_the_environment_says_of_a_demo_may_be_for_other_runs(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**target_settings(stack), "ASYNCLOAD_DEMO_MODE": "blocking", "ASYNCLOAD_CRITERIA_DEFAULTS": "false"}
+    with LocustRun("chat.py", *CHAT, out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() in (0, 6), run.output
 
 
 def test_users_without_a_host_are_judged_by_their_own_loop(tmp_path: Path, stack: DemoStack) -> None:
