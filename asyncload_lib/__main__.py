@@ -102,9 +102,13 @@ def _timestamp(results: Path, directory: Path) -> str:
 
 def _compare(options: argparse.Namespace) -> int:
     from asyncload_lib.results.files import load, write_atomic
+    from asyncload_lib.results.kinds import misfit
     from asyncload_lib.verdict.comparison import compare, markdown
 
     before, after = load(options.before), load(options.after)
+    for path, results in ((options.before, before), (options.after, after)):
+        if problem := misfit(results):
+            raise ResultError(f"{path}: {problem}")
     comparison = compare(before, after, force=options.force)
     table = markdown(comparison)
     _say(table.rstrip("\n"))

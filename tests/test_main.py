@@ -235,6 +235,49 @@ def test_unreadable_results_are_named(
 
 
 @pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        (("total_time",), "x", "metrics[0].total_time must be number or null, not string"),
+        (("phases", 0), None, "metrics[0].phases[0] must be object, not null"),
+        (("phases",), None, "metrics[0].phases must be array, not null"),
+        (("total_requests",), 1.5, "metrics[0].total_requests must be integer, not number"),
+        (("error_rate",), 2, "metrics[0].error_rate is 2; allowed is at least 0 and at most 1"),
+        (("p50_latency",), -1, "metrics[0].p50_latency is -1; allowed is at least 0"),
+        (("latency", "p95", "value"), True, "metrics[0].latency.p95.value must be number or null, not boolean"),
+        (("baseline",), [], "metrics[0].baseline must be object, not array"),
+        (
+            ("event_loops", 0, "by_cause", "loop"),
+            "x",
+            "metrics[0].event_loops[0].by_cause.loop must be object, not string",
+        ),
+    ],
+)
+def test_results_that_no_run_has_written_are_not_compared(
+    path: tuple[str | int, ...], value: object, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = copy.deepcopy(SAMPLE)
+    place: Any = results["metrics"][0]
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    bad, good = tmp_path / "bad.json", saved(tmp_path / "good.json")
+    bad.write_text(json.dumps(results))
+    for argv in ((good, bad), (bad, good), (bad, good, "--force")):
+        assert refused(ExitCode.BAD_CONFIGURATION, "compare", *argv, capsys=capsys) == f"asyncload: {bad}: {problem}\n"
+
+
+def test_results_that_lack_something_are_compared(tmp_path: Path) -> None:
+    results = copy.deepcopy(SAMPLE)
+    for key in ("latency", "phases", "event_loops", "event_loop_blocked", "total_time", "error_rate", "baseline"):
+        del results["metrics"][0][key]
+    results["criteria"], results["summary"] = [], {}
+    less = tmp_path / "less.json"
+    less.write_text(json.dumps(results))
+    assert run("compare", saved(tmp_path / "good.json"), less) == ExitCode.CRITERIA_FAILED  # what was there is not
+    assert run("compare", less, saved(tmp_path / "good.json")) == ExitCode.PASS
+
+
+@pytest.mark.parametrize(
     "argv",
     [[], ["nonsense"], ["report"], ["compare", "a"], ["compare", "a", "b", "c"], ["check", "--nonsense"],
      ["check", "a.toml", "b.toml"], ["report", "a", "--out"]],

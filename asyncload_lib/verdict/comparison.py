@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
+from asyncload_lib.results.figures import number
 from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_rates
 from asyncload_lib.verdict.stalls import observe_loops
 
@@ -255,8 +256,8 @@ def _error_row(before: Run, after: Run, metric: str) -> dict[str, Any]:
 
 def _limit_of_both(before: Run, after: Run) -> float:
     """Return from which length (s) on a stall is a blocked loop by the limits of both runs; 0 where they are one."""
-    limits = [(results["run"].get("settings") or {}).get("loop.limit") for results in (before, after)]
-    return max((limit for limit in limits if limit), default=0.0) if limits[0] != limits[1] else 0.0
+    limits = [number((results["run"].get("settings") or {}).get("loop.limit")) or 0.0 for results in (before, after)]
+    return max(limits) if limits[0] != limits[1] else 0.0
 
 
 def _loop_row(before: Run, after: Run, limit_s: float) -> dict[str, Any]:
