@@ -140,6 +140,34 @@ def test_the_compose_file_starts_one_image_in_three_parts() -> None:
     assert demo["env_file"] == ["demo.env"]
 
 
+def test_the_reports_of_the_compose_file_lie_where_the_user_of_the_image_may_write() -> None:
+    """On a fresh clone: a directory beside the file would be made by root."""
+    compose, image = yaml.safe_load(COMPOSE.read_text()), (DEPLOY / "Containerfile").read_text()
+    (mount,) = compose["services"]["master"]["volumes"]
+    volume, directory = mount.split(":")
+    home = re.findall(r"^WORKDIR (\S+)$", image, re.M)[-1]
+    user = re.findall(r"^USER (\S+)$", image, re.M)[-1]
+
+    assert volume in compose["volumes"]
+    # A new volume takes contents and owner from the image.
+    assert directory == f"{home}/{OPTIONS['out'].default}"
+    made = f"mkdir -p {OPTIONS['out'].default} && chown -R {user} reports"
+    assert image.index(f"RUN {made}\n") < image.index(f"USER {user}")
+    (told,) = re.findall(r"^#   (docker compose .* cp .*)$", COMPOSE.read_text(), re.M)
+    assert told.endswith(f" cp master:{directory} reports")
+    assert f"`{told}`" in (ROOT / "README.md").read_text()
+
+
+def test_the_reports_of_the_systemd_master_lie_where_its_user_may_write() -> None:
+    unit = (DEPLOY / "systemd" / "asyncload-master.service").read_text()
+    (state,) = re.findall(r"^StateDirectory=(\S+)$", unit, re.M)
+    (out,) = re.findall(r"^Environment=.*\bASYNCLOAD_OUT=(\S+)", unit, re.M)
+
+    assert out == f"/var/lib/{state}"
+    assert "ProtectSystem=strict" in unit
+    assert "ReadWritePaths=/opt" not in unit
+
+
 def test_the_demo_of_the_compose_file_listens_where_its_settings_say() -> None:
     demo = yaml.safe_load(COMPOSE.read_text())["services"]["demo"]
     first = first_of_free_ports(8)
