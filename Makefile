@@ -17,12 +17,12 @@ WORKERS ?= 1
 MASTER ?= 127.0.0.1
 LOCUSTFILE ?= locustfiles/chat.py
 
-# The value of a variable, quoted for the shell. Neither an empty shell variable nor one that the environment has by
-# chance (conda sets HOST) may change what is tested.
-given = $(if $(filter environment%,$(origin $(1))),$(error $(1) comes from the environment, and make takes it from its \
-	command line alone: write "make $@ $(1)=..." if it is meant, "env -u $(1) make $@" if not))$(strip \
-	$(if $(filter command%,$(origin $(1))),$(if $(strip $($(1))),,$(error $(1) is empty: give it a value or leave it out)))\
-	$(if $(strip $($(1))),'$(subst ','\'',$($(1)))'))
+# The value of a variable, quoted for the shell. An empty one must not quietly turn a run against a system into one
+# against the demo, nor may a HOST that the environment has by chance (conda's is the name of a platform) be loaded.
+given = $(strip $(if $(filter command% environment%,$(origin $(1))),$(if $(strip $($(1))),$(call by_chance,$(1)),\
+	$(error $(1) is empty: give it a value or leave it out)))$(if $(strip $($(1))),'$(subst ','\'',$($(1)))'))
+by_chance = $(if $(filter HOST,$(1)),$(if $(filter environment%,$(origin HOST)),$(if $(findstring ://,$(HOST)),,\
+	$(error HOST=$(HOST) comes from the environment and is no URL: "make $@ HOST=http://...", or "env -u HOST make $@"))))
 # $(call option,--host,HOST): the flag with that value, or nothing.
 option = $(if $(call given,$(2)),$(1)=$(call given,$(2)))
 

@@ -110,14 +110,20 @@ def test_a_variable_that_is_empty_is_refused(target: str, name: str, tmp_path: P
     assert re.search(rf"^Makefile:\d+: \*\*\* {name} is empty: ", made.output, re.M)
 
 
-@pytest.mark.parametrize("value", ["", "x86_64-conda-linux-gnu"])
-@pytest.mark.parametrize(("target", "name"), TAKEN)
-def test_a_variable_of_the_environment_is_refused_and_named(target: str, name: str, value: str, tmp_path: Path) -> None:
-    others = [f"{each}=a" for each in ("A", "B") if target == "compare" and name != each]
-    with make(target, *others, "-n", log=tmp_path / "log", env={name: value}) as made:
+@pytest.mark.parametrize("name", sorted(TAKES["loadtest"]))
+def test_a_variable_of_the_environment_is_taken_unless_it_is_empty(name: str, tmp_path: Path) -> None:
+    with make("loadtest", "-n", log=tmp_path / "log", env={name: "http://127.0.0.1:9"}) as made:
+        assert made.wait() == 0, made.output
+    assert "http://127.0.0.1:9" in made.output
+    with make("loadtest", "-n", log=tmp_path / "empty", env={name: " "}) as made:
         assert made.wait() == 2, made.output
-    assert f"*** {name} comes from the environment, " in made.output
-    assert f'write "make {target} {name}=..." if it is meant' in made.output
+    assert f"*** {name} is empty: " in made.output
+
+
+def test_a_host_that_the_environment_has_by_chance_is_refused(tmp_path: Path) -> None:
+    with make("loadtest", "-n", log=tmp_path / "log", env={"HOST": "x86_64-conda-linux-gnu"}) as made:
+        assert made.wait() == 2, made.output
+    assert "*** HOST=x86_64-conda-linux-gnu comes from the environment and is no URL" in made.output
 
 
 def test_a_variable_of_the_environment_is_nothing_to_a_target_that_does_not_take_it(tmp_path: Path) -> None:
