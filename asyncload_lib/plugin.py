@@ -157,7 +157,7 @@ class Plugin:
 
     def _check_request(self) -> None:
         """Refuse what this run cannot do; raises ConfigurationError."""
-        scenarios = self.settings.scenarios if self.is_suite else (scenario_of(self.environment.user_classes),)
+        scenarios = self.settings.scenarios if self.is_suite else (scenario_of(self.environment.user_classes), "run")
         if problems := contradictions(self.environment, self.settings, scenarios):
             raise ConfigurationError(problems)
 

@@ -162,7 +162,8 @@ def assert_made(arguments: list[str]) -> None:
     target, *variables = arguments
     assert re.search(rf"^{target}:", MAKEFILE, re.M), target
     for variable in variables:
-        assert re.search(rf"\$\({variable.partition('=')[0]}\)", MAKEFILE), variable
+        name = variable.partition("=")[0]
+        assert re.search(rf"\$\(call (given,|option,[\w-]+,){name}\)", MAKEFILE), variable
 
 
 def test_the_workflow_makes_what_can_be_made() -> None:

@@ -56,11 +56,12 @@ def _scale(axes: Any, low: float, high: float) -> None:
 
 
 def _mark(axes: Any, metric: Entry, limits: Sequence[float]) -> None:
-    """Mark percentiles and limits; one beyond the axis is named at its end, below, where it moves no other name."""
+    """Mark percentiles and limits; one beyond the axis is named at its end, inside, where it moves no other name."""
     low, high = axes.get_xlim()
     percentiles = [(name, number(metric.get(f"{name}_latency")), INK) for name in ("p50", "p95", "p99")]
     lines = [(name, at, colour) for name, at, colour in percentiles if at is not None]
-    labels = []
+    labels: list[tuple[str, float, str]] = []
+    beyond: list[str] = []
     for words, at, colour in [*lines, *((f"limit {short_duration(limit)}", limit, VERMILLION) for limit in limits)]:
         share = math.log(at / low) / math.log(high / low) if axes.get_xscale() == "log" else (at - low) / (high - low)
         if 0 <= share <= 1:
@@ -69,7 +70,9 @@ def _mark(axes: Any, metric: Entry, limits: Sequence[float]) -> None:
             labels.append((words, share, colour))
         else:
             words, side = (f"← {words}", "left") if share < 0 else (f"{words} →", "right")
-            axes.text(share > 1, -0.13, words, transform=axes.transAxes, color=colour, ha=side, va="top")
+            beyond.append(words)
+            height = 1.05 - 0.1 * len(beyond)
+            axes.text(share > 1, height, words, transform=axes.transAxes, color=colour, ha=side, va="top")
     label_row(axes, 1.03, labels)
 
 

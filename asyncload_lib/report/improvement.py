@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncload_lib.report.table import Entry, Fact, mapping, scenario_title
-from asyncload_lib.report.text import clean
+from asyncload_lib.report.text import clean, sentence_case
 from asyncload_lib.report.units import NOTHING, count, duration, ratio, short_ratio
 from asyncload_lib.results.figures import number
 from asyncload_lib.verdict.comparison import PRACTICALLY_EQUAL
@@ -52,8 +52,7 @@ def prepare_improvement(metric: Entry) -> Improvement | None:
 
 
 def _sentence(text: Any) -> str:
-    words = clean(text, 600) if text else ""
-    return words[:1].upper() + words[1:]
+    return sentence_case(clean(text, 600)) if text else ""
 
 
 def _improvement_words(speedup: float | None) -> tuple[str, str]:

@@ -41,7 +41,7 @@ def _phase_table(phases: list[Entry]) -> Table | None:
         "Phases",
         [
             _PHASE,
-            ("At once", "number", lambda row: count(row.get("concurrency"))),
+            ("Users", "number", lambda row: count(row.get("concurrency"))),
             ("Total time", "number", lambda row: duration(row.get("total_time"))),
             ("Started", "number", lambda row: count(row.get("started_requests"))),
             ("Ok", "number", lambda row: count(row.get("successful_requests"))),

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from asyncload_lib.report.units import NOTHING
 
-__all__ = ["clean", "code_line", "markdown_code", "markdown_fence", "markdown_text"]
+__all__ = ["clean", "code_line", "markdown_code", "markdown_fence", "markdown_text", "sentence_case"]
 
 # Cc: C0, C1 and DEL (NUL, ANSI escapes). Cf: bidirectional overrides, zero-width marks. Cs: lone surrogates.
 # Co, Cn: private use and noncharacters, which XML 1.0 refuses in part. Zl, Zp: line and paragraph separators.
@@ -95,3 +95,9 @@ def markdown_fence(lines: list[str]) -> Markup:
 def _fence(text: str, least: int) -> str:
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     return "`" * max(least, longest + 1)
+
+
+def sentence_case(text: str) -> str:
+    """Begin with a capital, unless the first word is a name, such as `vm:4711` or `redis.url`."""
+    first = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if first.strip(",;").isalpha() else text

@@ -30,7 +30,7 @@ from asyncload_lib.report.table import (
     scenario_title,
     verdict,
 )
-from asyncload_lib.report.text import clean
+from asyncload_lib.report.text import clean, sentence_case
 from asyncload_lib.report.units import NOTHING, count, counted, duration, listed, percent, rate
 from asyncload_lib.results.figures import number
 
@@ -117,7 +117,7 @@ def _uncertified(criteria: list[Entry], run: Entry, reasons: tuple[str, ...]) ->
     why = "; ".join(reason.rstrip(".") for reason in reasons[:_TOLD_ABOVE])
     why = why or (f"no data for {listed(no_data)}" if no_data else "")
     why = why or f"the run ended {clean(run.get('status') or 'without a status', 40)}"
-    return f"{why[:1].upper()}{why[1:]}. Criteria are shown but not certified."
+    return f"{sentence_case(why)}. Criteria are shown but not certified."
 
 
 def _judged(overall: Verdict, criteria: list[Entry], metrics: list[Entry]) -> str:

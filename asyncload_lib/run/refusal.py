@@ -23,6 +23,7 @@ def contradictions(environment: Environment, settings: Settings, scenarios: Coll
     is_meant = settings.origin("criteria") == "command line"
     return [
         *_without_tasks(environment),
+        *_nobody(environment),
         *_endless_ramp(environment),
         *(out_of_place(settings.criteria, scenarios) if is_meant else ()),
     ]
@@ -52,6 +53,13 @@ def _tags(tasks: Iterable[Any]) -> set[str]:
         for task in tasks
         for tag in (*getattr(task, "locust_tag_set", ()), *_tags(getattr(task, "tasks", ())))
     }  # fmt: skip
+
+
+def _nobody(environment: Environment) -> Iterator[str]:
+    """Say so where no user is asked for."""
+    options: Any = environment.parsed_options
+    if not environment.shape_class and getattr(options, "headless", False) and options.num_users == 0:
+        yield "the number of users (-u) is 0; allowed is 1 or more"
 
 
 def _endless_ramp(environment: Environment) -> Iterator[str]:

@@ -116,9 +116,11 @@ class Measurement:
         begun_ns = self.started_ns
         if self.intended_ns is not None:
             delay_ns = begun_ns - self.intended_ns
-            # As with latencies: a refusal is quick, and would make what succeeded look so.
-            own_time = "service_time" if self.exception is None else "failed_service_time"
-            self.metric(own_time, [(ended_ns - begun_ns) / 1e3])
+            own_us = (ended_ns - begun_ns) / 1e3
+            if self.exception is None:
+                self.metric("service_time", [own_us])
+            else:  # as with latencies: a refusal is quick, and would make what succeeded look so
+                self.metric("failed_service_time", [own_us])
             self.metric("send_delay", [max(delay_ns, 0) / 1e3])
             begun_ns = self.intended_ns
         metrics, self.metrics = self.metrics, None

@@ -10,7 +10,7 @@ from typing import Any
 from asyncload_lib.errors import ExitCode
 from asyncload_lib.verdict.defaults import DEFAULTS, FREE_DEFAULTS, not_asked, out_of_place, selected
 from asyncload_lib.verdict.grammar import KNOWN, OPERATORS, Criterion, bind, parse, problems, with_unit
-from asyncload_lib.verdict.metrics import DIMENSIONS, Metric, metric_of, observe
+from asyncload_lib.verdict.metrics import DIMENSIONS, Metric, is_of, metric_of, observe
 
 __all__ = [
     "DEFAULTS",
@@ -56,7 +56,7 @@ def verdict(rows: Sequence[Mapping[str, Any]], run_status: str, *, any_failed: b
 
 
 def _row(criterion: Criterion, results: Mapping[str, Any]) -> dict[str, Any]:
-    row = {"name": criterion.name, "scenario": criterion.subject.scenario, "limit": criterion.limit}
+    row = {"name": criterion.name, "scenario": _scenario(criterion, results), "limit": criterion.limit}
     if reason := not_asked(criterion, results):
         return {**row, "observed": "not evaluated", "observed_value": None, "verdict": "not evaluated", "why": reason}
     worst: Callable[[Sequence[float]], float] = min if criterion.operator.startswith(">") else max
@@ -81,6 +81,14 @@ def _row(criterion: Criterion, results: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": "pass" if passed else "fail",
         "why": seen.remark,
     }
+
+
+def _scenario(criterion: Criterion, results: Mapping[str, Any]) -> str:
+    """Return the scenario in whose results the row belongs."""
+    subject = criterion.subject
+    if subject.level in ("target", "generator"):
+        return subject.scenario
+    return next((m["scenario"] for m in results.get("metrics") or [] if is_of(m, subject, results)), subject.scenario)
 
 
 def _in_unit(value: float, metric: Metric, criterion: Criterion) -> float:

@@ -1,9 +1,11 @@
 """The default criteria, and which of them a run was not asked for."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from asyncload_lib.verdict.grammar import Criterion, parse
+from asyncload_lib.verdict.metrics import FREE
 
 __all__ = ["DEFAULTS", "FREE_DEFAULTS", "JUDGED_SCENARIOS", "not_asked", "out_of_place", "selected"]
 
@@ -42,8 +44,10 @@ def selected(
     defaults: bool = True,
 ) -> list[Criterion]:
     """Return the criteria of a run: those written and, with `defaults`, the default ones that none of them replaces."""
+    scenarios = list(scenarios)
     written = [parse(text) for text in texts]
-    replaced = {side for criterion in written for side in criterion.sides}
+    meant = written if kind != "free" else [_of_free_run(criterion, scenarios) for criterion in written]
+    replaced = {side for criterion in meant for side in criterion.sides}
     standard = [
         parse(text, is_default=True)
         for scenario in scenarios
@@ -54,6 +58,13 @@ def selected(
         )
     ] if defaults else []  # fmt: skip
     return [*(row for row in standard if replaced.isdisjoint(row.sides)), *written]
+
+
+def _of_free_run(criterion: Criterion, scenarios: Sequence[str]) -> Criterion:
+    """Return what a criterion on "run" is about, whatever the scenario of the users that run."""
+    if criterion.subject.scenario != FREE or len(scenarios) != 1:
+        return criterion
+    return replace(criterion, subject=replace(criterion.subject, scenario=scenarios[0]))
 
 
 def out_of_place(texts: Iterable[str], scenarios: Collection[str]) -> list[str]:
@@ -74,7 +85,7 @@ def not_asked(criterion: Criterion, results: Mapping[str, Any]) -> str:
     settings, subject = run.get("settings") or {}, criterion.subject
     entries = {entry["scenario"]: entry for entry in results.get("metrics") or []}
     if subject.level not in ("target", "generator") and subject.scenario not in entries:
-        chosen = entries if run.get("kind") == "free" else settings.get("scenarios")
+        chosen = [*entries, FREE] if run.get("kind") == "free" else settings.get("scenarios")
         if chosen and subject.scenario not in chosen:
             return f"{subject.scenario} is no part of this run"
     if not criterion.is_default:

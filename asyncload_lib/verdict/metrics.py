@@ -93,6 +93,7 @@ FREE = "run"
 
 REQUEST_METRICS: Mapping[str, frozenset[str] | None] = {
     "service_time": None,
+    "failed_service_time": None,
     "send_delay": None,
     "abandoned_age": None,
     "time_to_first_token": frozenset({"chat", FREE}),
@@ -104,6 +105,12 @@ REQUEST_METRICS: Mapping[str, frozenset[str] | None] = {
 
 _PERCENTILES = ("p50", "p90", "p95", "p99", "p99.9")
 _STATISTICS = (*_PERCENTILES, "avg", "min", "max")
+
+MOST_NAMED = 10
+"""Endpoints that are named where one is asked for that is not there."""
+
+NEAR_S = 0.005
+"""A blocking operation that is over sooner has waited so little that the client's own computing shows."""
 
 _OF_SUCCESS = frozenset({*_STATISTICS, "total_time", "speedup"})
 """Figures of requests that succeeded; of others there are none."""
@@ -183,11 +190,7 @@ def observe(
     metric = metric_of(name)
     if metric is None or not metric.exists(subject):
         return Observation(None, f"{subject} has no metric {name}")
-    scenarios = [
-        entry
-        for entry in results.get("metrics") or []
-        if subject.scenario in ("target", "generator", entry["scenario"])
-    ]
+    scenarios = [entry for entry in results.get("metrics") or [] if is_of(entry, subject, results)]
     if name in STALL_METRICS:
         watched = [entry.get("event_loops") or [] for entry in scenarios]
         asked = [loops for loops in watched if is_about(loops, subject.scenario)] or [[]]
@@ -200,6 +203,13 @@ def observe(
     if not scenarios:
         return Observation(None, f"{subject.scenario} has no results")
     return _of_requests(scenarios[0], subject, name, metric, worst)
+
+
+def is_of(entry: Entry, subject: Subject, results: Entry) -> bool:
+    """Tell whether a scenario's results are what `subject` is about; of a free run all of them are "run"."""
+    if subject.scenario == FREE and (results.get("run") or {}).get("kind") == "free":
+        return True
+    return subject.scenario in ("target", "generator", entry["scenario"])
 
 
 def _of_loops(loops: Sequence[Entry], name: str, subject: Subject, results: Entry) -> Observation:
@@ -258,7 +268,7 @@ def _of_requests(
     if subject.endpoint is not None:
         named = [row for row in phase.get("endpoints") or [] if _is_named(row, subject.endpoint)]
         if len(named) != 1:
-            return Observation(None, f"{len(named)} endpoints are named {subject.endpoint}")
+            return Observation(None, f"{len(named)} endpoints are named {subject.endpoint}{_named(phase)}")
         phase = named[0]
     if metric.levels != SCENARIO and not phase.get("total_requests"):
         return Observation(None, f"no request{where} has ended")
@@ -299,6 +309,12 @@ def _phase(entry: Entry, name: str | None) -> Entry | None:
     return next((phase for phase in entry.get("phases") or [] if phase.get("phase") == name), None)
 
 
+def _named(phase: Entry) -> str:
+    there_are = [f"{row.get('type')} {row.get('name')}" for row in phase.get("endpoints") or []]
+    more = f" and {len(there_are) - MOST_NAMED} more" if len(there_are) > MOST_NAMED else ""
+    return f"; there are {', '.join(there_are[:MOST_NAMED])}{more}" if there_are else ""
+
+
 def _is_named(row: Entry, endpoint: str) -> bool:
     return endpoint in (row.get("name"), f"{row.get('type')} {row.get('name')}")
 
@@ -317,11 +333,25 @@ def _remark(phase: Entry, name: str) -> str:
     if name == "error_rate" and (errors := phase.get("errors")):
         worst = max(errors, key=lambda error: error["count"])
         return f"{worst['count']} of {phase['failed_requests']} failures: {worst['error']}"
+    if name == "speedup":
+        return _of_speedup(phase)
     detailed = _percentile(phase, name)
     low, high = detailed.get("ci_low"), detailed.get("ci_high")
     if low is not None and high is not None:
         return f"95 % interval {low:.3g} s to {high:.3g} s"
     return str(detailed.get("note") or (phase.get("extra_notes") or {}).get(name) or "")
+
+
+def _of_speedup(entry: Entry) -> str:
+    """Return what the improvement is made of: both times, and whether there was much to wait for."""
+    baseline = entry.get("baseline") or {}
+    before_s, after_s = number(baseline.get("total_time")), number(entry.get("total_time"))
+    operation_s = number(baseline.get("blocking_operation_time"))
+    if before_s is None or after_s is None or operation_s is None:
+        return ""
+    told = f"{before_s:.3g} s before, {after_s:.3g} s now; one blocking operation takes {operation_s * 1e3:.3g} ms"
+    near = ", so little of it waiting that what computes, the clients among it, decides"
+    return told + (near if operation_s < NEAR_S else "")
 
 
 def _scaled(value: object, factor: float) -> float | None:

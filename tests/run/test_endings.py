@@ -281,6 +281,15 @@ def test_scenarios_without_an_address_are_refused_together(tmp_path: Path, stack
 
 
 @pytest.mark.parametrize("options", [(), ("--processes", "2")])
+def test_no_users_are_refused(options: tuple[str, ...], tmp_path: Path, stack: DemoStack) -> None:
+    options += master_at(free_port()) if options else ()
+    arguments = ("--headless", "-u", "0", "-t", "3s", *options)
+    with LocustRun("chat.py", *arguments, out=tmp_path / "reports", settings=target_settings(stack)) as run:
+        assert run.wait() == 64, run.output
+    assert "asyncload: the number of users (-u) is 0; allowed is 1 or more" in run.output
+
+
+@pytest.mark.parametrize("options", [(), ("--processes", "2")])
 def test_users_without_an_address_are_refused(options: tuple[str, ...], tmp_path: Path, stack: DemoStack) -> None:
     options += master_at(free_port()) if options else ()
     arguments = ("--headless", "-u", "4", "-r", "4", "-t", "3s", "-H", stack.host, *options)

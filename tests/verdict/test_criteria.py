@@ -363,7 +363,33 @@ def test_without_a_request_nothing_is_known(results: Results) -> None:
 )
 def test_what_was_not_there_says_why(text: str, why: str, results: Results) -> None:
     row = row_of(text, results)
-    assert (row["verdict"], row["why"]) == ("no data", why)
+    assert (row["verdict"], row["why"].partition(";")[0]) == ("no data", why)
+
+
+def test_endpoints_that_there_are_are_named_where_one_is_not(results: Results) -> None:
+    there_is = [f"{row['type']} {row['name']}" for row in metric(results, "chat")["endpoints"]]
+    assert row_of("chat[GET htpp] p95 < 2 s", results)["why"] == (
+        f"0 endpoints are named GET htpp; there are {', '.join(there_is)}"
+    )
+
+
+def test_run_is_the_whole_of_a_free_run_whatever_its_users(results: Results) -> None:
+    results["run"]["kind"] = "free"
+    results["metrics"] = [metric(results, "chat")]
+    criteria = selected(["run p95 < 1 us", "run error_rate < 100 %"], ["chat"], "free")
+    rows = {row["name"]: row for row in evaluate(criteria, results)}
+    assert (rows["run p95 < 1 us"]["verdict"], rows["run p95 < 1 us"]["scenario"]) == ("fail", "chat")
+    assert not {"chat p95 < 2 s", "chat error_rate < 1 %"} & set(rows)  # replaced
+    results["run"] |= {"kind": "suite", "settings": {"scenarios": ["chat"]}}
+    assert row_of("run p95 < 1 us", results)["verdict"] == "not evaluated"
+
+
+def test_an_improvement_says_what_it_is_made_of(results: Results) -> None:
+    baseline = metric(results, "redis")["baseline"]
+    baseline["blocking_operation_time"] = 0.01
+    assert row_of("redis speedup >= 10x", results)["why"].endswith("; one blocking operation takes 10 ms")
+    baseline["blocking_operation_time"] = 0.0009
+    assert "takes 0.9 ms, so little of it waiting that" in row_of("redis speedup >= 10x", results)["why"]
 
 
 def test_one_process_without_a_figure_leaves_all_unknown(results: Results) -> None:
