@@ -17,6 +17,7 @@ from asyncload_lib.units import (
     directory,
     duration,
     flag,
+    headers,
     number,
     percentage,
     size,
@@ -89,6 +90,7 @@ class Chat:
     sustain: float = row(duration(0, 86_400), "15s", "length of the sustained phase")
     path: str = row(url_path(), "/api/chat", "where a message is posted")
     stream_path: str = row(url_path(), "/api/chat/stream", "where a message is posted that is answered as a stream")
+    headers: tuple[str, ...] = row(headers(), [], "headers of every message, such as a login", secret=True)
     message_field: str = row(choice("message", "content"), "message", "name of the field that carries the message")
     timeout: float = row(duration(0.001, 3600), "30s", "when an answer is given up")
     think_median: float = row(duration(0, 3600), "1s", "median time a user thinks between two messages")

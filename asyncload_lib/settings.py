@@ -51,8 +51,7 @@ class Settings(Options):
     def redacted(self) -> dict[str, Any]:
         """Return key -> JSON value for display; secrets, and passwords inside URLs, are `***`."""
         return {
-            key: "***" if option.secret and self[key] is not None else _plain(self[key], redact)
-            for key, option in OPTIONS.items()
+            key: "***" if option.secret and self[key] else _plain(self[key], redact) for key, option in OPTIONS.items()
         }
 
     def fingerprint(self) -> str:

@@ -52,6 +52,13 @@ REDIS_PARAMETERS: Mapping[str, str] = {
 }
 """What may stand behind the `?` of a Redis URL, those of TLS in `rediss://`; timeouts have settings of their own."""
 
+CARRYING_HEADERS = (
+    *("connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"),
+    "x-request-id",
+)
+"""What every request has of its own, or is its user's affair alone."""
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: ?[!-~](?:[ -~]*[!-~])?")
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z%]*)\s*", re.ASCII)
 
 
@@ -221,6 +228,21 @@ def texts(separator: str, allowed: str) -> Kind[tuple[str, ...]]:
         return tuple(value)
 
     return Kind(allowed, check, _split(separator))
+
+
+def headers() -> Kind[tuple[str, ...]]:
+    """HTTP headers, each as it stands in a request; none that says how the request is carried."""
+    allowed = 'a list of headers, such as ["Authorization: Bearer ..."]; in one line parted by "|"'
+
+    def check(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(line, str) and _HEADER.fullmatch(line) for line in value):
+            raise ValueError(value)
+        names = [line.partition(":")[0].lower() for line in value]
+        if wrong := sorted({name for name in names if name in CARRYING_HEADERS or names.count(name) > 1}):
+            raise NotAllowedError([f"{', '.join(wrong)}: each header once, and none of {', '.join(CARRYING_HEADERS)}"])
+        return tuple(value)
+
+    return Kind(allowed, check, _split("|"))
 
 
 def directory() -> Kind[Path]:

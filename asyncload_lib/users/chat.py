@@ -37,6 +37,8 @@ class ChatUser(AsyncHttpUser):
         # Neither process ids nor addresses are unique: containers share the ones, memory is used again.
         self._name = f"{self.run_id}-{secrets.token_hex(6)}"
         self._request_numbers = itertools.count(1)
+        lines = (line.partition(":") for line in self.settings.chat.headers)
+        self._given_headers = {name: value.strip() for name, _, value in lines}
         self.take_place(next_ordinal(environment))
 
     def take_place(self, ordinal: int) -> None:
@@ -73,7 +75,7 @@ class ChatUser(AsyncHttpUser):
                 response.failure(problem)
 
     def _headers(self) -> dict[str, str]:
-        return {"x-request-id": f"{self._name}-{next(self._request_numbers)}"}
+        return {**self._given_headers, "x-request-id": f"{self._name}-{next(self._request_numbers)}"}
 
     def _body(self) -> dict[str, str]:
         session_id, message = self.traffic.next_turn()

@@ -17,6 +17,7 @@ def test_no_output_of_a_run_shows_a_secret(tmp_path: Path, stack: DemoStack) -> 
         "ASYNCLOAD_SCENARIOS": "chat",
         "ASYNCLOAD_CHAT_PATH": f"/api/chat?api_key={SECRET}",
         "ASYNCLOAD_REDIS_URL": f"redis://:{SECRET}@{urlsplit(stack.redis_url).netloc}/0",
+        "ASYNCLOAD_CHAT_HEADERS": f"Authorization: Bearer {SECRET}|X-CSRF: {SECRET}",
         "ASYNCLOAD_CRITERIA": f"chat[/api/chat?api_key={SECRET}] p95 < 60 s",
     }
     del settings["ASYNCLOAD_LOOP_PROBE_TOKEN"]
@@ -30,6 +31,7 @@ def test_no_output_of_a_run_shows_a_secret(tmp_path: Path, stack: DemoStack) -> 
     assert {Path(name).suffix for name in shown} >= {".json", ".html", ".md", ".xml"}
     assert {name for name, text in shown.items() if SECRET in text} == set()
     assert "--asyncload-loop-probe-token ***" in results["run"]["command"]
+    assert results["run"]["settings"]["chat.headers"] == "***"
     (metric,) = results["metrics"]
     assert [row["name"] for row in metric["endpoints"]] == ["/api/chat?api_key=***"]
     verdicts = {row["name"]: row["verdict"] for row in results["criteria"]}

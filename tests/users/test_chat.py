@@ -89,6 +89,20 @@ def test_a_conversation_with_the_demo_is_in_its_ledger_word_by_word(demo: DemoSt
     assert all(name.startswith("run-7-") for name in ids)
 
 
+def test_given_headers_go_with_every_message(target: str) -> None:
+    given = ("Authorization: Bearer abc", "X-One:1")
+    user_class = once(ChatUser, target, with_chat(path="/echo", headers=given))
+    seen: list[Any] = []
+    with Swarm(user_class) as swarm:
+        swarm.events.request.add_listener(lambda response, **_: seen.append(response.json()["headers"]))
+        swarm.run()
+    (headers,) = seen
+    assert [pair for pair in headers if pair[0].lower() in ("authorization", "x-one")] == [
+        ["Authorization", "Bearer abc"],
+        ["X-One", "1"],
+    ]
+
+
 def test_request_and_session_names_are_never_used_twice() -> None:
     class Person(ChatUser):
         host = "http://127.0.0.1:9"
