@@ -33,6 +33,7 @@ class BackendOptions:
     redis_url: str
     directory: str
     probe_token: str
+    probe_path: str
     model_time_s: float
     faults: bool
 
@@ -54,7 +55,7 @@ def create_app(options: BackendOptions) -> FastAPI:
 
     app = FastAPI(title="asyncload demo", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(LedgerMiddleware, ledger=Ledger(directory / f"ledger-{options.role}"))
-    app.add_middleware(LoopProbe, token=options.probe_token, path="/asyncload/loop")
+    app.add_middleware(LoopProbe, token=options.probe_token, path=options.probe_path)
     app.add_exception_handler(RedisError, _redis_is_down)
     _add_routes(app, backend, options)
     return app

@@ -52,6 +52,7 @@ def assemble(children: Children, options: argparse.Namespace, pause: Pause) -> d
             "redis_url": redis_url,
             "directory": str(children.directory),
             "probe_token": token,
+            "probe_path": options.probe_path,
             "model_time_s": options.model_time,
             "faults": options.faults,
         }
@@ -74,6 +75,7 @@ def assemble(children: Children, options: argparse.Namespace, pause: Pause) -> d
         ],
         "ledger_url": serve_ledger(book),
         "probe_token": token,
+        "probe_path": options.probe_path,
         "pids": children.pids,
         "directory": str(children.directory),
         "simulated": {name: getattr(options, name) for name in ("model_time", "network_delay", "vm_delay")},

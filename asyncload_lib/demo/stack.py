@@ -28,9 +28,9 @@ class DemoStack:
     """The demo, running between `start` and `stop`, or inside a `with` block; raises TargetError.
 
     Times in seconds. After the start: `host`, `blocking_host`, `redis_url` (through the delay proxy),
-    `redis_direct_url`, `vms` (name, kind, url), `ledger_url`, `probe_token`, `pids` (by role: supervisor, reaper,
-    redis, proxy, backend, blocking, vms), `directory`, `simulated`. `faults` lets requests ask for faults;
-    `keep_going` keeps the rest alive when one process dies.
+    `redis_direct_url`, `vms` (name, kind, url), `ledger_url`, `probe_token`, `probe_path`, `pids` (by role:
+    supervisor, reaper, redis, proxy, backend, blocking, vms), `directory`, `simulated`. `faults` lets requests ask
+    for faults; `keep_going` keeps the rest alive when one process dies.
     """
 
     host: str
@@ -40,6 +40,7 @@ class DemoStack:
     vms: list[dict[str, str]]
     ledger_url: str
     probe_token: str
+    probe_path: str
     pids: dict[str, int]
     directory: str
     simulated: dict[str, float]
@@ -51,12 +52,13 @@ class DemoStack:
         network_delay_s: float = 0.005,
         vm_delay_s: float = 0.02,
         port: int = 0,
+        probe_path: str = "/asyncload/loop",
         faults: bool = False,
         keep_going: bool = False,
     ) -> None:
         self._arguments = [
             *("--mode", mode, "--model-time", str(model_time_s), "--network-delay", str(network_delay_s)),
-            *("--vm-delay", str(vm_delay_s), "--port", str(port), "--lifeline"),
+            *("--vm-delay", str(vm_delay_s), "--port", str(port), "--probe-path", probe_path, "--lifeline"),
             *(["--faults"] if faults else []),
             *(["--keep-going"] if keep_going else []),
         ]

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import select
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -83,6 +84,7 @@ def _for_people(ready: dict[str, Any]) -> str:
             f"The demo runs until Ctrl-C: {ready['host']} (blocking: {ready['blocking_host']}). To load it:",
             f"  export ASYNCLOAD_HOST={ready['host']} ASYNCLOAD_BASELINE_HOST={ready['blocking_host']} \\",
             f"    ASYNCLOAD_REDIS_URL={ready['redis_url']} ASYNCLOAD_LOOP_PROBE_TOKEN={ready['probe_token']} \\",
+            f"    ASYNCLOAD_LOOP_PROBE_PATH={shlex.quote(ready['probe_path'])} \\",
             f"    ASYNCLOAD_VMS='{vms}'",
         ]
     )
@@ -105,6 +107,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model-time", type=_seconds, help="demo.model_time: seconds per answer (simulated)")
     parser.add_argument("--network-delay", type=_seconds, help="demo.network_delay: seconds each way to Redis")
     parser.add_argument("--vm-delay", type=_seconds, help="demo.vm_delay: seconds of a VM's health check")
+    parser.add_argument("--probe-path", metavar="PATH", help="loop.probe_path: where the loop probe answers")
     parser.add_argument("--port", type=_port, default=0, help=f"the first of {len(PORTS)} ports ({', '.join(PORTS)})")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input or the parent process ends")
     parser.add_argument("--faults", action="store_true", help="let requests ask for faults: ?fault=status:503 ...")
@@ -115,6 +118,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     for name in ("mode", "model_time", "network_delay", "vm_delay"):
         if getattr(options, name) is None:
             setattr(options, name, getattr(settings.demo, name))
+    options.probe_path = options.probe_path or settings.loop.probe_path
     options.probe_token = settings.loop.probe_token
     return options
 

@@ -90,6 +90,7 @@ class TargetSource:
             model_time_s=demo.model_time,
             network_delay_s=demo.network_delay,
             vm_delay_s=demo.vm_delay,
+            probe_path=self._settings.loop.probe_path,
             keep_going=True,
         )
         self._demo.start()

@@ -138,14 +138,18 @@ def test_the_command_takes_its_settings_as_a_run_does(private_tmp: Path) -> None
         "ASYNCLOAD_DEMO_MODE": "blocking",
     }
     command = [sys.executable, "-m", "asyncload_lib", "demo", "--config", str(config), "--vm-delay", "0.005"]
-    environment = {**os.environ, **variables, "ASYNCLOAD_LOOP_PROBE_TOKEN": "mine"}
+    environment = {
+        **os.environ, **variables, "ASYNCLOAD_LOOP_PROBE_TOKEN": "mine", "ASYNCLOAD_LOOP_PROBE_PATH": "/my/loop"
+    }  # fmt: skip
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         ready = json.loads(running.stdout.readline())
         mode = json.loads(ask("GET", f"{ready['host']}/api/health")[1])["mode"]
+        probe = [ask("GET", f"{ready[host]}/my/loop")[0] for host in ("host", "blocking_host")]
         running.terminate()
     assert ready["simulated"] == {"model_time": 0.01, "network_delay": 0.003, "vm_delay": 0.005}
     assert (mode, ready["probe_token"]) == ("blocking", "mine")
+    assert probe == [401, 401]  # it is there, and asks for its token
 
 
 def test_wrong_settings_of_the_command_are_all_named() -> None:

@@ -72,6 +72,16 @@ def test_a_target_that_blocks_fails_the_criteria_that_it_should(tmp_path: Path) 
     assert target["culprits"][0]["file"].endswith("backends.py")
 
 
+def test_the_demo_mounts_its_probe_where_the_settings_look_for_it(tmp_path: Path) -> None:
+    settings = {**QUICK, "ASYNCLOAD_LOOP_PROBE_PATH": "/my/loop", "ASYNCLOAD_SCENARIOS": "vm_health"}
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() in (0, 3, 6), run.output
+        loops = run.results["metrics"][0]["event_loops"]
+
+    (inside,) = (loop for loop in loops if loop["name"] == "target" and loop["witness"] == "inside")
+    assert inside["blocked"] is not None, inside["note"]
+
+
 def test_a_target_killed_in_the_middle_is_told_by_kind(tmp_path: Path, stack: DemoStack) -> None:
     settings = {**target_settings(stack), "ASYNCLOAD_SCENARIOS": "chat", "ASYNCLOAD_CHAT_SUSTAIN": "6s"}
     with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
