@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Its programs are called by $(BIN)/python -m: their scripts name the place at which the environment was made.
 
 CONFIG ?=
 HOST ?=
@@ -34,7 +35,7 @@ SETTINGS = $(call option,--asyncload-config,CONFIG) $(call option,--host,HOST) $
 	$(call option,--asyncload-chat-users,USERS) $(call option,--asyncload-chat-sustain,RUN_TIME) \
 	$(call option,--asyncload-scenarios,SCENARIOS) $(call option,--asyncload-demo-mode,DEMO_MODE)
 QUIET = --loglevel WARNING --only-summary
-SUITE = $(BIN)/locust -f locustfiles/suite.py --headless $(QUIET)
+SUITE = $(BIN)/python -m locust -f locustfiles/suite.py --headless $(QUIET)
 
 .PHONY: help loadtest test ui demo master worker bench compare report lint clean
 .DEFAULT_GOAL := help
@@ -67,7 +68,7 @@ test: $(BIN)/.development ## all tests
 	@$(BIN)/python -m pytest
 
 ui: $(BIN)/.runtime ## Locust's web UI on http://127.0.0.1:8089 (LOCUSTFILE=locustfiles/chat.py)
-	@$(BIN)/locust $(call option,--locustfile,LOCUSTFILE) --web-host 127.0.0.1 $(SETTINGS)
+	@$(BIN)/python -m locust $(call option,--locustfile,LOCUSTFILE) --web-host 127.0.0.1 $(SETTINGS)
 
 demo: $(BIN)/.runtime ## the embedded target alone, until Ctrl-C (DEMO_MODE=blocking: its backend blocks)
 	@$(BIN)/python -m asyncload_lib demo $(call option,--config,CONFIG) $(call option,--mode,DEMO_MODE)
@@ -76,7 +77,7 @@ master: $(BIN)/.runtime ## direct WORKERS=n workers through the four scenarios
 	@$(SUITE) --master $(call option,--expect-workers,WORKERS) $(SETTINGS)
 
 worker: $(BIN)/.runtime ## make load for the master at MASTER=host
-	@$(BIN)/locust -f locustfiles/suite.py --worker $(call option,--master-host,MASTER) --loglevel WARNING $(SETTINGS)
+	@$(BIN)/python -m locust -f locustfiles/suite.py --worker $(call option,--master-host,MASTER) --loglevel WARNING $(SETTINGS)
 
 bench: $(BIN)/.development ## speed side by side with other load generators (QUICK=1: under 3 minutes)
 	@$(BIN)/python -m bench $(if $(call given,QUICK),--quick)
@@ -90,9 +91,9 @@ report: $(BIN)/.runtime ## make the reports of a run again: RESULTS=results.json
 		$(BIN)/python -m asyncload_lib report $(call given,RESULTS) $(call option,--out,OUT)
 
 lint: $(BIN)/.development ## ruff and mypy
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy
 
 clean: ## remove what was made: environment, caches, reports
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis reports/performance bench/results bench/.peers

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -236,6 +237,32 @@ def test_bench(tmp_path: Path) -> None:
     program, *arguments = made.output.split()
     assert (program, arguments) == (f"{sys.prefix}/bin/python", ["-m", "bench", "--quick"])
     subprocess.run([sys.executable, *arguments, "--help"], cwd=ROOT, capture_output=True, timeout=60, check=True)
+
+
+def test_an_environment_that_was_moved_with_its_checkout_still_runs(tmp_path: Path) -> None:
+    made, moved = tmp_path / "made", tmp_path / "moved"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], timeout=60, check=True)
+    (packages,) = made.glob("lib/python*/site-packages")
+    (packages / "of_this_one.pth").write_text(sysconfig.get_path("purelib"))
+    (made / "bin" / "locust").write_text(f"#!{made}/bin/python\nfrom locust.main import main\nmain()\n")
+    (made / "bin" / "locust").chmod(0o755)
+    made.rename(moved)
+    environment = (f"VENV={moved}", "-o", f"{moved}/bin/.runtime")
+    for target, variable, told in (
+        ("loadtest", "SCENARIOS=nothing", "'nothing' is unknown"),
+        ("ui", "LOCUSTFILE=locustfiles/nothing.py", "Could not find 'locustfiles/nothing.py'"),
+    ):
+        with make(target, variable, *environment, log=tmp_path / "log") as process:
+            assert process.wait() in (1, 64), process.output
+        assert told in process.output
+
+
+def test_a_report_names_the_command_that_made_it(tmp_path: Path) -> None:
+    out = tmp_path / "reports"
+    with make("loadtest", *quick(out, "vm_health"), log=tmp_path / "log") as made:
+        assert made.wait() in (0, 3, 6), made.output
+    command = f"{sys.prefix}/bin/python -m locust -f locustfiles/suite.py --headless "
+    assert reported(out)["run"]["command"].startswith(command)
 
 
 def test_clean(tmp_path: Path) -> None:

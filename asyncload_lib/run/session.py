@@ -124,7 +124,7 @@ class Session:
             "id": self.id,
             "kind": self.kind,
             "seed": self._settings.seed,
-            "command": command_line(sys.argv, {option.flag: option.secret for option in OPTIONS.values()}),
+            "command": command_line(_argv(), {option.flag: option.secret for option in OPTIONS.values()}),
             "started": _iso(self._started),
             "ended": _iso(now),
             "duration_s": round(time.monotonic() - self._started_s, 3),
@@ -362,6 +362,11 @@ def _titled(paths: dict[str, Path]) -> dict[str, Path]:
 
 def _iso(moment: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+def _argv() -> list[str]:
+    """Return the command as it was given; of `python -m locust`, `sys.argv` has a path inside the package."""
+    return sys.orig_argv if Path(sys.argv[0]).name == "__main__.py" else sys.argv
 
 
 def _git_commit() -> str | None:
