@@ -2,10 +2,11 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-__all__ = ["Confirmation", "answer_of", "confirmed", "inside_rows"]
+__all__ = ["Confirmation", "answer_of", "confirmed", "inside_rows", "strangers", "unread"]
 
 SLACK_S = 0.1
 CLOCK_SHARE = 0.001
@@ -77,24 +78,51 @@ def confirmed(answer: Json) -> frozenset[int]:
     return frozenset(worker["pid"] for worker in answer["workers"] if worker.get("reset") is True)
 
 
-def inside_rows(answer: Json, confirmation: Confirmation | None, asked_s: float, answered_s: float) -> list[Json]:
+def strangers(answer: Json, confirmation: Confirmation, asked_s: float, answered_s: float) -> dict[int | None, str]:
+    """Return the workers of an answer that are none of those that began anew, by process, and why they are not.
+
+    One that is among those and does not answer is none: its own findings will tell of that.
+    """
+    known = {*confirmation.pids, None}
+    others = [worker for worker in answer["workers"] if "silent" not in worker or worker["pid"] not in known]
+    found = ((worker["pid"], _objection(worker, confirmation, asked_s, answered_s)) for worker in others)
+    return {pid: why for pid, why in found if why}
+
+
+def inside_rows(
+    answer: Json,
+    confirmation: Confirmation | None,
+    asked_s: float,
+    answered_s: float,
+    others: Mapping[int | None, str] | None = None,
+) -> list[Json]:
     """Return one row of `event_loops` for each worker; one whose findings are not exactly those since the reset, or
-    that gave none, is not judged (`blocked` None) and says why.
+    that gave none, is not judged (`blocked` None) and says why. So is each of the `others`, found elsewhere.
     """
     workers, rows = answer["workers"], []
+    others = dict(others or {})
     for worker in workers:
         pid = "unknown" if worker["pid"] is None else worker["pid"]
         process = f"worker {worker['worker']}, pid {pid}" if len(workers) > 1 else f"pid {pid}"
         if why := _objection(worker, confirmation, asked_s, answered_s):
+            others.pop(worker["pid"], None)
             rows.append({**_silent(worker, process), "blocked": None, "note": f"Not judged: {why}."})
             continue
         row = {key: worker[key] for key in _SHAPE if key != "pid"}
         note = f"{row['note']} {answer.get('problem') or ''}".strip()
         rows.append({**row, "name": "target", "witness": "inside", "process": process, "note": note})
-    for pid in sorted((confirmation.pids if confirmation else frozenset()) - {worker["pid"] for worker in workers}):
-        row = _silent({}, f"pid {pid}")
-        rows.append({**row, "note": "Not judged: this worker was reset at the start and is missing at the end."})
+    gone = (confirmation.pids if confirmation else frozenset()) - {worker["pid"] for worker in workers}
+    missing = "this worker was reset at the start and is missing at the end"
+    rows += [unread(f"pid {pid}", missing) for pid in sorted(gone)]
+    for why in dict.fromkeys(others.values()):
+        who = ", ".join("a server" if pid is None else f"pid {pid}" for pid in others if others[pid] == why)
+        rows.append(unread(f"{who}, on another connection", f"on another connection answered {who}: {why}"))
     return rows
+
+
+def unread(process: str, why: str) -> Json:
+    """Return the row of what belongs to the target and was not read."""
+    return {**_silent({}, process), "note": f"Not judged: {why}."}
 
 
 def _objection(worker: Json, confirmation: Confirmation | None, asked_s: float, answered_s: float) -> str:

@@ -1,11 +1,14 @@
 """The target's event loop during a scenario, by two witnesses: the probe inside it, and requests from outside."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from pyreqwest.client import Client
 from pyreqwest.exceptions import PyreqwestError
 
 from asyncload_lib.eventloop.asgi import TOKEN_HEADER
@@ -14,6 +17,7 @@ from asyncload_lib.eventloop.probe_answer import Confirmation, answer_of, confir
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.eventloop.witness import OutsideWitness, disagreement
 from asyncload_lib.redaction import redact
+from asyncload_lib.run import census
 from asyncload_lib.run.health import LOOP_TIMEOUT_S, call_or_give_up
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
@@ -68,6 +72,7 @@ class TargetObserver:
         self._is_probe: bool | None = None
         """Whether there is a probe behind the path; None as long as nothing has answered for it."""
         self._confirmation: Confirmation | None = None
+        self._census: census.Census | None = None
 
     def start(self) -> None:
         """Begin to watch from outside; raises AsyncloadError when the own loop does not react."""
@@ -93,12 +98,18 @@ class TargetObserver:
     async def _reset(self) -> None:
         assert self._witness is not None
         self._witness.reset()
+        self._end_census()
         if self._token:
+            limit_s = census.ASK_TIMEOUT_S
+            # To make it takes some 10 ms: before there is load.
+            anew = shared_client(self._thread, limit_s, limit_s, insecure=True, keeps_connections=False)
             limits = f"limit_s={self._limit_s}&period_s={self._period_s}"
             sent_s = time.perf_counter()
             answer = await self._ask("POST", f"{self._probe_url}/reset?{limits}")
             pids, problem = (frozenset(), self._problem) if answer is None else (confirmed(answer), "")
             self._confirmation = Confirmation(sent_s, time.perf_counter(), pids, problem)
+            if pids and self._running:
+                self._census = census.Census(partial(self._ask_anew, anew), self._confirmation)
 
     def report(self) -> list[Json]:
         """Return what was seen since the last reset: one row per worker of the target, then the one from outside."""
@@ -106,7 +117,8 @@ class TargetObserver:
             return [self._unjudged(self._unwatched)] if self._unwatched else []
         try:
             self._thread.call(asyncio.sleep(0), LOOP_TIMEOUT_S)  # one that is blocked is found at once
-            rows: list[Json] = self._thread.call(self._report(), PROBE_TIMEOUT_S + LOOP_TIMEOUT_S)
+            limit_s = PROBE_TIMEOUT_S + census.LIMIT_S + census.ASK_TIMEOUT_S + LOOP_TIMEOUT_S
+            rows: list[Json] = self._thread.call(self._report(), limit_s)
         except TimeoutError:
             return [self._unjudged("the event loop that runs the users, and from which the target is watched, hangs")]
         return rows
@@ -118,7 +130,7 @@ class TargetObserver:
 
     async def _report(self) -> list[Json]:
         assert self._witness is not None
-        confirmation, asked_s = self._confirmation, time.perf_counter()
+        confirmation, census_, asked_s = self._confirmation, self._census, time.perf_counter()
         answer = await self._ask("GET", self._probe_url) if self._token else None
         outside = {**self._witness.report(), "process": self._host}
         if answer is None:
@@ -132,7 +144,9 @@ class TargetObserver:
                 # Seen from outside it may pass for idle; the one that knows did not answer.
                 outside["blocked"] = outside["proven_stall"] = None
             return [outside]
-        rows = inside_rows(answer, confirmation, asked_s, time.perf_counter())
+        answered_s = time.perf_counter()
+        others = {} if census_ is None else await census_.complete()
+        rows = inside_rows(answer, confirmation, asked_s, answered_s, others)
         inside = [_held_to(self._limit_s, row) for row in rows]
         sentences = filter(None, (disagreement(row, outside) for row in inside if row["blocked"] is not None))
         outside["note"] = " ".join([outside["note"], *sentences])
@@ -143,21 +157,34 @@ class TargetObserver:
         shown = redact(url)
         try:
             client = shared_client(self._thread, PROBE_TIMEOUT_S, PROBE_TIMEOUT_S, insecure=True)
-            answer = await client.request(method, url).header(TOKEN_HEADER, self._token or "").build().send()
-            body = bytes(await answer.bytes())
+            status, body = await self._fetch(client, method, url)
         except (PyreqwestError, ValueError, OSError) as error:
             self._problem = f"{shown}: {type(error).__name__}"
             return None
-        if answer.status != 200:
-            self._problem = f"{shown} answered {answer.status}"
+        if status != 200:
+            self._problem = f"{shown} answered {status}"
             found = None
         elif (found := answer_of(body, reset=method == "POST")) is None:
             self._problem = f"{shown} gave an answer that is not a probe's"
         if found is not None:
             self._is_probe = True
-        elif self._is_probe is None and answer.status < 500:
+        elif self._is_probe is None and status < 500:
             self._is_probe = False
         return found
+
+    async def _fetch(self, client: Client, method: str, url: str) -> tuple[int, bytes]:
+        answer = await client.request(method, url).header(TOKEN_HEADER, self._token or "").build().send()
+        return answer.status, bytes(await answer.bytes())
+
+    async def _ask_anew(self, client: Client) -> tuple[int, bytes] | None:
+        with contextlib.suppress(PyreqwestError, ValueError, OSError):
+            return await self._fetch(client, "GET", self._probe_url)
+        return None
+
+    def _end_census(self) -> None:
+        if self._census is not None:
+            self._census.stop()
+            self._census = None
 
     def stop(self) -> None:
         """Stop watching; a loop that hangs is left to itself."""
@@ -171,6 +198,7 @@ class TargetObserver:
 
     async def _stop(self) -> None:
         assert self._witness is not None
+        self._end_census()
         await self._witness.stop()
 
 

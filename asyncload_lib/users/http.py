@@ -31,24 +31,35 @@ Pairs = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 
 def shared_client(
-    thread: LoopThread, network_timeout_s: float, connection_timeout_s: float, *, insecure: bool
+    thread: LoopThread,
+    network_timeout_s: float,
+    connection_timeout_s: float,
+    *,
+    insecure: bool,
+    keeps_connections: bool = True,
 ) -> Client:
     """Return the process's client with these options, made on first use and closed with the loop.
 
-    For requests of which it does not matter over which connection they go.
+    For requests of which it does not matter over which connection they go, or `keeps_connections` false: each over one
+    of its own.
     """
-    key = (network_timeout_s, connection_timeout_s, insecure)
+    key = (network_timeout_s, connection_timeout_s, insecure, keeps_connections)
     client: Client | None = thread.resources.get(key)
     if client is None:
-        client = thread.resources[key] = library_client(network_timeout_s, connection_timeout_s, insecure=insecure)
+        client = thread.resources[key] = library_client(
+            network_timeout_s, connection_timeout_s, insecure=insecure, keeps_connections=keeps_connections
+        )
     return client
 
 
-def library_client(network_timeout_s: float, connection_timeout_s: float, *, insecure: bool) -> Client:
+def library_client(
+    network_timeout_s: float, connection_timeout_s: float, *, insecure: bool, keeps_connections: bool = True
+) -> Client:
     """Return a new client of the library; one that checks certificates takes 5 ms to make."""
     _import_json_body()
+    builder = ClientBuilder()
     return (
-        ClientBuilder()
+        (builder if keeps_connections else builder.pool_max_idle_per_host(0))
         .timeout(timedelta(seconds=network_timeout_s))
         .connect_timeout(timedelta(seconds=connection_timeout_s))
         .pool_idle_timeout(timedelta(seconds=LIBRARY_IDLE_S))

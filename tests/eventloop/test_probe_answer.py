@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from asyncload_lib.eventloop.findings import Findings
-from asyncload_lib.eventloop.probe_answer import Confirmation, answer_of, confirmed, inside_rows
+from asyncload_lib.eventloop.probe_answer import Confirmation, answer_of, confirmed, inside_rows, strangers
 
 RESET = Confirmation(100.0, 100.2, frozenset({7, 8}))
 
@@ -53,6 +53,35 @@ def test_a_worker_whose_findings_prove_nothing_is_not_judged(
 
     assert unjudged
     assert any(why in row["note"] for row in unjudged)
+
+
+@pytest.mark.parametrize(
+    ("worker", "why"),
+    [
+        (findings(7), None),
+        (findings(9), "load balancer"),
+        (findings(7, watched_s=3600.0), "has watched for 3600.0 s"),  # the same pid in another container
+        ({"pid": 9, "worker": 1, "silent": "worker 9 did not answer"}, "did not answer"),
+        ({"pid": 7, "worker": 1, "silent": "worker 7 did not answer"}, None),
+        ({"pid": None, "worker": 1, "silent": "no sockets"}, None),
+    ],
+)
+def test_a_worker_that_is_none_of_those_that_began_anew_is_found(worker: dict[str, Any], why: str | None) -> None:
+    found = strangers({"workers": [findings(8), worker]}, RESET, 110.0, 110.1)
+
+    assert list(found) == ([] if why is None else [worker["pid"]])
+    assert why is None or why in found[worker["pid"]]
+
+
+def test_others_are_told_once_with_why() -> None:
+    answer = {"workers": [findings(7), findings(9)], "problem": ""}
+    why = "they did not begin anew"
+    found = inside_rows(answer, RESET, 110.0, 110.1, {9: why, 10: why, None: why})
+
+    assert [row["blocked"] for row in found] == [False, None, None, None]
+    assert "pid 9" in found[1]["process"]  # as the reading itself has it
+    assert "pid 8" in found[2]["process"]  # which is missing at the end
+    assert found[3]["note"] == f"Not judged: on another connection answered pid 10, a server: {why}."
 
 
 @pytest.mark.parametrize(
