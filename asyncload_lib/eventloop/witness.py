@@ -15,7 +15,7 @@ import heapq
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from .findings import MAX_BUCKETS, MAX_STALL_TIMES, counted, lag_key, middle_us
 from .lag import LIMIT_S, LoopMonitor
 
-__all__ = ["OutsideWitness", "disagreement"]
+__all__ = ["OutsideWitness", "disagreement", "unexplained"]
 
 CONNECTIONS = 4
 LINE_S = 2.0
@@ -102,7 +102,9 @@ class OutsideWitness:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew: probes sent from now on count."""
+        """Begin anew: probes sent from now on count, and none of them waits for those that were due before."""
+        while not self._due.empty():
+            self._open.pop(self._due.get_nowait(), None)
         self._started_ns = time.perf_counter_ns()
         self._ended_ns: int | None = None
         self._answered = 0
@@ -159,6 +161,7 @@ class OutsideWitness:
         stalls = self._stalls(usual_s or 0.0, unanswered)
         proven_s = max((stall.at_least_s for stall in stalls), default=0.0)
         lengths = [stall.length_s for stall in stalls]
+        proven_lengths = [stall.length_s for stall in stalls if stall.at_least_s >= self._limit_s]
         can_tell = usual_s is not None and usual_s < self._limit_s and not self._is_refused
         is_queue = can_tell and bool(stalls) and proven_s < self._limit_s
         return {
@@ -172,6 +175,7 @@ class OutsideWitness:
             "blocked_s": sum(lengths),
             "blocked": bool(stalls) if can_tell and not is_queue else None,
             "proven_stall": proven_s if can_tell else None,
+            "proven_delay": max(proven_lengths, default=0.0) if can_tell else None,
             "lag": {"p50": self._lag(usual_s), "p99": self._lag(self._quantile(0.99)), "max": self._lag(self._max_s)},
             "by_cause": {},
             "culprits": [],
@@ -344,30 +348,40 @@ class OutsideWitness:
 
 
 def disagreement(inside: dict[str, Any], outside: dict[str, Any]) -> str | None:
-    """A sentence when the report of the probe and that of the outside witness do not fit together, else None.
+    """A sentence when a worker's probe tells of a stall that the outside witness should have seen, else None.
 
-    From outside a stall may be missed between two probes, and a queue looks like a stall: neither is a contradiction
-    unless it is larger than that explains.
+    From outside a stall may be missed between two probes: that is no contradiction unless it is longer than that
+    explains.
     """
-    limit_s = max(inside["limit_s"], outside["limit_s"])
-    blind_s = outside["period_s"] + limit_s
     if outside["blocked"] is None or inside["blocked"] is None:
         silent = "outside" if outside["blocked"] is None else "inside"
         return f"The witnesses cannot be compared: the one {silent} could not tell."
-    seen, told = inside["max_stall"], outside["max_stall"]
-    felt = max(seen, inside["lag"]["max"] or 0.0)
-    if outside["blocked"] and told > felt + blind_s:
-        return (
-            f"The witnesses disagree: from outside a stall of {told * 1e3:.0f} ms was seen, the loop itself was never"
-            f" late by more than {felt * 1e3:.0f} ms. The time went by outside the loop: network, accept queue,"
-            " proxy, or another worker that the probe did not read."
-        )
-    if inside["blocked"] and not outside["blocked"] and seen > blind_s:
+    seen, limit_s = inside["max_stall"], max(inside["limit_s"], outside["limit_s"])
+    if inside["blocked"] and not outside["blocked"] and seen > outside["period_s"] + limit_s:
         return (
             f"The witnesses disagree: inside a stall of {seen * 1e3:.0f} ms was measured, from outside no answer was"
             f" late by {limit_s * 1e3:.0f} ms. The outside probes were answered by another worker or a cache."
         )
     return None
+
+
+def unexplained(inside: Sequence[dict[str, Any]], outside: dict[str, Any]) -> str | None:
+    """Say so when a stall that is proven from outside is longer than the loop of any worker was ever late, else None.
+
+    `inside`: all workers that were read, each of which was judged. A queue looks like a stall, but in the loop that has
+    one it is late as well; where it stood before the loop, and so long that one request of it took more than the limit,
+    nobody knows whose it was.
+    """
+    told = outside["proven_delay"] or 0.0
+    felt = max(max(row["max_stall"], row["lag"]["max"] or 0.0) for row in inside)
+    if told <= felt + outside["period_s"] + max(outside["limit_s"], *(row["limit_s"] for row in inside)):
+        return None
+    whose = "the loop itself was" if len(inside) == 1 else "the loops that were read were"
+    return (
+        f"The witnesses disagree: from outside a stall of {told * 1e3:.0f} ms was seen, {whose} never late by more than"
+        f" {felt * 1e3:.0f} ms. The time went by outside: network, accept queue, proxy, a pool of threads, or another"
+        " worker that the probe did not read."
+    )
 
 
 def _any_certificate() -> ssl.SSLContext:

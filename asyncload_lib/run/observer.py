@@ -13,9 +13,9 @@ from pyreqwest.exceptions import PyreqwestError
 
 from asyncload_lib.eventloop.asgi import TOKEN_HEADER
 from asyncload_lib.eventloop.lag import LoopMonitor
-from asyncload_lib.eventloop.probe_answer import Confirmation, answer_of, confirmed, inside_rows
+from asyncload_lib.eventloop.probe_answer import Confirmation, answer_of, confirmed, inside_rows, unread
 from asyncload_lib.eventloop.thread import LoopThread
-from asyncload_lib.eventloop.witness import OutsideWitness, disagreement
+from asyncload_lib.eventloop.witness import OutsideWitness, disagreement, unexplained
 from asyncload_lib.redaction import redact
 from asyncload_lib.run import census
 from asyncload_lib.run.health import LOOP_TIMEOUT_S, call_or_give_up
@@ -108,6 +108,8 @@ class TargetObserver:
             answer = await self._ask("POST", f"{self._probe_url}/reset?{limits}")
             pids, problem = (frozenset(), self._problem) if answer is None else (confirmed(answer), "")
             self._confirmation = Confirmation(sent_s, time.perf_counter(), pids, problem)
+            if pids:
+                self._witness.reset()  # what held up the answer was over when the probe began anew
             if pids and self._running:
                 self._census = census.Census(partial(self._ask_anew, anew), self._confirmation)
 
@@ -131,8 +133,9 @@ class TargetObserver:
     async def _report(self) -> list[Json]:
         assert self._witness is not None
         confirmation, census_, asked_s = self._confirmation, self._census, time.perf_counter()
+        seen = self._witness.report()  # first: the probe must know of whatever is in it
         answer = await self._ask("GET", self._probe_url) if self._token else None
-        outside = {**self._witness.report(), "process": self._host}
+        outside = {**(self._witness.report() if answer is None else seen), "process": self._host}
         if answer is None:
             why = self._problem or "no probe token is known (loop.probe_token)"
             outside["note"] = f"{outside['note']} The loop was not watched from inside: {why}."
@@ -148,8 +151,11 @@ class TargetObserver:
         others = {} if census_ is None else await census_.complete()
         rows = inside_rows(answer, confirmation, asked_s, answered_s, others)
         inside = [_held_to(self._limit_s, row) for row in rows]
-        sentences = filter(None, (disagreement(row, outside) for row in inside if row["blocked"] is not None))
-        outside["note"] = " ".join([outside["note"], *sentences])
+        judged = [row for row in inside if row["blocked"] is not None]
+        sentences = filter(None, (disagreement(row, outside) for row in judged))
+        outside["note"] = " ".join([outside["note"], *dict.fromkeys(sentences)])
+        if len(judged) == len(inside) and (sentence := unexplained(inside, outside)):
+            inside.append(unread("what was not read", sentence.rstrip(".")))
         return [*inside, outside]
 
     async def _ask(self, method: str, url: str) -> Json | None:

@@ -13,7 +13,7 @@ import pytest
 
 from asyncload_lib.eventloop.findings import lag_key, middle_us
 from asyncload_lib.eventloop.lag import LoopMonitor
-from asyncload_lib.eventloop.witness import OutsideWitness, disagreement
+from asyncload_lib.eventloop.witness import OutsideWitness, disagreement, unexplained
 
 pytestmark = pytest.mark.chance
 
@@ -394,8 +394,9 @@ def test_a_wrong_address_is_told_at_once() -> None:
         OutsideWitness("ftp://somewhere")
 
 
-def report(blocked: bool | None, max_stall: float, lag: float = 0.0, period_s: float = 0.02) -> dict[str, Any]:
-    return {"blocked": blocked, "max_stall": max_stall, "lag": {"max": lag}, "limit_s": 0.01, "period_s": period_s}
+def report(blocked: bool | None, max_stall: float, lag: float = 0.0, proven: float | None = None) -> dict[str, Any]:
+    row = {"blocked": blocked, "max_stall": max_stall, "lag": {"max": lag}, "limit_s": 0.01, "period_s": 0.02}
+    return {**row, "proven_delay": proven}
 
 
 @pytest.mark.parametrize(
@@ -404,8 +405,6 @@ def report(blocked: bool | None, max_stall: float, lag: float = 0.0, period_s: f
         (report(True, 0.3), report(True, 0.29), None),
         (report(False, 0.0), report(False, 0.0), None),
         (report(True, 0.015), report(False, 0.0), None),  # it fell between two probes
-        (report(False, 0.0, lag=0.3), report(True, 0.3), None),  # a queue is late for both
-        (report(False, 0.0), report(True, 0.3), "outside a stall of 300 ms"),
         (report(True, 0.3), report(False, 0.0), "inside a stall of 300 ms"),
         (report(True, 0.3), report(None, 0.0), "outside could not tell"),
         (report(None, 0.0), report(True, 0.3), "inside could not tell"),
@@ -415,3 +414,45 @@ def test_the_witnesses_are_compared(inside: dict[str, Any], outside: dict[str, A
     sentence = disagreement(inside, outside)
 
     assert (sentence is None) if says is None else (sentence is not None and says in sentence)
+
+
+@pytest.mark.parametrize(
+    ("inside", "proven", "says"),
+    [
+        ([report(False, 0.0)], 0.3, "a stall of 300 ms was seen, the loop itself was never late by more than 0 ms"),
+        ([report(True, 0.02)], 0.3, "late by more than 20 ms"),
+        ([report(False, 0.0), report(False, 0.0, lag=0.1)], 0.3, "the loops that were read were never late"),
+        ([report(False, 0.0), report(True, 0.29)], 0.3, None),  # it was in the other worker, which was read
+        ([report(False, 0.0, lag=0.3)], 0.3, None),  # a queue is late for both
+        ([report(False, 0.0)], 0.025, None),  # in the noise of the two
+        ([report(False, 0.0)], 0.0, None),
+        ([report(False, 0.0)], None, None),  # the one outside could not tell
+    ],
+)
+def test_a_proven_stall_that_no_worker_felt_is_unexplained(
+    inside: list[dict[str, Any]], proven: float | None, says: str | None
+) -> None:
+    sentence = unexplained(inside, report(True, 1.0, proven=proven))
+
+    assert (sentence is None) if says is None else (sentence is not None and says in sentence)
+
+
+def test_only_the_delay_that_proves_something_counts() -> None:
+    """One of fifty that is late by a second has kept nothing for long; one that is late alone has."""
+    begun = 100
+
+    async def main() -> dict[str, Any]:
+        nonlocal begun
+        witness = OutsideWitness("http://127.0.0.1:1/health", limit_s=0.025, load=lambda: (begun, 100))
+        for number in range(100):
+            due = witness._started_ns + number * 2_000_000_000
+            witness._open[due] = 100
+            beside, late_s = {50: (50, 1.0), 70: (1, 0.1)}.get(number, (0, 0.0))
+            begun = 100 + beside
+            witness._record(due, due + 1_000_000 + int(late_s * 1e9))
+        return witness.report()
+
+    report = asyncio.run(main())
+
+    assert report["max_stall"] == pytest.approx(1.0, rel=0.01)
+    assert report["proven_stall"] == report["proven_delay"] == pytest.approx(0.1, rel=0.01)

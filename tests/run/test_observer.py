@@ -137,6 +137,22 @@ def test_a_probe_that_falls_silent_is_no_pass(thread: LoopThread) -> None:
     assert "answered before: the target has died" in outside["note"]
 
 
+def test_what_holds_up_the_reset_is_before_the_measurement(thread: LoopThread) -> None:
+    probe = Probe()
+
+    def slow(method: str, path: str) -> tuple[str, bytes]:
+        if method == "POST":
+            native("time", "sleep")(2.5)  # holds the hub, and with it the target
+        return probe(method, path)
+
+    with observed(thread, slow) as (observer, _):
+        eventually(lambda: observer._witness._answered > 10)  # type: ignore[union-attr]
+        inside, outside = observer.report()
+
+    assert (inside["blocked"], outside["blocked"]) == (False, False)
+    assert outside["max_stall"] == 0.0
+
+
 def test_another_process_than_the_one_that_began_anew_is_not_judged(thread: LoopThread) -> None:
     with observed(thread, Probe(reads=8, confirms=7)) as (observer, _):
         *inside, outside = observer.report()

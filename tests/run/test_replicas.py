@@ -1,5 +1,6 @@
 """Several servers behind one address: what was not read of a target is not passed."""
 
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ LOAD = ("--headless", "-u", "4", "-r", "4", "-t", "3s")
 WITNESS = {"ASYNCLOAD_LOOP_PROBE_TOKEN": TOKEN}
 
 
-def run(folder: Path, host: str) -> dict[str, Any]:
-    """Load the target for a while and return the results."""
+def run(folder: Path, host: str, held: Balancer | None = None) -> dict[str, Any]:
+    """Load the target for a while and return the results; `held`: goes on holding everything up meanwhile."""
     locustfile = written(folder, host, body="await self.client.get('/work')")
     with LocustRun(locustfile, *LOAD, out=folder / "reports", settings=WITNESS) as locust:
+        while held is not None and locust.process.poll() is None:
+            held.hold(0.2)
+            time.sleep(0.5)
         assert locust.wait() in (0, 3, 6), locust.output
         return locust.results
 
@@ -60,3 +64,16 @@ def test_workers_of_one_server_that_are_all_read_are_judged(tmp_path: Path) -> N
     *inside, _ = targets(results)
     assert [row["blocked"] is None for row in inside] == [False, False], inside
     assert verdicts(results)["run max_stall < 10 ms"] in ("pass", "fail")
+
+
+def test_a_stall_that_is_proven_and_that_no_loop_felt_is_not_passed(tmp_path: Path) -> None:
+    with server(tmp_path) as (port, _), Balancer(port) as balancer:
+        results = run(tmp_path, balancer.url, held=balancer)
+
+    *inside, unread, outside = targets(results)
+    assert inside[0]["blocked"] is not None
+    assert (unread["blocked"], outside["blocked"]) == (None, True), (unread, outside)
+    assert outside["proven_delay"] > 0.1
+    (row,) = (row for row in results["criteria"] if row["name"] == "run max_stall < 10 ms")
+    assert row["verdict"] == "no data", row
+    assert "never late by more than" in row["why"]
