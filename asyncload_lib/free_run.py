@@ -47,7 +47,8 @@ class FreeRun:
         return "ramp" if runner.target_user_count > rate else "run"
 
     def _on_spawning_complete(self, **_: Any) -> None:
-        # Locust says so again whenever it has spawned users anew in place of a lost worker's.
+        # Locust says so again whenever it has spawned users anew: in place of a lost worker's, or by an edit in its UI.
+        self._plugin.check_host()
         if self._plugin.observer is not None and not self._is_ramped_up:
             self._is_ramped_up = True
             self._plugin.watch_anew()

@@ -21,6 +21,7 @@ from locust.runners import STATE_INIT, LocalRunner, MasterRunner, Runner, Worker
 
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
 from asyncload_lib.free_run import FreeRun, scenario_of
+from asyncload_lib.redaction import redact
 from asyncload_lib.report.units import counted
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.health import ProcessHealth
@@ -213,6 +214,16 @@ class Plugin:
         assert self.environment.runner is not None
         return self.environment.runner.target_user_count, 0
 
+    def check_host(self) -> None:
+        """Note a host that the web UI was given while the run went on: the load goes there, and is judged elsewhere."""
+        given, session = base_address(self.environment.host), self.session
+        if session is None or self.is_suite or not given or given == self.target.host:  # a suite aims by itself
+            return
+        was = redact(self.target.host) if self.target.host else "no one host"
+        problem = f"the host was changed while the run went on: from {was}, which was watched, to {redact(given)}"
+        if problem not in session.problems:
+            session.problems.append(problem)
+
     def watch_anew(self) -> None:
         """Have this node forget what it has seen so far of the target, and of itself if it is a master."""
         assert self.observer is not None
@@ -290,6 +301,7 @@ class Plugin:
             if session.exit_code is not None:
                 return
             session.interrupted_by = self._signals.came
+            self.check_host()
             session.problems += [problem] if problem else []
             session.health += self.health()
             session.close()
