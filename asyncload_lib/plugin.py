@@ -316,15 +316,15 @@ class Plugin:
             self.observer.stop()
 
     def health(self) -> list[dict[str, Any]]:
-        """Return how the processes of this run do: what the members last said of themselves, and a master's own."""
+        """Return how the processes of this run do: what members said in the scenario at hand, and a master's own."""
         own = [self._health.report()] if self.participant is None else []
         return [*self._members_health(), *({**row, "process": f"{row['process']} (master)"} for row in own)]
 
     def _members_health(self) -> list[dict[str, Any]]:
         assert self.coordinator is not None
-        members = [member for member in self.coordinator.members.values() if member.final]
+        members = [member for member in self.coordinator.members.values() if member.watched]
         return [
-            member.final.get("health") or {"process": f"worker {member.id}", "event_loops": []} for member in members
+            member.watched.get("health") or {"process": f"worker {member.id}", "event_loops": []} for member in members
         ]
 
     def event_loops(self) -> list[dict[str, Any]]:

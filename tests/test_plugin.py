@@ -72,7 +72,7 @@ def test_a_worker_that_is_told_to_end_as_it_ends_takes_its_leave_once() -> None:
 
 def test_a_worker_that_cannot_say_how_it_is_doing_is_named() -> None:
     plugin = Plugin.__new__(Plugin)
-    members = {"w1": Member("w1", final={"health": HEALTH}), "w2": Member("w2", final={"health": None})}
+    members = {"w1": Member("w1", watched={"health": HEALTH}), "w2": Member("w2", watched={"health": None})}
     plugin.coordinator = SimpleNamespace(members=members)  # type: ignore[assignment]
     plugin.participant = SimpleNamespace()  # type: ignore[assignment]
     limits = {"cpu_percent_max": 90.0, "loop_lag_p99": 0.1, "hub_lag_p99": 0.5, "send_delay_p99": 0.2}

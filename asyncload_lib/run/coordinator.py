@@ -52,6 +52,8 @@ class Coordinator:
         self._watching = False
         self._phase = ""
         self._token = 0
+        self._watched_from = 0
+        """Final reports up to this token are of monitors that had not begun anew yet."""
         runner = environment.runner
         assert runner is not None
         self._runner = runner
@@ -114,6 +116,8 @@ class Coordinator:
         member.token = max(member.token, token)
         if msg.data["run_id"] == self.store.run_id:  # else it joined late, and has had no users yet
             member.final = msg.data
+            if is_farewell or token > self._watched_from:
+                member.watched = msg.data
         if is_farewell and self._watching:
             member.left = True
             self._lose(member, "it was told to end (SIGTERM or Ctrl-C) and has handed over all it had measured")
@@ -233,7 +237,10 @@ class Coordinator:
         self.tell(ToParticipant.FINISH, {"phase": phase}, *self.reachable)
 
     def watch(self) -> None:
-        """Have every member's monitors start afresh."""
+        """Have every member's monitors start afresh; what they had found before is nobody's any more."""
+        self._watched_from = self._token
+        for member in self.members.values():
+            member.watched = {}
         self.tell(ToParticipant.WATCH, None, *self.reachable)
 
     @property

@@ -61,7 +61,8 @@ class Member:
     `offset_ns`: its clock minus ours, known to within half of `round_trip_ns`. `lost_at`: when it was last heard before
     it was first lost; that stays, for what it did not do meanwhile is missing. `lost_in`: the phase in which it was
     lost last, and in which nobody waits for it any more. `left`: it ended in order, early. `is_late`: it joined
-    when the run had begun.
+    when the run had begun. `final`: its last report on the whole run. `watched`: the same where its monitors have begun
+    anew when all others' did, so that their findings are of the scenario at hand; else empty.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Member:
     pongs: int = 0
     token: int = 0
     final: dict[str, Any] = field(default_factory=dict)
+    watched: dict[str, Any] = field(default_factory=dict)
     last_heard: float = field(default_factory=time.time)
     last_report: float | None = None
     lost_at: float | None = None

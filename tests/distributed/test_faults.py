@@ -121,6 +121,23 @@ def test_who_is_told_to_end_hands_over_everything(
     assert {node.pid: row(results, node.pid)["operations"] for node in cluster.workers} == answered
 
 
+def test_the_loop_of_a_lost_worker_does_not_stand_in_later_scenarios(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_SCENARIOS": "redis,vm_health"}
+    with Cluster(tmp_path, "suite.py", workers=2, settings=settings) as cluster:
+        cluster.expect("[2/2]")
+        lost, left = cluster.workers
+        lost.send(signal.SIGKILL)
+        assert cluster.wait(60) == 4, cluster.logs
+        results = cluster.results
+
+    assert row(results, lost.pid)["state"] == "lost"
+    watched = [
+        {int(loop["process"].rpartition(":")[2]) for loop in metric["event_loops"] if loop["name"] == "generator"}
+        for metric in results["metrics"]
+    ]
+    assert watched == [{lost.pid, left.pid}, {left.pid}]
+
+
 def test_a_suite_without_any_worker_left_ends_by_itself(tmp_path: Path, stack: DemoStack) -> None:
     settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_CHAT_SUSTAIN": "60s", "ASYNCLOAD_SCENARIOS": "chat,redis"}
     with Cluster(tmp_path, "suite.py", workers=2, settings=settings) as cluster:

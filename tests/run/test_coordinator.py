@@ -1,5 +1,7 @@
 """What the one who directs makes of what the others say."""
 
+from types import SimpleNamespace
+
 import pytest
 from locust import User
 from locust.env import Environment
@@ -46,3 +48,30 @@ def test_a_late_worker_that_is_still_starting_is_not_waited_for(
     coordinator.members = {"late": Member("late", hello, is_late=True)}
     coordinator.start_test("phase")
     assert [member.id for member in coordinator.finalise(stop=False)] == silent
+
+
+def test_what_a_member_found_before_it_was_watched_anew_is_of_another_scenario() -> None:
+    environment = Environment(user_classes=[type("Nobody", (User,), {})])
+    environment.create_local_runner()
+    coordinator = Coordinator(environment)
+    coordinator.begin("run")
+    (member,) = coordinator.members.values()
+    member.hello = {"pid": 1}
+
+    def say(token: int, exceptions: int, *, farewell: bool = False) -> None:
+        data = {"token": token, "farewell": farewell, "run_id": "run", "exceptions": {"E": exceptions}, "health": token}
+        coordinator._on_final(SimpleNamespace(node_id=member.id, data=data))
+
+    coordinator._token = 1
+    say(1, exceptions=2)
+    assert member.watched["health"] == 1
+    coordinator.watch()
+    assert member.watched == {}
+    say(1, exceptions=3)  # it slept through the end of the scenario before
+    assert (member.watched, member.final["exceptions"]) == ({}, {"E": 3})
+    coordinator._token = 2
+    say(2, exceptions=4)
+    assert (member.watched["health"], member.final["exceptions"]) == (2, {"E": 4})
+    coordinator.watch()
+    say(0, exceptions=5, farewell=True)
+    assert (member.watched["health"], member.final["exceptions"]) == (0, {"E": 5})
