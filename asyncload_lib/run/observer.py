@@ -13,7 +13,7 @@ from pyreqwest.exceptions import PyreqwestError
 
 from asyncload_lib.eventloop.asgi import TOKEN_HEADER
 from asyncload_lib.eventloop.lag import LoopMonitor
-from asyncload_lib.eventloop.probe_answer import Confirmation, answer_of, confirmed, inside_rows, unread
+from asyncload_lib.eventloop.probe_answer import Confirmation, answer_of, confirmed, inside_rows
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.eventloop.witness import OutsideWitness, disagreement, unexplained
 from asyncload_lib.redaction import redact
@@ -153,9 +153,9 @@ class TargetObserver:
         inside = [_held_to(self._limit_s, row) for row in rows]
         judged = [row for row in inside if row["blocked"] is not None]
         sentences = filter(None, (disagreement(row, outside) for row in judged))
-        outside["note"] = " ".join([outside["note"], *dict.fromkeys(sentences)])
-        if len(judged) == len(inside) and (sentence := unexplained(inside, outside)):
-            inside.append(unread("what was not read", sentence.rstrip(".")))
+        # Told, and not judged: a packet that was sent again on its way to a free loop looks like this as well.
+        elsewhere = unexplained(judged, outside) if len(judged) == len(inside) else None
+        outside["note"] = " ".join(filter(None, [outside["note"], *dict.fromkeys(sentences), elsewhere]))
         return [*inside, outside]
 
     async def _ask(self, method: str, url: str) -> Json | None:

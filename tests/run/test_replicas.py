@@ -66,14 +66,13 @@ def test_workers_of_one_server_that_are_all_read_are_judged(tmp_path: Path) -> N
     assert verdicts(results)["run max_stall < 10 ms"] in ("pass", "fail")
 
 
-def test_a_stall_that_is_proven_and_that_no_loop_felt_is_not_passed(tmp_path: Path) -> None:
+def test_a_delay_that_no_loop_felt_is_told_and_blames_none(tmp_path: Path) -> None:
     with server(tmp_path) as (port, _), Balancer(port) as balancer:
         results = run(tmp_path, balancer.url, held=balancer)
 
-    *inside, unread, outside = targets(results)
-    assert inside[0]["blocked"] is not None
-    assert (unread["blocked"], outside["blocked"]) == (None, True), (unread, outside)
+    inside, outside = targets(results)
+    assert inside["blocked"] is not None
+    assert outside["blocked"] is True
     assert outside["proven_delay"] > 0.1
-    (row,) = (row for row in results["criteria"] if row["name"] == "run max_stall < 10 ms")
-    assert row["verdict"] == "no data", row
-    assert "never late by more than" in row["why"]
+    assert "never late by more than" in outside["note"]
+    assert verdicts(results)["run max_stall < 10 ms"] in ("pass", "fail")
