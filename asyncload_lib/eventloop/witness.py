@@ -26,6 +26,8 @@ from .lag import LIMIT_S, LoopMonitor
 __all__ = ["OutsideWitness", "disagreement", "unexplained"]
 
 CONNECTIONS = 4
+BLIND_SHARE = 0.05
+"""Of the probes: when more of them fail, nobody knows what the loop did meanwhile."""
 LINE_S = 2.0
 """How long a connection is used: of several workers behind one port only the one that took it is seen through it."""
 TIMEOUT_S = 30.0
@@ -163,6 +165,7 @@ class OutsideWitness:
         lengths = [stall.length_s for stall in stalls]
         proven_lengths = [stall.length_s for stall in stalls if stall.at_least_s >= self._limit_s]
         can_tell = usual_s is not None and usual_s < self._limit_s and not self._is_refused
+        can_tell = can_tell and (bool(stalls) or not self._is_blind)
         is_queue = can_tell and bool(stalls) and proven_s < self._limit_s
         return {
             "name": self.name,
@@ -196,7 +199,8 @@ class OutsideWitness:
         if usual_s is None:
             notes.append(f"No probe was answered{': ' + self._error if self._error else ''}.")
         elif self._failures:
-            notes.append(f"{counted(self._failures, 'probe')} failed ({self._error}).")
+            blind = ": of the time in which they did nothing is known" if self._is_blind else ""
+            notes.append(f"{counted(self._failures, 'probe')} failed ({self._error}){blind}.")
         for status, times in sorted(self._refusals.items()):
             notes.append(f"{counted(times, 'probe')} {'was' if times == 1 else 'were'} answered with HTTP {status}.")
         if self._is_refused:
@@ -214,6 +218,10 @@ class OutsideWitness:
         if self._left_out and self._slowest[0].latency_ns / NS - (usual_s or 0.0) >= self._limit_s:
             notes.append(f"Only the {SLOWEST} slowest probes were looked at: there were more stalls than these.")
         return " ".join(notes)
+
+    @property
+    def _is_blind(self) -> bool:
+        return self._failures > BLIND_SHARE * (self._answered + self._failures)
 
     @property
     def _is_refused(self) -> bool:

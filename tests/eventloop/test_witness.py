@@ -72,8 +72,12 @@ class Target:
         assert self._listening.wait(10)
         return self
 
+    def end(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self._loop.call_soon_threadsafe(self._ended.set)
+
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._ended.set)
+        self.end()
         self._thread.join(10)
 
     @property
@@ -102,6 +106,24 @@ def watch(target: Target, *, block_s: float = 0.0, own_s: float = 0.0, **options
         return witness.report()
 
     return asyncio.run(main())
+
+
+def test_of_a_target_that_was_dead_for_a_while_nothing_is_known(target: Target) -> None:
+    async def main() -> tuple[dict[str, Any], dict[str, Any]]:
+        async with OutsideWitness(target.url, limit_s=0.1) as witness:
+            while witness._answered < 20:
+                await asyncio.sleep(0.01)
+            alive = witness.report()
+            target.end()
+            while witness._failures < 20:
+                await asyncio.sleep(0.01)
+        return alive, witness.report()
+
+    alive, dead = asyncio.run(main())
+
+    assert (alive["blocked"], alive["proven_stall"]) == (False, 0.0)
+    assert (dead["blocked"], dead["proven_stall"], dead["stalls"]) == (None, None, 0)
+    assert "): of the time in which they did nothing is known." in dead["note"]
 
 
 @pytest.mark.parametrize("answer", [PLAIN, CHUNKED, CLOSING], ids=["length", "chunks", "until it closes"])
