@@ -11,6 +11,7 @@ from asyncload_lib.errors import ExitCode
 from asyncload_lib.verdict.defaults import DEFAULTS, FREE_DEFAULTS, not_asked, out_of_place, selected
 from asyncload_lib.verdict.grammar import KNOWN, OPERATORS, Criterion, bind, parse, problems, with_unit
 from asyncload_lib.verdict.metrics import DIMENSIONS, Metric, is_of, metric_of, observe
+from asyncload_lib.verdict.stalls import is_free_target
 
 __all__ = [
     "DEFAULTS",
@@ -25,6 +26,9 @@ __all__ = [
     "selected",
     "verdict",
 ]
+
+
+_TIMES_OF_ANSWERS = frozenset({"p50", "p90", "p95", "p99", "p99.9", "avg", "max", "total_time", "degradation"})
 
 
 def evaluate(criteria: Iterable[Criterion], results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -74,13 +78,25 @@ def _row(criterion: Criterion, results: Mapping[str, Any]) -> dict[str, Any]:
         if OPERATORS[criterion.operator](most, criterion.value) != passed:
             return {**row, "observed": "no data", "observed_value": None, "verdict": "no data", "why": seen.doubt}
     observed = with_unit(_figure(value, criterion), criterion.unit)
+    lead = "" if passed else _lead(criterion, results)
     return {
         **row,
         "observed": observed,
         "observed_value": value,
         "verdict": "pass" if passed else "fail",
-        "why": seen.remark,
+        "why": "; ".join(filter(None, (seen.remark, lead))),
     }
+
+
+def _lead(criterion: Criterion, results: Mapping[str, Any]) -> str:
+    """Say where to look for the time that the target took, if its loop was free meanwhile."""
+    subject = criterion.subject
+    if criterion.metric not in _TIMES_OF_ANSWERS or (subject.phase or "").startswith("baseline"):
+        return ""
+    entry: Mapping[str, Any] = next((m for m in results.get("metrics") or [] if is_of(m, subject, results)), {})
+    if entry.get("scenario") not in ("chat", "run") or not is_free_target(entry.get("event_loops") or []):
+        return ""
+    return "the target's loop was free: look at what it waits for (pools, locks, threads, other services)"
 
 
 def _scenario(criterion: Criterion, results: Mapping[str, Any]) -> str:

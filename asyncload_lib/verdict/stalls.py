@@ -64,6 +64,12 @@ def most_of_queues(loops: Sequence[Loop], metric: str, subject: str) -> tuple[fl
     )
 
 
+def is_free_target(loops: Sequence[Loop]) -> bool:
+    """Tell whether every loop of the target was seen from inside, and none of them was blocked."""
+    inside = [loop for loop in loops if _is_target(loop) and loop.get("witness") == "inside"]
+    return bool(inside) and all(is_watched(loop) and loop.get("blocked") is False for loop in inside)
+
+
 def hub_limit_s(loop_limit_s: float) -> float:
     """Return from which length (s) on stalls of the generator's hub are recorded, where loops have this limit."""
     return max(loop_limit_s, HUB_LIMIT_S)

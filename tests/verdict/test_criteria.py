@@ -577,3 +577,14 @@ def test_verdict_of_the_run(verdicts: list[str], status: str, word: str, code: i
 def test_without_criteria_a_failed_request_fails_the_run_as_in_locust() -> None:
     assert verdict([], "complete", any_failed=True) == ("fail", ExitCode.LOCUST_FAILURES)
     assert verdict([{"verdict": "pass"}], "complete", any_failed=True) == ("pass", ExitCode.PASS)
+
+
+@pytest.mark.parametrize("blocked", [False, True, None])
+def test_a_slow_answer_of_a_free_loop_leads_to_what_it_waits_for(results: Results, blocked: bool | None) -> None:
+    for loop in metric(results, "chat")["event_loops"]:
+        if loop["name"] == "target" and loop["witness"] == "inside":
+            loop["blocked"] = blocked
+    told = "the target's loop was free: look at what it waits for (pools, locks, threads, other services)"
+    assert (told in row_of("chat p95 < 1 us", results)["why"]) is (blocked is False)
+    for other in ("chat p95 < 60 s", "chat error_rate > 99 %", "redis p95 < 1 us"):
+        assert told not in row_of(other, results)["why"]
