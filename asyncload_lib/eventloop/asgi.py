@@ -201,8 +201,11 @@ class Probe:
         if self._loop is not asyncio.get_running_loop():  # the one that was watched is out of use, though not closed
             await self._start()
         assert self._siblings is not None
+        if reset:
+            self._siblings.look_where_it_listens()  # before: what it takes is no part of the measurement
         own = await self._own(command)
-        everyone = sorted([own, *await self._siblings.ask(command)], key=lambda answer: answer["pid"] or 0)
+        others = await self._siblings.ask(command, _port(scope))
+        everyone = sorted([own, *others], key=lambda answer: answer["pid"] or 0)
         for number, answer in enumerate(everyone, 1):
             answer["worker"] = number
         await _send_json(send, 200, {**own, "workers": everyone, "problem": self._siblings.problem})
@@ -214,6 +217,14 @@ class Probe:
         if given and not is_allowed:  # nor is NaN
             raise ValueError(query)
         return limit_s, period_s
+
+
+def _port(scope: Message) -> int | None:
+    """Return the port at which the request came in, if the server says so."""
+    match scope.get("server"):
+        case [_, int(port)]:
+            return port
+    return None
 
 
 async def _send_json(send: Send, status: int, content: Any) -> None:

@@ -1,20 +1,25 @@
 """Worker processes behind one port, found and asked by whichever of them answers.
 
-Each worker listens on a Unix socket in a private directory that it shares with its siblings. The worker that gets the
-request asks all of them, so one request reads or resets every worker.
+Each worker listens on a Unix socket in a private directory that all probes of one path and token share. The worker that
+gets the request asks all of them, so one request reads or resets every worker. Those that listen elsewhere than where
+the request came in are of another server, and stay out of it.
 """
 
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
+import re
 import stat
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from .listening import listening_places
 
 __all__ = ["Siblings", "group_pid"]
 
@@ -22,15 +27,18 @@ TIMEOUT_S = 5.0
 MAX_SOCKET_PATH = 100
 """Systems allow 104 to 108 bytes: a deep TMPDIR leaves no room."""
 MAX_ANSWER_BYTES = 4 << 20
+SOCKET_NAME = re.compile(r"(\d+)-\d+\.sock")
 
 Ask = Callable[[str], Awaitable[dict[str, Any]]]
+
+_numbers = itertools.count(1)
 
 
 def group_pid() -> int:
     """Process that the workers of this server have in common; the own one for a server without workers.
 
     A worker is a child of `multiprocessing` (uvicorn, hypercorn, granian) or a fork that runs its parent's command line
-    (gunicorn).
+    (gunicorn). It is asked only where it is not known who listens where.
     """
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None:
@@ -45,20 +53,22 @@ def group_pid() -> int:
 class Siblings:
     """This worker's socket and the way to the others; on a system without Unix sockets there are no others.
 
-    `answer(command)` answers "report" or "reset" for this worker. `key` tells servers apart that one process started.
+    `answer(command)` answers "report" or "reset" for this worker. `key`: what all probes of one service have alike.
     """
 
     def __init__(self, key: str, answer: Ask) -> None:
         self._answer = answer
-        digest = hashlib.sha256(f"{group_pid()} {sys.argv} {key}".encode()).hexdigest()[:16]
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         uid = os.getuid() if hasattr(os, "getuid") else 0
+        name = f"{os.getpid()}-{next(_numbers)}.sock"
         for place in (tempfile.gettempdir(), "/tmp"):
             self._root = os.path.join(place, f"asyncload-{uid}")
-            self._directory = os.path.join(self._root, f"{group_pid()}-{digest}")
-            self._path = os.path.join(self._directory, f"{os.getpid()}.sock")
+            self._directory = os.path.join(self._root, digest)
+            self._path = os.path.join(self._directory, name)
             if len(self._path) <= MAX_SOCKET_PATH:
                 break
         self._server: asyncio.AbstractServer | None = None
+        self._places: frozenset[str] = frozenset()
         self.problem = ""
 
     async def open(self) -> None:
@@ -66,27 +76,38 @@ class Siblings:
         try:
             for directory in (self._root, self._directory):
                 _private(directory)
-            _forget_dead_groups(self._root)
+            _forget_dead(self._root)
+            _private(self._directory)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
             self._server = await asyncio.start_unix_server(self._serve, self._path)
         except (OSError, AttributeError, NotImplementedError) as error:
             self.problem = f"other workers cannot be read: {error}"
 
-    async def ask(self, command: str) -> list[dict[str, Any]]:
+    def look_where_it_listens(self) -> None:
+        """Find out at which addresses this process serves: some 0.1 ms, and more with thousands of connections."""
+        with contextlib.suppress(OSError):
+            self._places = listening_places(apart_from=self._root)
+
+    async def ask(self, command: str, port: int | None = None) -> list[dict[str, Any]]:
         """Answers of all other workers; a dead one is forgotten, a silent one is {"pid", "silent": why}.
 
-        Where the others cannot be asked at all, one such entry without a pid stands for them.
+        `port`: where the request came in. Where the others cannot be asked at all, one such entry without a pid stands
+        for them.
         """
         if self._server is None:
-            return [{"pid": None, "silent": self.problem}] if group_pid() != os.getpid() else []
+            return [{"pid": None, "silent": self.problem}] if self._may_have_others() else []
+        if not self._places:
+            self.look_where_it_listens()
+        at = [place for place in self._places if port is not None and place.endswith(f":{port:04X}")]
+        question = {"command": command, "at": at or [*self._places], "is_sure": bool(at), "group": _group()}
         try:
             names = sorted(os.listdir(self._directory))
         except OSError:
             names = []
-        others = [os.path.join(self._directory, name) for name in names if name.endswith(".sock")]
-        answers = await asyncio.gather(*(self._ask_one(path, command) for path in others if path != self._path))
-        return [answer for answer in answers if answer is not None]
+        others = [os.path.join(self._directory, name) for name in names if SOCKET_NAME.fullmatch(name)]
+        asked = (self._ask_one(path, question) for path in others if path != self._path)
+        return [answer for answer in await asyncio.gather(*asked) if answer is not None]
 
     def close(self) -> None:
         """Stop listening and leave nothing behind."""
@@ -97,16 +118,16 @@ class Siblings:
         with contextlib.suppress(OSError):
             os.unlink(self._path)
         for directory in (self._directory, self._root):
-            with contextlib.suppress(OSError):  # siblings still use it
+            with contextlib.suppress(OSError):  # others still use it
                 os.rmdir(directory)
 
-    async def _ask_one(self, path: str, command: str) -> dict[str, Any] | None:
+    async def _ask_one(self, path: str, question: dict[str, Any]) -> dict[str, Any] | None:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(path, limit=MAX_ANSWER_BYTES)
                 try:
-                    writer.write(command.encode() + b"\n")
-                    answer: dict[str, Any] = json.loads(await reader.readline())
+                    writer.write(json.dumps(question).encode() + b"\n")
+                    answer: dict[str, Any] | None = json.loads(await reader.readline())
                     return answer
                 finally:
                     writer.close()
@@ -114,19 +135,60 @@ class Siblings:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         except (OSError, TimeoutError, ValueError) as error:
-            pid = os.path.basename(path).removesuffix(".sock")
-            return {"pid": int(pid), "silent": f"worker {pid} did not answer: {error!r}"}
+            pid = _pid(path)
+            if not _serves_elsewhere(pid, question):
+                return {"pid": pid, "silent": f"worker {pid} did not answer: {error!r}"}
         return None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            command = (await reader.readline()).decode().strip()
-            writer.write(json.dumps(await self._answer(command)).encode() + b"\n")
+            question = json.loads(await reader.readline())
+            answer = await self._answer(question["command"]) if self._is_asked(question) else None
+            writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         except (OSError, ValueError):
             pass  # the sibling that asked is gone
         finally:
             writer.close()
+
+    def _is_asked(self, question: dict[str, Any]) -> bool:
+        """Whether this worker serves where the request came in; where neither knows that, it is the group's word."""
+        if self._places.isdisjoint(question["at"]):
+            self.look_where_it_listens()
+        if not self._places.isdisjoint(question["at"]):
+            return True
+        return not (question["is_sure"] and self._places) and bool(question["group"] == _group())
+
+    def _may_have_others(self) -> bool:
+        """Whether others may serve where this process does, as far as the one that started it shows that."""
+        parent = os.getppid()
+        if group_pid() != os.getpid():
+            return True
+        if parent <= 1 or not os.path.isdir("/proc/self"):
+            return False
+        self.look_where_it_listens()
+        try:
+            return not self._places.isdisjoint(listening_places(parent))
+        except OSError:
+            self.problem += " (nor can the process that started this one be looked into)"
+            return True
+
+
+def _serves_elsewhere(pid: int, question: dict[str, Any]) -> bool:
+    """Whether a process that does not answer is known to be of another server."""
+    try:
+        places = listening_places(pid)
+    except OSError:
+        return False
+    return question["is_sure"] and bool(places) and places.isdisjoint(question["at"])
+
+
+def _group() -> str:
+    return f"{group_pid()} {sys.argv}"
+
+
+def _pid(path: str) -> int:
+    return int(os.path.basename(path).partition("-")[0])
 
 
 def _private(directory: str) -> None:
@@ -137,12 +199,13 @@ def _private(directory: str) -> None:
         raise PermissionError(f"{directory} is not a private directory of this user")
 
 
-def _forget_dead_groups(root: str) -> None:
-    for name in os.listdir(root):
-        pid = name.partition("-")[0]
-        if pid.isdigit() and not os.path.exists(f"/proc/{pid}") and os.path.isdir("/proc/self"):
-            directory = os.path.join(root, name)
-            with contextlib.suppress(OSError):
-                for leftover in os.listdir(directory):
-                    os.unlink(os.path.join(directory, leftover))
-                os.rmdir(directory)
+def _forget_dead(root: str) -> None:
+    """Remove what processes left that were killed."""
+    if not os.path.isdir("/proc/self"):
+        return
+    for directory in (os.path.join(root, name) for name in os.listdir(root)):
+        with contextlib.suppress(OSError):
+            for name in os.listdir(directory):
+                if SOCKET_NAME.fullmatch(name) and not os.path.exists(f"/proc/{_pid(name)}"):
+                    os.unlink(os.path.join(directory, name))
+            os.rmdir(directory)

@@ -1,17 +1,10 @@
 import asyncio
-import contextlib
 import functools
 import gc
 import json
 import os
 import socket
-import subprocess
-import sys
-import tempfile
-import textwrap
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,88 +14,17 @@ import pytest
 from asyncload_lib.eventloop import siblings
 from asyncload_lib.eventloop.asgi import LoopProbe, Probe
 from asyncload_lib.eventloop.lag import LIMIT_S, PERIOD_S
+from tests.eventloop.probed import TOKEN, call, read, server
 
 pytestmark = pytest.mark.chance
 
-ROOT = Path(__file__).resolve().parents[2]
-TOKEN = "secret"
 PATH = "/asyncload/loop"
-APP = """
-import os, sys, time
-from asyncload_lib import LoopProbe
-
-async def inner(scope, receive, send):
-    if scope["type"] == "lifespan":
-        while (await receive())["type"] == "lifespan.startup":
-            await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    if scope["path"] == "/block":
-        time.sleep(0.15)  # the culprit
-    body = str(os.getpid()).encode()
-    if scope["path"] == "/modules":
-        body = " ".join(m for m in ("locust", "gevent", "numpy", "msgpack") if m in sys.modules).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
-    await send({"type": "http.response.body", "body": body})
-
-app = LoopProbe(inner, token="secret", path="/watch")
-"""
-
-
-def call(url: str, method: str = "GET", token: str | None = None) -> tuple[int, bytes]:
-    headers = {} if token is None else {"X-Asyncload-Token": token}
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers, method=method), timeout=20) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read()
-
-
-@contextlib.contextmanager
-def server(directory: Path, *options: str, app: str = APP) -> Iterator[str]:
-    """uvicorn with the app above, until the block ends."""
-    (directory / "probed.py").write_text(textwrap.dedent(app))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{directory}", "TMPDIR": str(directory)}
-    command = [sys.executable, "-m", "uvicorn", "probed:app", "--port", str(port), "--log-level", "warning", *options]
-    process = subprocess.Popen(command, env=environment)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                call(url)
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-        yield url
-    finally:
-        process.terminate()
-        assert process.wait(20) is not None
-
-
-@pytest.fixture
-def short_tmp() -> Iterator[Path]:
-    """A directory whose path leaves room for a socket's name."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        yield Path(name)
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with server(tmp_path_factory.mktemp("single")) as url:
         yield url
-
-
-def read(url: str) -> dict[str, Any]:
-    status, body = call(f"{url}/watch", token=TOKEN)
-    assert status == 200
-    report: dict[str, Any] = json.loads(body)
-    return report
 
 
 def test_the_probe_names_the_line_that_blocks_the_target(single: str) -> None:
@@ -226,9 +148,9 @@ def test_the_socket_of_a_dead_worker_is_forgotten(short_tmp: Path, monkeypatch: 
         await group.open()
         (directory,) = (short_tmp / f"asyncload-{os.getuid()}").iterdir()
         with socket.socket(socket.AF_UNIX) as dead:
-            dead.bind(str(directory / "99999999.sock"))
+            dead.bind(str(directory / "99999999-1.sock"))
         assert await group.ask("report") == []
-        assert [path.name for path in directory.iterdir()] == [f"{os.getpid()}.sock"]
+        assert [path.name.partition("-")[0] for path in directory.iterdir()] == [str(os.getpid())]
         assert group.problem == ""
         group.close()
 
@@ -253,7 +175,7 @@ def test_a_silent_worker_is_named_among_the_others(short_tmp: Path, monkeypatch:
         headers = [(b"x-asyncload-token", TOKEN.encode())]
         (directory,) = (short_tmp / f"asyncload-{os.getuid()}").iterdir()
         with socket.socket(socket.AF_UNIX) as hanging:
-            hanging.bind(str(directory / "99999999.sock"))
+            hanging.bind(str(directory / "99999999-1.sock"))
             hanging.listen()
             await mounted({"type": "http", "method": "GET", "path": PATH, "headers": headers}, nothing, send)
         probe._stop()

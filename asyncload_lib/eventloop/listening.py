@@ -1,0 +1,53 @@
+"""Where a process listens: what workers behind one port have in common, whoever started them.
+
+Linux only, from /proc; elsewhere nothing is known.
+"""
+
+import os
+from contextlib import suppress
+
+__all__ = ["listening_places"]
+
+LISTENS = "0A"
+ACCEPTS = 0x10000
+
+
+def listening_places(process: int | str = "self", apart_from: str | None = None) -> frozenset[str]:
+    """The addresses at which a process listens: the same text for workers that share a socket or a port.
+
+    Without Unix sockets below the directory `apart_from`. Raises OSError if the process may not be looked into.
+    """
+    places = _tcp("tcp") | _tcp("tcp6") | _unix(apart_from)
+    if not places:
+        return frozenset()
+    directory, found = f"/proc/{process}/fd", set()
+    for name in os.listdir(directory):
+        with suppress(OSError):  # closed meanwhile
+            found.add(os.readlink(f"{directory}/{name}"))
+    return frozenset(place for inode, place in places.items() if f"socket:[{inode}]" in found)
+
+
+def _tcp(table: str) -> dict[str, str]:
+    """Address by inode, of this network namespace: with SO_REUSEPORT each worker has a socket of its own."""
+    places = {}
+    with suppress(OSError), open(f"/proc/self/net/{table}") as rows:
+        namespace = os.stat("/proc/self/ns/net").st_ino
+        next(rows, None)
+        for row in rows:
+            columns = row.split()
+            if columns[3] != LISTENS:  # the kernel lists these first, and connections may be many
+                break
+            places[columns[9]] = f"{table} {namespace} {columns[1]}"
+    return places
+
+
+def _unix(apart_from: str | None) -> dict[str, str]:
+    places = {}
+    with suppress(OSError), open("/proc/self/net/unix", errors="replace") as rows:
+        next(rows, None)
+        for row in rows:
+            columns = row.rstrip("\n").split(maxsplit=7)
+            path = columns[7] if len(columns) > 7 else ""
+            if int(columns[3], 16) & ACCEPTS and not (apart_from and path.startswith(apart_from + os.sep)):
+                places[columns[6]] = f"unix {columns[6]}"
+    return places
