@@ -16,6 +16,7 @@ import re
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,6 +28,9 @@ TIMEOUT_S = 5.0
 MAX_SOCKET_PATH = 100
 """Systems allow 104 to 108 bytes: a deep TMPDIR leaves no room."""
 MAX_ANSWER_BYTES = 4 << 20
+RENEW_S = 5.0
+"""How often a worker looks whether its socket is still there: whoever cleans up a temporary directory may remove it."""
+OPEN_TRIES = 3
 SOCKET_NAME = re.compile(r"(\d+)-\d+\.sock")
 
 Ask = Callable[[str], Awaitable[dict[str, Any]]]
@@ -58,7 +62,7 @@ class Siblings:
 
     def __init__(self, key: str, answer: Ask) -> None:
         self._answer = answer
-        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        digest = f"{_pid_namespace()}-{_digest(key)}"
         uid = os.getuid() if hasattr(os, "getuid") else 0
         name = f"{os.getpid()}-{next(_numbers)}.sock"
         for place in (tempfile.gettempdir(), "/tmp"):
@@ -68,21 +72,62 @@ class Siblings:
             if len(self._path) <= MAX_SOCKET_PATH:
                 break
         self._server: asyncio.AbstractServer | None = None
+        self._identity: tuple[int, int] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._lost_until = 0.0
+        """Up to when others may still be missing whose sockets were removed with this one's."""
         self._places: frozenset[str] = frozenset()
         self.problem = ""
 
     async def open(self) -> None:
         """Listen. A directory that others could write to is not used; `problem` says so."""
+        await self._try_to_listen()
+        if self._server is not None:
+            self._timer = asyncio.get_running_loop().call_later(RENEW_S, self._renew)
+
+    async def _try_to_listen(self) -> None:
+        self.problem = ""
         try:
-            for directory in (self._root, self._directory):
-                _private(directory)
-            _forget_dead(self._root)
-            _private(self._directory)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
-            self._server = await asyncio.start_unix_server(self._serve, self._path)
+            for tries_left in reversed(range(OPEN_TRIES)):
+                try:
+                    await self._listen()
+                    break
+                except FileNotFoundError:  # another worker that ended took the empty directory with it
+                    if not tries_left:
+                        raise
         except (OSError, AttributeError, NotImplementedError) as error:
             self.problem = f"other workers cannot be read: {error}"
+
+    async def _listen(self) -> None:
+        for directory in (self._root, self._directory):
+            _private(directory)
+        _forget_dead(self._root, _pid_namespace())
+        _private(self._directory)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        self._server = await asyncio.start_unix_server(self._serve, self._path)
+        self._identity = _identity(self._path)
+
+    def _renew(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(RENEW_S, self._renew)
+        if not self._is_in_place():
+            self._renewing = asyncio.create_task(self._open_anew(), name="loop probe")
+
+    async def _open_anew(self) -> None:
+        lost = self._server
+        await self._try_to_listen()
+        if lost is not None and lost is not self._server:
+            lost.close()
+        if self._timer is None:  # closed meanwhile
+            self.close()
+
+    def _is_in_place(self) -> bool:
+        """Whether others can find this worker; one whose socket was removed cannot know whose else were."""
+        if _identity(self._path) == self._identity:
+            return True
+        self._lost_until = time.monotonic() + 2 * RENEW_S
+        return False
 
     def look_where_it_listens(self) -> None:
         """Find out at which addresses this process serves: some 0.1 ms, and more with thousands of connections."""
@@ -102,21 +147,31 @@ class Siblings:
         at = [place for place in self._places if port is not None and place.endswith(f":{port:04X}")]
         question = {"command": command, "at": at or [*self._places], "is_sure": bool(at), "group": _group()}
         try:
-            names = sorted(os.listdir(self._directory))
+            names = sorted(os.listdir(self._directory)) if self._is_in_place() else []
         except OSError:
             names = []
         others = [os.path.join(self._directory, name) for name in names if SOCKET_NAME.fullmatch(name)]
         asked = (self._ask_one(path, question) for path in others if path != self._path)
-        return [answer for answer in await asyncio.gather(*asked) if answer is not None]
+        answers = [answer for answer in await asyncio.gather(*asked) if answer is not None]
+        if time.monotonic() < self._lost_until:
+            why = (
+                f"sockets of the workers were removed from {self._directory}; it takes {2 * RENEW_S:g} s to renew them"
+            )
+            answers.append({"pid": None, "silent": why})
+        return answers
 
     def close(self) -> None:
         """Stop listening and leave nothing behind."""
         if self._server is None:
             return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._server.close()
         self._server = None
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
+        if _identity(self._path) == self._identity:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
         for directory in (self._directory, self._root):
             with contextlib.suppress(OSError):  # others still use it
                 os.rmdir(directory)
@@ -199,13 +254,34 @@ def _private(directory: str) -> None:
         raise PermissionError(f"{directory} is not a private directory of this user")
 
 
-def _forget_dead(root: str) -> None:
-    """Remove what processes left that were killed."""
+def _forget_dead(root: str, namespace: str) -> None:
+    """Remove what processes left that were killed; those of other PID namespaces cannot be seen from here."""
     if not os.path.isdir("/proc/self"):
         return
-    for directory in (os.path.join(root, name) for name in os.listdir(root)):
+    for directory in (os.path.join(root, name) for name in os.listdir(root) if name.startswith(f"{namespace}-")):
         with contextlib.suppress(OSError):
             for name in os.listdir(directory):
                 if SOCKET_NAME.fullmatch(name) and not os.path.exists(f"/proc/{_pid(name)}"):
                     os.unlink(os.path.join(directory, name))
             os.rmdir(directory)
+
+
+def _pid_namespace() -> str:
+    """A word for the PID namespace, such as a container's: process ids are one process's only within it."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as boot:  # machines that share a directory have namespaces alike
+            return _digest(f"{boot.read()} {os.readlink('/proc/self/ns/pid')}")[:8]
+    except OSError:
+        return "0"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -58,16 +58,19 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def started(
-    directory: Path, *command: str, app: str = APP, fds: tuple[int, ...] = ()
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that can import the app above as `probed`, until the block ends."""
+    directory: Path, *command: str, app: str = APP, fds: tuple[int, ...] = (), within: tuple[str, ...] = ()
+) -> Iterator[Process]:
+    """Python in a process that can import the app above as `probed`, until the block ends.
+
+    `within`: a command that runs it.
+    """
     (directory / "probed.py").write_text(textwrap.dedent(app))
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{directory}", "TMPDIR": str(directory)}
-    process = subprocess.Popen([sys.executable, *command], env=environment, pass_fds=fds)
+    process = subprocess.Popen([*within, sys.executable, *command], env=environment, pass_fds=fds)
     try:
         yield process
     finally:
-        process.terminate()
+        (process.kill if within else process.terminate)()  # unshare ends by that alone, and its child with it
         assert process.wait(20) is not None
 
 
@@ -84,11 +87,11 @@ def wait_for_answer(url: str, process: Process) -> None:
 
 
 @contextlib.contextmanager
-def server(directory: Path, *options: str, app: str = APP) -> Iterator[str]:
+def server(directory: Path, *options: str, app: str = APP, within: tuple[str, ...] = ()) -> Iterator[str]:
     """uvicorn with the app above, until the block ends."""
     port = free_port()
     command = ["-m", "uvicorn", "probed:app", "--port", str(port), "--log-level", "warning", *options]
-    with started(directory, *command, app=app) as process:
+    with started(directory, *command, app=app, within=within) as process:
         wait_for_answer(f"http://127.0.0.1:{port}", process)
         yield f"http://127.0.0.1:{port}"
 

@@ -2,14 +2,17 @@
 
 import contextlib
 import json
+import os
+import shutil
 import socket
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.eventloop.probed import TOKEN, call, free_port, pids, read, started, wait_for_answer
+from tests.eventloop.probed import APP, TOKEN, call, free_port, pids, read, server, started, wait_for_answer
 
 pytestmark = pytest.mark.chance
 
@@ -81,3 +84,56 @@ def test_two_services_of_one_launcher_are_no_siblings(short_tmp: Path) -> None:
         call(f"{urls[1]}/block")
         assert [worker["blocked"] for worker in read(urls[0])["workers"]] == [False]
         assert [worker["blocked"] for worker in read(urls[1])["workers"]] == [True]
+
+
+SOON = "from asyncload_lib.eventloop import siblings\nsiblings.RENEW_S = 0.3\n"
+
+
+@pytest.mark.parametrize("what", ["directory", "own socket", "replaced"])
+def test_workers_whose_sockets_were_removed_are_not_judged_until_they_are_renewed(what: str, short_tmp: Path) -> None:
+    with server(short_tmp, "--workers", "3", app=SOON + APP) as url:
+        before = pids(wait_for_workers(url, 3))
+        (root,) = short_tmp.glob("asyncload-*")
+        if what == "directory":
+            shutil.rmtree(root)
+        else:
+            for path in root.glob("*/*.sock"):
+                path.unlink()
+                if what == "replaced":
+                    path.write_text("")
+
+        # From the first answer after that on: all three, or a word that some are missing.
+        deadline = time.monotonic() + 30
+        while True:
+            workers = read(url)["workers"]
+            lost = [worker["silent"] for worker in workers if worker["pid"] is None]
+            assert len(lost) == 1 or sorted(pids({"workers": workers})) == before, workers
+            if not lost:
+                break
+            assert "sockets of the workers were removed" in lost[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+def can_unshare() -> bool:
+    try:
+        return os.getuid() == 0 and subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not can_unshare(), reason="makes a PID namespace")
+def test_containers_that_share_a_temporary_directory_leave_each_other_alone(short_tmp: Path) -> None:
+    with server(short_tmp, "--workers", "2") as url:
+        workers = pids(wait_for_workers(url, 2))
+        sockets = set(short_tmp.glob("asyncload-*/*/*.sock"))
+        assert len(sockets) == 2
+        with server(short_tmp, "--workers", "2", within=NAMESPACE) as other:
+            wait_for_workers(other, 2)
+            assert pids(read(url)) == workers
+            assert len(list(short_tmp.glob("asyncload-*/*"))) == 2  # the same process ids may be in both
+        assert set(short_tmp.glob("asyncload-*/*/*.sock")) >= sockets
+        assert pids(reset(url)) == workers
