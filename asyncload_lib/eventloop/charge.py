@@ -42,7 +42,7 @@ def charge(stall: Stall, pauses: list[GcPause], loop_ident: int, findings: Findi
         return
     cause = cause_of(evidence)
     if cause == QUEUE:
-        findings.queue(evidence.length_s)
+        findings.queue(stall.late.now_ns, evidence.length_s)
         return
     if cause == "loop":
         for callback in callbacks:

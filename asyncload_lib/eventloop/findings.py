@@ -90,7 +90,13 @@ class Findings:
         self._bucket_end_ns = self.started_ns + (bucket + 1) * self._width_ns
 
     def stall(self, end_ns: int, length_s: float, cause: str, spot: Spot | None, task: str) -> None:
-        """One stall over the limit, charged to `cause`; a GIL holder that is not named does not block."""
+        """One stall over the limit, charged to `cause`; a GIL holder that is not named does not block.
+
+        Of one that had begun before these findings only the rest counts, if that is still over the limit.
+        """
+        length_s = self._since_start(end_ns, length_s)
+        if length_s < self.limit_s:
+            return
         _add(self._causes[cause], length_s)
         if cause == "loop" or (cause == "gil" and spot is not None):
             _add(self._blocked, length_s)
@@ -110,9 +116,14 @@ class Findings:
         culprit.total_s += length_s
         culprit.longest_s = max(culprit.longest_s, length_s)
 
-    def queue(self, length_s: float) -> None:
+    def queue(self, end_ns: int, length_s: float) -> None:
         """The loop was late over the limit, but by many short callbacks: lag, not a stall."""
-        _add(self._queue, length_s)
+        length_s = self._since_start(end_ns, length_s)
+        if length_s >= self.limit_s:
+            _add(self._queue, length_s)
+
+    def _since_start(self, end_ns: int, length_s: float) -> float:
+        return min(length_s, (end_ns - self.started_ns) / NS)
 
     def own_share(self, start_ns: int, end_ns: int) -> int:
         """How much of an operation's time the loop itself took by being late at its start or at its end.

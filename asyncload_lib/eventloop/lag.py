@@ -108,7 +108,9 @@ class _Monitor:
         return self._running
 
     def reset(self) -> None:
-        """Begin anew, as if just started; a stall that has not ended yet counts from now on."""
+        """Begin anew, as if just started; from any thread. A stall that has not ended yet counts from now on."""
+        if self._running:
+            self._measure_last()
         self._settle()
         self._findings = self._findings.anew(perf_counter_ns())
 
@@ -224,6 +226,7 @@ class _Monitor:
         gap = now - pulse.beat_ns
         if gap >= self._late_ns:
             look = self._came_late(now, cpu, gap)
+            gap = min(gap, now - self._findings.started_ns)
         if now - cpu > self._delay_due_ns:
             self._read_delay(now - cpu)
         if now >= self._window_ns:
@@ -255,7 +258,7 @@ class _Monitor:
         if late.length_ns < self._limit_s * NS:
             return False
         if max(pulse.silent_ns, now - max(pulse.begun_ns, pulse.beat_ns)) < self._limit_s * NS:
-            self._findings.queue(late.length_ns / NS)  # no single thing took so long between two signs of life
+            self._findings.queue(now, late.length_ns / NS)  # no single thing took so long between two signs of life
             return False
         self._read_delay(now - cpu)
         late.run_delay_ns = self._delay_ns - before_ns
@@ -333,8 +336,8 @@ class _Monitor:
         try:
             extended = copy.deepcopy(findings)
             signs_ns = tuple(self._pulse.signs_ns)
-            stall = self._watchdog.unended(Late(begun_ns, now_ns, self._usual_gap_ns, cpu_ns, delay_ns, signs_ns))
-            charge(stall, self._gc.within(begun_ns, now_ns), self._meter.ident, extended)
+            stall = self._watchdog.unended(Late(beat_ns, now_ns, self._usual_gap_ns, cpu_ns, delay_ns, signs_ns))
+            charge(stall, self._gc.within(beat_ns, now_ns), self._meter.ident, extended)
         except RuntimeError:  # something changed size while it was copied: the loop goes on again
             return findings
         extended.lag(now_ns - begun_ns - self._period_ns, now_ns)

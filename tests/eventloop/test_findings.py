@@ -85,12 +85,12 @@ def test_only_the_loop_and_a_named_holder_of_the_gil_block() -> None:
     found = findings()
     found.lag(0, 1)
     for cause in ("gc", "machine"):
-        found.stall(MS, 0.5, cause, HERE, "")
-    found.stall(MS, 0.4, "gil", None, "")
+        found.stall(1000 * MS, 0.5, cause, HERE, "")
+    found.stall(1000 * MS, 0.4, "gil", None, "")
     assert found.report("x", 1)["blocked"] is False
 
-    found.stall(MS, 0.3, "gil", HERE, "thread")
-    found.stall(MS, 0.1, "loop", HERE, "task")
+    found.stall(1000 * MS, 0.3, "gil", HERE, "thread")
+    found.stall(1000 * MS, 0.1, "loop", HERE, "task")
 
     report = found.report("x", 1)
     assert report["blocked"] is True
@@ -107,8 +107,8 @@ def test_stalls_are_grouped_by_culprit_and_the_worst_stands_first() -> None:
     found = findings()
     other = spot_at(2)
     for length_s in (0.1, 0.3, 0.2):
-        found.stall(MS, length_s, "loop", other, "task")
-    found.stall(MS, 0.5, "loop", HERE, "task")
+        found.stall(1000 * MS, length_s, "loop", other, "task")
+    found.stall(1000 * MS, 0.5, "loop", HERE, "task")
 
     first, second = found.report("x", 1)["culprits"]
 
@@ -142,8 +142,8 @@ def test_the_report_is_an_event_loop_of_the_results_schema() -> None:
     schema = json.loads((Path(asyncload_lib.results.__path__[0]) / "schema.json").read_text())
     found = findings()
     found.lag(3 * MS, MS)
-    found.stall(MS, 0.3, "loop", HERE, "task")
-    found.queue(0.02)
+    found.stall(1000 * MS, 0.3, "loop", HERE, "task")
+    found.queue(1000 * MS, 0.02)
 
     wanted = {"$ref": "#/$defs/event_loop", "$defs": schema["$defs"]}
     jsonschema.validate({**found.report("target", MS), "process": "1"}, wanted)

@@ -826,6 +826,58 @@ def test_reset_begins_anew() -> None:
     assert after["watched_s"] < before["watched_s"]
 
 
+@both_loops
+def test_what_blocked_before_a_reset_in_the_same_turn_of_the_loop_does_not_count(run: Run) -> None:
+    async def main() -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        async with LoopMonitor() as monitor:
+            for _ in range(3):
+                await calm()
+                loop.call_soon(cpu, 0.1)
+                loop.call_soon(lambda: time.sleep(0.1))
+                loop.call_soon(monitor.reset)
+            await calm()
+        return monitor.report()
+
+    report = run(main())
+
+    assert stalls(report).get("loop", 0) == 0, report["culprits"]
+    assert report["lag"]["max"] < 0.09
+    assert report["note"] == ""
+
+
+@both_loops
+@pytest.mark.parametrize("rest_s", [0.002, 0.15])
+def test_of_a_stall_only_what_comes_after_a_reset_counts(run: Run, rest_s: float) -> None:
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor() as monitor:
+            release = threading.Event()
+
+            def renew() -> None:
+                time.sleep(0.3)
+                monitor.reset()
+                time.sleep(rest_s)
+                release.set()
+
+            await calm()
+            thread = threading.Thread(target=renew)
+            thread.start()
+            never_ends(release)
+            thread.join()
+            await calm()
+        return monitor.report()
+
+    report = run(main())
+
+    if rest_s < 0.01:
+        assert report["max_stall"] < 0.2  # a loaded machine may stretch the rest over the limit
+    else:
+        assert 0.13 < report["max_stall"] < 0.28, report
+        assert {culprit["function"] for culprit in report["culprits"]} == {"never_ends"}
+    assert report["lag"]["max"] < 0.28
+    assert report["watched_s"] < 0.4
+
+
 def test_the_report_can_be_read_in_another_thread_and_after_the_end() -> None:
     async def main() -> LoopMonitor:
         async with LoopMonitor() as monitor:
