@@ -90,20 +90,18 @@ class Probe:
 
     def middleware(self) -> Application:
         """Return the application that is served instead of the one that is watched."""
-        app, own_path, reset_path = self._app, self._path, f"{self._path}/reset"
-        pulse = self.monitor.pulse
+        app, own_path, pulse = self._app, self._path, self.monitor.pulse
 
         # Every request pays for each line. A plain function that hands the application's own coroutine on (one of its
         # own would cost 1 us), and a closure (an object with `__call__` would cost 0.1 us).
         @_awaited
         def watched(scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
-            nonlocal app, pulse, own_path, reset_path
+            nonlocal app, pulse
             if pulse.wants_signs:
                 before_ns = pulse.begun_ns
                 pulse.begun_ns = now = perf_counter_ns()  # a server begins each request in a callback of its own
                 if now > pulse.quiet_ns:
                     is_watched, pulse = self._is_watched(now, before_ns), self.monitor.pulse
-                    own_path, reset_path = self._paths(scope)
                     if not is_watched:
                         app = _bound(self._app)  # whoever replaces a class's `__call__` does so before it serves
                         return self._first(scope, receive, send)
@@ -111,17 +109,22 @@ class Probe:
                 path = scope["path"]
             except KeyError:
                 return self._lifespan(scope, receive, send)
-            if (path == own_path or path == reset_path) and scope["type"] == "http":  # noqa: SIM109 - would build a tuple
+            if own_path in path and scope["type"] == "http" and self._own_path(scope) is not None:
                 return self._answer(scope, send)
             return app(scope, receive, send)
 
         return watched
 
-    def _paths(self, scope: Message) -> tuple[str, str]:
-        """Return where this worker answers, behind the prefix that the server or a mount puts before all paths."""
+    def _own_path(self, scope: Message) -> str | None:
+        """Return what is asked of the probe, "" or "/reset", behind the prefix that a server or a mount may put before
+        all paths; None if it is not asked.
+        """
+        path: str = scope["path"]
         root: str = scope.get("root_path") or ""  # optional in ASGI: a server may leave it out, or say None
-        prefix = root if scope.get("path", "").startswith(root) else ""
-        return prefix + self._path, f"{prefix}{self._path}/reset"
+        if path.startswith(f"{root}/"):
+            path = path[len(root) :]
+        rest = path.removeprefix(self._path)
+        return rest if path.startswith(self._path) and rest in ("", "/reset") else None
 
     def _is_watched(self, now: int, before_ns: int) -> bool:
         """Tell the monitor that the loop goes on, and whether it is this loop that was meant to be watched."""
@@ -186,7 +189,7 @@ class Probe:
         if not hmac.compare_digest(given, self._token):
             await _send_json(send, 401, {"error": f"{TOKEN_HEADER} is missing or wrong"})
             return
-        reset = not scope["path"].endswith(self._path)
+        reset = self._own_path(scope) == "/reset"
         if scope["method"] != ("POST" if reset else "GET"):
             await _send_json(send, 405, {"error": "GET reads, POST .../reset begins anew"})
             return

@@ -426,3 +426,47 @@ def test_the_probe_of_a_mounted_application_answers_below_it(short_tmp: Path) ->
         assert call(f"{url}/sub/")[1] == b"home"
         assert read(f"{url}/sub")["blocked"] is False
         assert call(f"{url}/watch", token=TOKEN)[0] == 404
+
+
+MOUNTED = """
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Mount, Route
+    from asyncload_lib import LoopProbe
+    async def home(request):
+        return PlainTextResponse("home")
+    inner = LoopProbe(Starlette(routes=[Route("/{rest:path}", home)]), token="secret", path="/watch")
+    app = Starlette(routes=[Mount("/v1", app=inner), Mount("/v2", app=inner), Mount("/v", app=inner)])
+"""
+STRIPPED = """
+    from fastapi import FastAPI
+    from asyncload_lib import LoopProbe
+    app = FastAPI(root_path="/api")  # behind a proxy that may strip the prefix, or not
+    app.add_middleware(LoopProbe, token="secret", path="/watch")
+    @app.get("/health")
+    async def health():
+        return "home"
+"""
+
+
+@pytest.mark.parametrize(
+    ("app", "others", "paths", "not_paths"),
+    [
+        (MOUNTED, "/v2/health", ("/v1/watch", "/v2/watch", "/v/watch"), ("/v1watch", "/v1/home/watch", "/v1/watch/it")),
+        (STRIPPED, "/api/health", ("/watch", "/api/watch"), ("/apiwatch", "/api/api/watch", "/home/watch")),
+    ],
+    ids=["mounted twice", "with and without its prefix"],
+)
+def test_the_probe_answers_wherever_it_is_reached_whatever_was_asked_before(
+    app: str, others: str, paths: tuple[str, ...], not_paths: tuple[str, ...], short_tmp: Path
+) -> None:
+    with server(short_tmp, app=app) as url:
+        for path in paths:
+            for _ in range(3):
+                assert b"home" in call(f"{url}{others}")[1]
+                assert call(f"{url}{path}/reset", "POST", TOKEN)[0] == 200
+                status, body = call(f"{url}{path}", token=TOKEN)
+                assert (status, json.loads(body)["blocked"]) == (200, False)
+                assert call(f"{url}{path}")[0] == 401
+        for path in not_paths:
+            assert b"culprits" not in call(f"{url}{path}", token=TOKEN)[1]
