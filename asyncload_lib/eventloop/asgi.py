@@ -13,7 +13,6 @@ import hmac
 import inspect
 import json
 import logging
-import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -23,7 +22,8 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from .lag import LIMIT_S, PERIOD_S, SHORTEST_LIMIT_S, LoopMonitor
-from .siblings import Siblings
+from .served import ServedLoop, begins_here
+from .stall import Pulse
 
 __all__ = ["TOKEN_HEADER", "LoopProbe", "Probe"]
 
@@ -69,7 +69,7 @@ def LoopProbe(  # noqa: N802 - mounted where a middleware class is expected
 
 
 class Probe:
-    """What `LoopProbe` mounts: the monitor of this worker, its siblings, and the answers of both."""
+    """What `LoopProbe` mounts: the loops of this process that serve the application, and the answers for them."""
 
     def __init__(self, app: Application, token: str, path: str, limit_s: float, period_s: float) -> None:
         if not token:
@@ -83,14 +83,17 @@ class Probe:
         self._path = "/" + path.strip("/")
         self._limit_s = limit_s
         self._period_s = period_s
-        self._used = (limit_s, period_s)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.monitor = LoopMonitor("target", limit_s, period_s)
-        self._siblings: Siblings | None = None
+        self._idle = LoopMonitor("target", limit_s, period_s)
+        self._served: list[ServedLoop] = []
+
+    @property
+    def monitor(self) -> LoopMonitor:
+        """Of the loop that has begun to serve last; before, one that never ran."""
+        return self._served[-1].monitor if self._served else self._idle
 
     def middleware(self) -> Application:
         """Return the application that is served instead of the one that is watched."""
-        app, own_path, pulse = self._app, self._path, self.monitor.pulse
+        app, own_path, pulse = self._app, self._path, Pulse(0, 0)
 
         # Every request pays for each line. A plain function that hands the application's own coroutine on (one of its
         # own would cost 1 us), and a closure (an object with `__call__` would cost 0.1 us).
@@ -99,12 +102,13 @@ class Probe:
             nonlocal app, pulse
             if pulse.wants_signs:
                 before_ns = pulse.begun_ns
-                pulse.begun_ns = now = perf_counter_ns()  # a server begins each request in a callback of its own
+                pulse.begun_ns = now = perf_counter_ns()
                 if now > pulse.quiet_ns:
-                    is_watched, pulse = self._is_watched(now, before_ns), self.monitor.pulse
-                    if not is_watched:
+                    current = self._pulse_here(pulse, now, before_ns)
+                    if current is None:
                         app = _bound(self._app)  # whoever replaces a class's `__call__` does so before it serves
                         return self._first(scope, receive, send)
+                    pulse = current
             try:
                 path = scope["path"]
             except KeyError:
@@ -126,12 +130,25 @@ class Probe:
         rest = path.removeprefix(self._path)
         return rest if path.startswith(self._path) and rest in ("", "/reset") else None
 
-    def _is_watched(self, now: int, before_ns: int) -> bool:
-        """Tell the monitor that the loop goes on, and whether it is this loop that was meant to be watched."""
-        return self.monitor.came_alive(now, before_ns) or self._loop is asyncio.get_running_loop()
+    def _here(self) -> ServedLoop | None:
+        loop = asyncio.get_running_loop()
+        return next((served for served in self._served if served.loop is loop), None)
+
+    def _pulse_here(self, known: Pulse, now: int, before_ns: int) -> Pulse | None:
+        """Take a request for a sign of life, if it is one; return the pulse of its loop, None where that is new."""
+        known.begun_ns = before_ns
+        served = self._here()
+        if served is None:
+            return None
+        pulse = served.monitor.pulse
+        if pulse is not known and not begins_here(sys._getframe(2), pulse.base):
+            served.give_no_signs()
+        if served.gives_signs:
+            served.monitor.came_alive(now, pulse.begun_ns)
+        return pulse
 
     async def _lifespan(self, scope: Message, receive: Receive, send: Send) -> None:
-        if self._loop is not asyncio.get_running_loop():  # a server that begins anew, on another loop
+        if self._here() is None:
             await self._try_to_start()
         await self._app(scope, receive, self._until_shutdown(send))
 
@@ -145,29 +162,20 @@ class Probe:
         except Exception:  # as where no thread can be started; the findings say then that nothing was watched
             logger.exception("the loop probe could not start; the application goes on without it")
 
-    async def _start(self) -> None:
-        self._stop()
-        self._loop = asyncio.get_running_loop()
-        self._siblings = Siblings(f"{self._path} {self._token.hex()}", self._own)
-        await self._siblings.open()
-        self._watch(self._limit_s, self._period_s)
-
-    def _watch(self, limit_s: float, period_s: float) -> None:
-        """Begin anew under these limits."""
-        if (limit_s, period_s) != self._used:
-            self.monitor.stop()
-            self._used = (limit_s, period_s)
-            self.monitor = LoopMonitor("target", limit_s, period_s)
-        if self.monitor.running:
-            self.monitor.reset()
-        else:
-            self.monitor.start()
+    async def _start(self) -> ServedLoop:
+        for served in self._served:  # a server that begins anew, on another loop
+            served.stop()
+        key = f"{self._path} {self._token.hex()}"
+        served = ServedLoop(asyncio.get_running_loop(), key, self._limit_s, self._period_s)
+        self._served = [served]
+        await served.start()
+        return served
 
     def _stop(self) -> None:
-        self.monitor.stop()
-        if self._siblings is not None:
-            self._siblings.close()
-        self._loop = self._siblings = None
+        served = self._here()
+        if served is not None:
+            self._served.remove(served)
+            served.stop()
 
     def _until_shutdown(self, send: Send) -> Send:
         async def watched(message: Message) -> None:
@@ -176,13 +184,6 @@ class Probe:
             await send(message)
 
         return watched
-
-    async def _own(self, command: str) -> dict[str, Any]:
-        if command.startswith("reset"):
-            limit_s, period_s = map(float, command.split()[1:])
-            self._watch(limit_s, period_s)
-            return {"pid": os.getpid(), "reset": True, "limit_s": limit_s, "period_s": period_s}
-        return {"pid": os.getpid(), **self.monitor.report()}
 
     async def _answer(self, scope: Message, send: Send) -> None:
         given = dict(scope["headers"]).get(TOKEN_HEADER.lower().encode(), b"")
@@ -201,17 +202,15 @@ class Probe:
             )
             await _send_json(send, 400, {"error": words})
             return
-        if self._loop is not asyncio.get_running_loop():  # the one that was watched is out of use, though not closed
-            await self._start()
-        assert self._siblings is not None
+        served = self._here() or await self._start()
         if reset:
-            self._siblings.look_where_it_listens()  # before: what it takes is no part of the measurement
-        own = await self._own(command)
-        others = await self._siblings.ask(command, _port(scope))
+            served.siblings.look_where_it_listens()  # before: what it takes is no part of the measurement
+        own = await served.own(command)
+        others = await served.siblings.ask(command, _port(scope))
         everyone = sorted([own, *others], key=lambda answer: answer["pid"] or 0)
         for number, answer in enumerate(everyone, 1):
             answer["worker"] = number
-        await _send_json(send, 200, {**own, "workers": everyone, "problem": self._siblings.problem})
+        await _send_json(send, 200, {**own, "workers": everyone, "problem": served.siblings.problem})
 
     def _limits(self, query: bytes) -> tuple[float, float]:
         given = dict(parse_qsl(query.decode("ascii")))

@@ -153,6 +153,10 @@ class _Monitor:
         self._watchdog.beaten(now, False)
         return True
 
+    def hear_no_signs(self) -> None:
+        """Want no signs of life, in this run and in those to come: nobody knows when a callback begins."""
+        self._pulse.hears_signs = self._pulse.wants_signs = False
+
     @property
     def pulse(self) -> Pulse:
         """Of the run that goes on, or of none: for a caller of `alive()` that cannot afford the call for each callback.
@@ -182,7 +186,8 @@ class _Monitor:
             raise RuntimeError(f"the monitor {self.name!r} is running already")
         self._meter = ThreadMeter()
         now = perf_counter_ns()
-        self._pulse = Pulse(now, thread_time_ns(), alive_ns=now, base=base)
+        hears = self._pulse.hears_signs
+        self._pulse = Pulse(now, thread_time_ns(), wants_signs=hears, hears_signs=hears, alive_ns=now, base=base)
         self._findings = Findings(now, self._limit_s, self._period_s)
         self._ended_ns = None
         self._read_delay(now - self._pulse.cpu_ns)
@@ -215,7 +220,7 @@ class _Monitor:
             self._watchdog.stop()
         self._pulse.discard.clear()
         self._pulse.quiet_ns, self._pulse.wants_signs = 0, True
-        self._pulse = Pulse(self._ended_ns, 0)
+        self._pulse = Pulse(self._ended_ns, 0, hears_signs=self._pulse.hears_signs)
 
     def _measure(self) -> None:
         """One beat: on the loop's own thread. In time it must touch little: among requests no line of it is cached."""
@@ -288,7 +293,7 @@ class _Monitor:
                 self._quiet_for_ns = max(self._pace_ns, patience_ns - TIMER_SLACK_NS)
         if late or self._usual_gap_ns > self._pace_ns + TIMER_SLACK_NS:
             self._signs_until_ns = now + SIGNS_NS
-        self._pulse.wants_signs = now < self._signs_until_ns
+        self._pulse.wants_signs = self._pulse.hears_signs and now < self._signs_until_ns
         self._open_window(now, cpu)
 
     def _open_window(self, now: int, cpu: int) -> None:

@@ -58,6 +58,8 @@ class Pulse:
     """Until then the watchdog need not hear of signs of life."""
     wants_signs: bool = True
     """Whether turns of the loop are so long that the watchdog would look at them, or nothing is watched yet."""
+    hears_signs: bool = True
+    """Whether it is known that what is taken for a sign of life is one."""
     alive_ns: int = 0
     begun_ns: int = 0
     silent_ns: int = 0

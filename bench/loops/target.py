@@ -32,6 +32,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from asyncload_lib.eventloop import served as modules
 from asyncload_lib.eventloop.asgi import Message, Probe, Receive, Send
 from asyncload_lib.eventloop.gcpause import GcPauses
 from asyncload_lib.eventloop.lag import LIMIT_S, PERIOD_S, LoopMonitor
@@ -265,9 +266,23 @@ class TimedMonitor(PausableMonitor):
 
 
 served = ordinary() if sys.argv[2] == "fastapi" else app
-probe = Probe(served, TOKEN, "/asyncload/loop", LIMIT_S, PERIOD_S)
+
+
+class ProbeWithMonitors(Probe):
+    """A probe whose loop is watched by one monitor or another."""
+
+    def watch_with(self, monitor: LoopMonitor) -> None:
+        """Have this monitor instead of its own, or of the one before."""
+        here = self._here()
+        assert here is not None
+        if here.monitor not in monitors.values():
+            here.monitor.stop()
+        here.monitor = monitor
+
+
+modules.BEFORE_THE_PROBE += (f"{__name__}.",)  # `server_app` below, which only counts
+probe = ProbeWithMonitors(served, TOKEN, "/asyncload/loop", LIMIT_S, PERIOD_S)
 monitors = {False: PausableMonitor("target"), True: TimedMonitor()}
-probe.monitor = monitors[False]
 mounted = probe.middleware()
 outermost = mounted
 mode_now = ""
@@ -284,9 +299,9 @@ def switch(mode: str) -> None:
         outermost = stopwatch.around(outermost)
     for monitor in monitors.values():
         monitor.pause()
-    probe.monitor = monitors[is_timed]
+    probe.watch_with(monitors[is_timed])
     if kind != "nothing":
-        probe.monitor.go_on()
+        monitors[is_timed].go_on()
 
 
 class Turns:
