@@ -163,13 +163,18 @@ class Probe:
             logger.exception("the loop probe could not start; the application goes on without it")
 
     async def _start(self) -> ServedLoop:
-        for served in self._served:  # a server that begins anew, on another loop
-            served.stop()
+        for served in [*self._served]:
+            if served.is_over:  # a server that begins anew, on another loop
+                self._served.remove(served)
+                served.stop()
         key = f"{self._path} {self._token.hex()}"
-        served = ServedLoop(asyncio.get_running_loop(), key, self._limit_s, self._period_s)
-        self._served = [served]
-        await served.start()
-        return served
+        here = ServedLoop(asyncio.get_running_loop(), key, self._limit_s, self._period_s)
+        self._served.append(here)  # in one step: the other loops are in other threads
+        if len(self._served) > 1:  # which of them a request is on is not asked each time
+            for served in [*self._served]:
+                served.give_no_signs()
+        await here.start()
+        return here
 
     def _stop(self) -> None:
         served = self._here()

@@ -262,7 +262,8 @@ class _Monitor:
         late = Late(pulse.beat_ns, now, self._usual_gap_ns, cpu - pulse.cpu_ns, 0, tuple(pulse.signs_ns))
         if late.length_ns < self._limit_s * NS:
             return False
-        if max(pulse.silent_ns, now - max(pulse.begun_ns, pulse.beat_ns)) < self._limit_s * NS:
+        begun_ns = max(pulse.begun_ns, pulse.beat_ns) if pulse.hears_signs else pulse.beat_ns
+        if max(pulse.silent_ns, now - begun_ns) < self._limit_s * NS:
             self._findings.queue(now, late.length_ns / NS)  # no single thing took so long between two signs of life
             return False
         self._read_delay(now - cpu)

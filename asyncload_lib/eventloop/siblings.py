@@ -78,7 +78,7 @@ class Siblings:
         self._lost_until = 0.0
         """Up to when others may still be missing whose sockets were removed with this one's."""
         self._places: frozenset[str] = frozenset()
-        self.problem = ""
+        self.problem = "other workers cannot be read yet"
 
     async def open(self) -> None:
         """Listen. A directory that others could write to is not used; `problem` says so."""
@@ -87,7 +87,6 @@ class Siblings:
             self._timer = asyncio.get_running_loop().call_later(RENEW_S, self._renew)
 
     async def _try_to_listen(self) -> None:
-        self.problem = ""
         try:
             for tries_left in reversed(range(OPEN_TRIES)):
                 try:
@@ -108,6 +107,7 @@ class Siblings:
             os.unlink(self._path)
         self._server = await asyncio.start_unix_server(self._serve, self._path)
         self._identity = _identity(self._path)
+        self.problem = ""
 
     def _renew(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(RENEW_S, self._renew)
@@ -167,7 +167,8 @@ class Siblings:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._server.close()
+        with contextlib.suppress(RuntimeError):  # its loop is closed
+            self._server.close()
         self._server = None
         if _identity(self._path) == self._identity:
             with contextlib.suppress(OSError):

@@ -86,6 +86,38 @@ def test_two_services_of_one_launcher_are_no_siblings(short_tmp: Path) -> None:
         assert [worker["blocked"] for worker in read(urls[1])["workers"]] == [True]
 
 
+TWO_LOOPS = """
+import asyncio, sys, threading
+import uvicorn
+import probed
+
+def serve(port):
+    server = uvicorn.Server(uvicorn.Config(probed.app, port=int(port), log_level="warning"))
+    asyncio.Runner(loop_factory=server.config.get_loop_factory()).run(server.serve())
+
+for port in sys.argv[2:]:
+    threading.Thread(target=serve, args=(port,), daemon=True).start()
+serve(sys.argv[1])
+"""
+
+
+def test_each_loop_of_a_process_that_serves_the_application_is_read(short_tmp: Path) -> None:
+    (short_tmp / "two_loops.py").write_text(TWO_LOOPS)
+    ports = [free_port(), free_port()]
+    first, second = (f"http://127.0.0.1:{port}" for port in ports)
+    with started(short_tmp, str(short_tmp / "two_loops.py"), *map(str, ports)) as process:
+        for url in (first, second):
+            wait_for_answer(url, process)
+        status, body = call(f"{first}/watch/reset?limit_s=0.02", "POST", TOKEN)
+        assert (status, pids(json.loads(body))) == (200, [process.pid] * 2)
+        for _ in range(3):
+            call(f"{second}/block")
+            call(first)
+        workers = read(first)["workers"]
+        assert sorted(worker["stalls"] for worker in workers) == [0, 3]
+        assert {worker["limit_s"] for worker in workers} == {0.02}
+
+
 SOON = "from asyncload_lib.eventloop import siblings\nsiblings.RENEW_S = 0.3\n"
 
 
