@@ -387,7 +387,11 @@ class LoopMonitor(_Monitor):
         task = asyncio.current_task(self._loop)
         outermost = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
         self._begin(loop_base(sys._getframe(1), outermost), Home())
-        self._timer = self._loop.call_later(self._pace_ns / NS, self._beat)
+        try:
+            self._timer = self._loop.call_later(self._pace_ns / NS, self._beat)
+        except BaseException:  # a loop that is closed
+            self._end()
+            raise
 
     def stop(self) -> None:
         """Stop both; the report stays. Called on the loop; a second call does nothing."""

@@ -7,7 +7,7 @@
 
 Works with `asyncio.run` in a plain test as with any plugin for async tests: every loop of asyncio or uvloop that begins
 to run while the fixture lives is watched, in whichever thread. The failure names file, line, function and call; pytest
-shows it as an error at the test's teardown.
+shows it as an error at the test's teardown. So it does where a test has passed in which no loop began to run.
 """
 
 import asyncio
@@ -49,23 +49,36 @@ class LoopGuard:
 
         return watched
 
-    def check(self) -> None:
-        """Fail the running test if a loop was blocked, even one that still runs."""
+    def check(self, has_passed: bool = True) -> None:
+        """Fail the running test if a loop was blocked, even one that still runs, or if it passed without any."""
         reports = [monitor.report() for monitor in self.monitors]
         sentences = [*_sentences([report for report in reports if report["blocked"]])]
         sentences += [f"there is no proof: {report['note']}" for report in reports if report["blocked"] is None]
+        if has_passed and not reports:
+            sentences.append("there is no proof: no loop of asyncio or uvloop began to run in this test")
         if sentences:
             pytest.fail("\n".join(sentences), pytrace=False)
 
 
+_HAS_PASSED = pytest.StashKey[bool]()
+
+
 @pytest.fixture
-def loop_must_not_block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopGuard]:
-    """Fails the test when one call blocks its event loop for longer than the limit."""
+def loop_must_not_block(request: pytest.FixtureRequest) -> Iterator[LoopGuard]:
+    """Fails the test when one call blocks its event loop for longer than the limit, or when no loop ran."""
     guard = LoopGuard(_limit_s(request))
-    for loop_class in _loop_classes():
-        monkeypatch.setattr(loop_class, "run_forever", guard.watching(loop_class.run_forever))
-    yield guard
-    guard.check()
+    with pytest.MonkeyPatch.context() as patch:  # one that the test itself uses, it may undo
+        for loop_class in _loop_classes():
+            patch.setattr(loop_class, "run_forever", guard.watching(loop_class.run_forever))
+        yield guard
+        guard.check(request.node.stash.get(_HAS_PASSED, False))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Keep whether the test itself has passed: one that failed or was skipped owes no proof."""
+    if call.when == "call":
+        item.stash[_HAS_PASSED] = call.excinfo is None
 
 
 def _limit_s(request: pytest.FixtureRequest) -> float:

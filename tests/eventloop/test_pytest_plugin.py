@@ -40,6 +40,47 @@ def test_clean(loop_must_not_block):
 """
 
 
+UNWATCHED = """
+import asyncio, gc, os, time
+import pytest
+
+async def blocking():
+    time.sleep(0.06)
+
+def test_undone(loop_must_not_block, monkeypatch):
+    monkeypatch.setattr("os.sep", "/")
+    monkeypatch.undo()
+    asyncio.run(blocking())
+
+def test_no_loop(loop_must_not_block):
+    time.sleep(0.06)
+
+def test_one_that_runs_already(loop_must_not_block):
+    async def main():
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop().run_forever()
+    asyncio.run(main())
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_closed(loop_must_not_block, kind):
+    loop = pytest.importorskip(kind).new_event_loop()
+    loop.close()
+    listeners, files = len(gc.callbacks), os.listdir("/proc/self/fd")
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.run_forever()
+    assert len(gc.callbacks) == listeners
+    while len(os.listdir("/proc/self/fd")) > len(files):  # the watchdog closes its own
+        pass
+    asyncio.run(asyncio.sleep(0))
+
+def test_skipped(loop_must_not_block):
+    pytest.skip("not here")
+
+def test_failed(loop_must_not_block):
+    assert not "its own word"
+"""
+
+
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "asyncload_lib.eventloop.pytest_plugin", "-p", "no:cacheprovider"]
     return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60)
@@ -61,6 +102,19 @@ def test_a_test_that_blocks_its_loop_fails_and_names_the_line(tmp_path: Path) ->
     assert errors.count("test_blocked.py:5 in blocking: time.sleep(0.06)") == 3
     assert "there is no proof: The watchdog ended early" in errors
     assert "test_clean" not in summary
+
+
+def test_a_test_whose_loop_is_not_watched_fails(tmp_path: Path) -> None:
+    test = tmp_path / "test_unwatched.py"
+    test.write_text(UNWATCHED)
+
+    done = run(test, "--rootdir", tmp_path, "-c", "/dev/null")
+
+    assert "1 failed, 5 passed, 1 skipped, 2 errors" in done.stdout, done.stdout
+    errors, _, _ = done.stdout.partition("short test summary")
+    assert "test_unwatched.py:6 in blocking: time.sleep(0.06)" in errors
+    assert errors.count("there is no proof: no loop of asyncio or uvloop began to run in this test") == 1
+    assert "ERROR at teardown of test_no_loop" in errors
 
 
 @pytest.mark.parametrize("limit", ["", "'20ms'", "0.02, 0.03", "seconds=0.02", "20", "0.001", "True", "float('nan')"])
