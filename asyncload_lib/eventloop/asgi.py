@@ -13,6 +13,7 @@ import hmac
 import inspect
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -33,6 +34,8 @@ TOKEN_HEADER = "X-Asyncload-Token"
 VISIBLE = re.compile(r"[!-~]+")
 SHORTEST_PERIOD_S, LONGEST_S = 0.001, 60.0
 """Bounds of what a reset may bring: those of the settings `loop.period` and `loop.limit`."""
+
+NO_LOOP = "the server runs the application on no loop of asyncio or uvloop"
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -131,12 +134,15 @@ class Probe:
         return rest if path.startswith(self._path) and rest in ("", "/reset") else None
 
     def _here(self) -> ServedLoop | None:
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         return next((served for served in self._served if served.loop is loop), None)
 
     def _pulse_here(self, known: Pulse, now: int, before_ns: int) -> Pulse | None:
         """Take a request for a sign of life, if it is one; return the pulse of its loop, None where that is new."""
         known.begun_ns = before_ns
+        if _running_loop() is None:
+            logger.warning("the loop probe watches nothing: %s", NO_LOOP)
+            return Pulse(0, 0, wants_signs=False)
         served = self._here()
         if served is None:
             return None
@@ -148,7 +154,7 @@ class Probe:
         return pulse
 
     async def _lifespan(self, scope: Message, receive: Receive, send: Send) -> None:
-        if self._here() is None:
+        if self._here() is None and _running_loop() is not None:
             await self._try_to_start()
         await self._app(scope, receive, self._until_shutdown(send))
 
@@ -207,6 +213,10 @@ class Probe:
             )
             await _send_json(send, 400, {"error": words})
             return
+        if _running_loop() is None:
+            silent = {"pid": os.getpid(), "worker": 1, "silent": NO_LOOP}
+            await _send_json(send, 200, {**silent, "workers": [silent], "problem": NO_LOOP})
+            return
         served = self._here() or await self._start()
         if reset:
             served.siblings.look_where_it_listens()  # before: what it takes is no part of the measurement
@@ -224,6 +234,13 @@ class Probe:
         if given and not is_allowed:  # nor is NaN
             raise ValueError(query)
         return limit_s, period_s
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _port(scope: Message) -> int | None:

@@ -62,15 +62,9 @@ class Siblings:
 
     def __init__(self, key: str, answer: Ask) -> None:
         self._answer = answer
-        digest = f"{_pid_namespace()}-{_digest(key)}"
-        uid = os.getuid() if hasattr(os, "getuid") else 0
-        name = f"{os.getpid()}-{next(_numbers)}.sock"
-        for place in (tempfile.gettempdir(), "/tmp"):
-            self._root = os.path.join(place, f"asyncload-{uid}")
-            self._directory = os.path.join(self._root, digest)
-            self._path = os.path.join(self._directory, name)
-            if len(self._path) <= MAX_SOCKET_PATH:
-                break
+        self._key = key
+        self._number = next(_numbers)
+        self._root = self._directory = self._path = ""
         self._server: asyncio.AbstractServer | None = None
         self._identity: tuple[int, int] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -98,7 +92,17 @@ class Siblings:
         except (OSError, AttributeError, NotImplementedError) as error:
             self.problem = f"other workers cannot be read: {error}"
 
+    def _choose_path(self) -> None:
+        uid = os.getuid() if hasattr(os, "getuid") else 0
+        for place in (tempfile.gettempdir(), "/tmp"):  # raises OSError where nothing can be written
+            self._root = os.path.join(place, f"asyncload-{uid}")
+            self._directory = os.path.join(self._root, f"{_pid_namespace()}-{_digest(self._key)}")
+            self._path = os.path.join(self._directory, f"{os.getpid()}-{self._number}.sock")
+            if len(self._path) <= MAX_SOCKET_PATH:
+                break
+
     async def _listen(self) -> None:
+        self._choose_path()
         for directory in (self._root, self._directory):
             _private(directory)
         _forget_dead(self._root, _pid_namespace())

@@ -188,18 +188,17 @@ def test_a_silent_worker_is_named_among_the_others(short_tmp: Path, monkeypatch:
     assert "did not answer: TimeoutError" in silent["silent"]
 
 
-def test_workers_that_cannot_be_asked_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_workers_that_cannot_be_asked_are_told_of(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(short_tmp))
     monkeypatch.setattr(siblings, "group_pid", lambda: os.getppid())
-    (tmp_path / f"asyncload-{os.getuid()}").mkdir(mode=0o777)
-    (tmp_path / f"asyncload-{os.getuid()}").chmod(0o777)
+    (short_tmp / f"asyncload-{os.getuid()}").mkdir(mode=0o777)
+    (short_tmp / f"asyncload-{os.getuid()}").chmod(0o777)
 
     async def own(command: str) -> dict[str, Any]:
         return {"pid": 1}
 
     async def main() -> list[dict[str, Any]]:
         group = siblings.Siblings("key", own)
-        monkeypatch.setattr(group, "_root", str(tmp_path / f"asyncload-{os.getuid()}"))
         await group.open()
         return await group.ask("report")
 
@@ -470,3 +469,38 @@ def test_the_probe_answers_wherever_it_is_reached_whatever_was_asked_before(
                 assert call(f"{url}{path}")[0] == 401
         for path in not_paths:
             assert b"culprits" not in call(f"{url}{path}", token=TOKEN)[1]
+
+
+def test_on_a_loop_that_is_not_asyncios_the_application_goes_on_and_is_not_judged() -> None:
+    served: list[str] = []
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        served.append(scope["type"])
+        if scope["type"] == "lifespan":
+            await send({"type": "lifespan.shutdown.complete"})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    def run(scope: Any) -> None:
+        """As trio does, for what never waits."""
+        with pytest.raises(StopIteration):
+            mounted(scope, nothing, send).__await__().__next__()
+
+    probe = Probe(app, TOKEN, PATH, LIMIT_S, PERIOD_S)
+    mounted = probe.middleware()
+    run({"type": "lifespan"})
+    for number in range(3):
+        run({"type": "http", "path": f"/{number}", "headers": []})
+    sent.clear()
+    headers = [(b"x-asyncload-token", TOKEN.encode())]
+    for method, path in (("POST", f"{PATH}/reset"), ("GET", PATH)):
+        run({"type": "http", "method": method, "path": path, "headers": headers})
+
+    assert served == ["lifespan", "http", "http", "http"]
+    assert [message["status"] for message in sent[::2]] == [200, 200]
+    for message in sent[1::2]:
+        (worker,) = json.loads(message["body"])["workers"]
+        assert worker["pid"] == os.getpid()
+        assert "no loop of asyncio" in worker["silent"]

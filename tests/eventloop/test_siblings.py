@@ -118,6 +118,27 @@ def test_each_loop_of_a_process_that_serves_the_application_is_read(short_tmp: P
         assert {worker["limit_s"] for worker in workers} == {0.02}
 
 
+READ_ONLY = "import tempfile\ntempfile._candidate_tempdir_list = lambda: ['/proc']\n"
+
+
+def test_where_nothing_can_be_written_a_worker_is_watched_and_others_are_told_of(short_tmp: Path) -> None:
+    with server(short_tmp, app=READ_ONLY + APP) as url:
+        assert len(pids(reset(url))) == 1
+        call(f"{url}/block")
+        report = read(url)
+        assert (len(report["workers"]), report["blocked"]) == (1, True)
+        assert "No usable temporary directory" in report["problem"]
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # by which others may have been started, too
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        served = ("-m", "uvicorn", "probed:app", "--log-level", "warning", "--fd", str(listener.fileno()))
+        with started(short_tmp, *served, app=READ_ONLY + APP, fds=(listener.fileno(),)) as process:
+            wait_for_answer(url, process)
+            own, others = sorted(reset(url)["workers"], key=lambda worker: worker["pid"] is None)
+            assert own["pid"] == process.pid
+            assert "No usable temporary directory" in others["silent"]
+
+
 SOON = "from asyncload_lib.eventloop import siblings\nsiblings.RENEW_S = 0.3\n"
 
 
