@@ -182,22 +182,18 @@ class Siblings:
                 os.rmdir(directory)
 
     async def _ask_one(self, path: str, question: dict[str, Any]) -> dict[str, Any] | None:
+        pid, why = _pid(path), ""
         try:
-            async with asyncio.timeout(TIMEOUT_S):
-                reader, writer = await asyncio.open_unix_connection(path, limit=MAX_ANSWER_BYTES)
-                try:
-                    writer.write(json.dumps(question).encode() + b"\n")
-                    answer: dict[str, Any] | None = json.loads(await reader.readline())
-                    return answer
-                finally:
-                    writer.close()
+            if not _is_gone(pid):  # else a child that it forked may still hold its socket
+                async with asyncio.timeout(TIMEOUT_S):
+                    return await _answer_of(path, question)
         except (ConnectionRefusedError, FileNotFoundError):
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+            pass
         except (OSError, TimeoutError, ValueError) as error:
-            pid = _pid(path)
-            if not _serves_elsewhere(pid, question):
-                return {"pid": pid, "silent": f"worker {pid} did not answer: {error!r}"}
+            why = f"worker {pid} did not answer: {error!r}"
+        if why and not _is_gone(pid):
+            return None if _serves_elsewhere(pid, question) else {"pid": pid, "silent": why}
+        _remove_left(path)
         return None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -234,6 +230,16 @@ class Siblings:
             return True
 
 
+async def _answer_of(path: str, question: dict[str, Any]) -> dict[str, Any] | None:
+    reader, writer = await asyncio.open_unix_connection(path, limit=MAX_ANSWER_BYTES)
+    try:
+        writer.write(json.dumps(question).encode() + b"\n")
+        answer: dict[str, Any] | None = json.loads(await reader.readline())
+        return answer
+    finally:
+        writer.close()
+
+
 def _serves_elsewhere(pid: int, question: dict[str, Any]) -> bool:
     """Whether a process that does not answer is known to be of another server."""
     try:
@@ -261,14 +267,30 @@ def _private(directory: str) -> None:
 
 def _forget_dead(root: str, namespace: str) -> None:
     """Remove what processes left that were killed; those of other PID namespaces cannot be seen from here."""
-    if not os.path.isdir("/proc/self"):
-        return
     for directory in (os.path.join(root, name) for name in os.listdir(root) if name.startswith(f"{namespace}-")):
         with contextlib.suppress(OSError):
             for name in os.listdir(directory):
-                if SOCKET_NAME.fullmatch(name) and not os.path.exists(f"/proc/{_pid(name)}"):
+                if SOCKET_NAME.fullmatch(name) and _is_gone(_pid(name)):
                     os.unlink(os.path.join(directory, name))
             os.rmdir(directory)
+
+
+def _remove_left(path: str) -> None:
+    """Remove a socket on which nobody listens; not that of a living process, which may be about to."""
+    if _is_gone(_pid(path)) or not os.path.isdir("/proc/self"):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether a process has ended, though its parent may not have noticed yet; False where that is not known."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat_file:
+            return stat_file.read().rpartition(")")[2].split()[0] in ("Z", "X")
+    except FileNotFoundError:
+        return os.path.isdir("/proc/self")
+    except OSError:  # it has ended just now, or is another user's
+        return True
 
 
 def _pid_namespace() -> str:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -166,6 +167,40 @@ def test_workers_whose_sockets_were_removed_are_not_judged_until_they_are_renewe
             assert "sockets of the workers were removed" in lost[0]
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+FORKS = """
+import os, time
+
+async def forking(scope, receive, send):
+    if scope.get("path") != "/fork":
+        await app_before(scope, receive, send)
+        return
+    child = os.fork()
+    if child == 0:
+        time.sleep(120)
+        os._exit(0)
+    body = b"%d %d" % (os.getpid(), child)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+app_before, app = app, forking
+"""
+
+
+def test_a_killed_worker_is_forgotten_though_a_child_of_it_lives(short_tmp: Path) -> None:
+    with server(short_tmp, "--workers", "2", app=APP + FORKS) as url:
+        wait_for_workers(url, 2)
+        worker, child = map(int, call(f"{url}/fork")[1].split())
+        try:
+            os.kill(worker, signal.SIGKILL)
+            deadline = time.monotonic() + 30
+            while worker in pids(answer := reset(url)) or len(answer["workers"]) < 2:
+                assert not any("silent" in entry for entry in answer["workers"]), answer
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
