@@ -7,31 +7,34 @@ the request came in are of another server, and stay out of it.
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
 import json
 import multiprocessing
 import os
-import re
-import stat
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .listening import listening_places
+from .socket_directory import (
+    SOCKET_NAME,
+    forget_dead,
+    identity,
+    is_gone,
+    make_private,
+    pid_of,
+    remove_left,
+    socket_place,
+)
 
 __all__ = ["Siblings", "group_pid"]
 
 TIMEOUT_S = 5.0
-MAX_SOCKET_PATH = 100
-"""Systems allow 104 to 108 bytes: a deep TMPDIR leaves no room."""
 MAX_ANSWER_BYTES = 4 << 20
 RENEW_S = 5.0
 """How often a worker looks whether its socket is still there: whoever cleans up a temporary directory may remove it."""
 OPEN_TRIES = 3
-SOCKET_NAME = re.compile(r"(\d+)-\d+\.sock")
 
 Ask = Callable[[str], Awaitable[dict[str, Any]]]
 
@@ -92,25 +95,15 @@ class Siblings:
         except (OSError, AttributeError, NotImplementedError) as error:
             self.problem = f"other workers cannot be read: {error}"
 
-    def _choose_path(self) -> None:
-        uid = os.getuid() if hasattr(os, "getuid") else 0
-        for place in (tempfile.gettempdir(), "/tmp"):  # raises OSError where nothing can be written
-            self._root = os.path.join(place, f"asyncload-{uid}")
-            self._directory = os.path.join(self._root, f"{_pid_namespace()}-{_digest(self._key)}")
-            self._path = os.path.join(self._directory, f"{os.getpid()}-{self._number}.sock")
-            if len(self._path) <= MAX_SOCKET_PATH:
-                break
-
     async def _listen(self) -> None:
-        self._choose_path()
-        for directory in (self._root, self._directory):
-            _private(directory)
-        _forget_dead(self._root, _pid_namespace())
-        _private(self._directory)
+        self._root, self._directory, self._path = socket_place(self._key, self._number)
+        make_private(self._root)
+        forget_dead(self._root)
+        make_private(self._directory)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
         self._server = await asyncio.start_unix_server(self._serve, self._path)
-        self._identity = _identity(self._path)
+        self._identity = identity(self._path)
         self.problem = ""
 
     def _renew(self) -> None:
@@ -128,7 +121,7 @@ class Siblings:
 
     def _is_in_place(self) -> bool:
         """Whether others can find this worker; one whose socket was removed cannot know whose else were."""
-        if _identity(self._path) == self._identity:
+        if identity(self._path) == self._identity:
             return True
         self._lost_until = time.monotonic() + 2 * RENEW_S
         return False
@@ -174,7 +167,7 @@ class Siblings:
         with contextlib.suppress(RuntimeError):  # its loop is closed
             self._server.close()
         self._server = None
-        if _identity(self._path) == self._identity:
+        if identity(self._path) == self._identity:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
         for directory in (self._directory, self._root):
@@ -182,18 +175,18 @@ class Siblings:
                 os.rmdir(directory)
 
     async def _ask_one(self, path: str, question: dict[str, Any]) -> dict[str, Any] | None:
-        pid, why = _pid(path), ""
+        pid, why = pid_of(path), ""
         try:
-            if not _is_gone(pid):  # else a child that it forked may still hold its socket
+            if not is_gone(pid):  # else a child that it forked may still hold its socket
                 async with asyncio.timeout(TIMEOUT_S):
                     return await _answer_of(path, question)
         except (ConnectionRefusedError, FileNotFoundError):
             pass
         except (OSError, TimeoutError, ValueError) as error:
             why = f"worker {pid} did not answer: {error!r}"
-        if why and not _is_gone(pid):
+        if why and not is_gone(pid):
             return None if _serves_elsewhere(pid, question) else {"pid": pid, "silent": why}
-        _remove_left(path)
+        remove_left(path)
         return None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -251,64 +244,3 @@ def _serves_elsewhere(pid: int, question: dict[str, Any]) -> bool:
 
 def _group() -> str:
     return f"{group_pid()} {sys.argv}"
-
-
-def _pid(path: str) -> int:
-    return int(os.path.basename(path).partition("-")[0])
-
-
-def _private(directory: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(directory, 0o700)
-    found = os.lstat(directory)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{directory} is not a private directory of this user")
-
-
-def _forget_dead(root: str, namespace: str) -> None:
-    """Remove what processes left that were killed; those of other PID namespaces cannot be seen from here."""
-    for directory in (os.path.join(root, name) for name in os.listdir(root) if name.startswith(f"{namespace}-")):
-        with contextlib.suppress(OSError):
-            for name in os.listdir(directory):
-                if SOCKET_NAME.fullmatch(name) and _is_gone(_pid(name)):
-                    os.unlink(os.path.join(directory, name))
-            os.rmdir(directory)
-
-
-def _remove_left(path: str) -> None:
-    """Remove a socket on which nobody listens; not that of a living process, which may be about to."""
-    if _is_gone(_pid(path)) or not os.path.isdir("/proc/self"):
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-
-
-def _is_gone(pid: int) -> bool:
-    """Whether a process has ended, though its parent may not have noticed yet; False where that is not known."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat_file:
-            return stat_file.read().rpartition(")")[2].split()[0] in ("Z", "X")
-    except FileNotFoundError:
-        return os.path.isdir("/proc/self")
-    except OSError:  # it has ended just now, or is another user's
-        return True
-
-
-def _pid_namespace() -> str:
-    """A word for the PID namespace, such as a container's: process ids are one process's only within it."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as boot:  # machines that share a directory have namespaces alike
-            return _digest(f"{boot.read()} {os.readlink('/proc/self/ns/pid')}")[:8]
-    except OSError:
-        return "0"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
