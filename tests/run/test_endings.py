@@ -492,7 +492,11 @@ TAGGED = dedent("""\
         ("tagged.py", ("--exclude-tags", "slow"), "--exclude-tags slow leaves Tagged without a task"),
         ("chat.py", ("-u", "5", "-t", "4s"), "5 users at 1 a second (--spawn-rate) are there after 4 s, and the run"),
         ("chat.py", ("-u", "3", "-r", "0.5", "-t", "4s"), "3 users at 0.5 a second (--spawn-rate) are there after 4 s"),
-        ("chat.py", ("--asyncload-criteria", "run p95 < 1 us"), "about run, which is no part of this run"),
+        (
+            "chat.py",
+            ("--asyncload-criteria", "redis p95 < 1 us"),
+            "about redis, which is no part of this run; allowed is chat, run, target, generator",
+        ),
         (
             "suite.py",
             ("--asyncload-scenarios", "chat", "--asyncload-criteria", "redis p95 < 1 s"),
@@ -522,3 +526,13 @@ def test_criteria_of_the_environment_may_be_those_of_other_runs(tmp_path: Path, 
 
     (row,) = (row for row in run.results["criteria"] if row["scenario"] == "redis")
     assert (row["verdict"], row["why"]) == ("not evaluated", "redis is no part of this run")
+
+
+def test_run_is_the_whole_of_a_free_run_of_chat_users(tmp_path: Path, stack: DemoStack) -> None:
+    criteria = ("--asyncload-criteria", "run p95 < 1 us")
+    with LocustRun("chat.py", *CHAT, "-t", "2s", *criteria, out=tmp_path / "r", settings=target_settings(stack)) as run:
+        assert run.wait() in (3, 6), run.output
+
+    rows = {row["name"]: (row["scenario"], row["verdict"]) for row in run.results["criteria"]}
+    assert rows["run p95 < 1 us"] == ("chat", "fail")
+    assert "chat p95 < 2 s" not in rows
