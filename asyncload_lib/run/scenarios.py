@@ -221,7 +221,8 @@ def _extra(scenario: Scenario, results: Mapping[str, PhaseResult], target: Targe
 
 def _p95_ratio(above: PhaseResult, below: PhaseResult, kind: str | None) -> tuple[float | None, str]:
     """Return how much longer the p95 of the requests of one kind is in one phase than in another, and its doubts."""
-    p95s, told, doubts = [], [], []
+    p95s, told = [], []
+    notes: dict[str, list[str]] = {}
     for phase in (above, below):
         name = phase.name.rpartition("/")[2]
         if problem := time_problem(counts(phase), f"the phase {name}"):
@@ -229,7 +230,9 @@ def _p95_ratio(above: PhaseResult, below: PhaseResult, kind: str | None) -> tupl
         p95 = percentile(_of_kind(phase, kind).ok, "p95")
         p95s.append(p95["value"])
         told += [f"{name} {p95['value'] * 1e3:.3g} ms"] if p95["value"] is not None else []
-        doubts += [f"{name}: {p95['note']}"] if p95["note"] else []
+        if p95["note"]:
+            notes.setdefault(p95["note"], []).append(name)
+    doubts = [f"{' and '.join(names)}: {note}" for note, names in notes.items()]
     found = ratio(*p95s)
     if found is not None and found < 1 / PRACTICALLY_EQUAL:
         doubts.insert(0, f"the phase {name} was the slower one, so this ratio shows nothing of what load costs")

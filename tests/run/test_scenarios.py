@@ -101,7 +101,7 @@ def test_a_ratio_of_percentiles_that_are_not_resolved_says_so() -> None:
     (row,) = evaluate([criterion], {"metrics": [mixed(25)]})
     assert (row["verdict"], row["observed"]) == ("pass", "2x")
     needs = "no 95 % interval: p95 needs at least 59 samples, 25 were measured"
-    assert row["why"] == f"mixed 20 ms, redis_alone 10 ms; mixed: {needs}; redis_alone: {needs}"
+    assert row["why"] == f"mixed 20 ms, redis_alone 10 ms; mixed and redis_alone: {needs}"
     (row,) = evaluate([criterion], {"metrics": [mixed(60)]})
     assert (row["verdict"], row["why"]) == ("pass", "mixed 20 ms, redis_alone 10 ms")
 
