@@ -281,15 +281,6 @@ def test_scenarios_without_an_address_are_refused_together(tmp_path: Path, stack
 
 
 @pytest.mark.parametrize("options", [(), ("--processes", "2")])
-def test_no_users_are_refused(options: tuple[str, ...], tmp_path: Path, stack: DemoStack) -> None:
-    options += master_at(free_port()) if options else ()
-    arguments = ("--headless", "-u", "0", "-t", "3s", *options)
-    with LocustRun("chat.py", *arguments, out=tmp_path / "reports", settings=target_settings(stack)) as run:
-        assert run.wait() == 64, run.output
-    assert "asyncload: the number of users (-u) is 0; allowed is 1 or more" in run.output
-
-
-@pytest.mark.parametrize("options", [(), ("--processes", "2")])
 def test_users_without_an_address_are_refused(options: tuple[str, ...], tmp_path: Path, stack: DemoStack) -> None:
     options += master_at(free_port()) if options else ()
     arguments = ("--headless", "-u", "4", "-r", "4", "-t", "3s", "-H", stack.host, *options)
@@ -301,13 +292,9 @@ def test_users_without_an_address_are_refused(options: tuple[str, ...], tmp_path
         f"asyncload: {told}",
         "asyncload: nothing was sent",
     ]
-    with LocustRun("mixed.py", "File", *arguments, out=tmp_path / "reports") as run:
-        assert run.wait() in (0, 3, 6), run.output
-    assert run.results["metrics"][0]["total_requests"] > 0
 
 
-@pytest.mark.parametrize("options", [(), ("--processes", "2")])
-@pytest.mark.parametrize("locustfile", ["suite.py", "mixed.py"])
+@pytest.mark.parametrize(("locustfile", "options"), [("suite.py", ()), ("mixed.py", ("--processes", "2"))])
 def test_a_directory_for_files_that_cannot_be_written_to_is_refused(
     locustfile: str, options: tuple[str, ...], tmp_path: Path, stack: DemoStack
 ) -> None:
@@ -490,6 +477,7 @@ TAGGED = dedent("""\
         ("suite.py", ("--tags", "foo"), "--tags foo leaves ChatBurst, ChatSustained, "),
         ("tagged.py", ("--tags", "fast"), "--tags fast leaves Tagged, Plain without a task; there are the tags slow"),
         ("tagged.py", ("--exclude-tags", "slow"), "--exclude-tags slow leaves Tagged without a task"),
+        ("chat.py", ("-u", "0"), "the number of users (-u) is 0; allowed is 1 or more"),
         ("chat.py", ("-u", "5", "-t", "4s"), "5 users at 1 a second (--spawn-rate) are there after 4 s, and the run"),
         ("chat.py", ("-u", "3", "-r", "0.5", "-t", "4s"), "3 users at 0.5 a second (--spawn-rate) are there after 4 s"),
         (
@@ -530,7 +518,7 @@ def test_criteria_of_the_environment_may_be_those_of_other_runs(tmp_path: Path, 
 
 def test_run_is_the_whole_of_a_free_run_of_chat_users(tmp_path: Path, stack: DemoStack) -> None:
     criteria = ("--asyncload-criteria", "run p95 < 1 us")
-    with LocustRun("chat.py", *CHAT, "-t", "2s", *criteria, out=tmp_path / "r", settings=target_settings(stack)) as run:
+    with LocustRun("chat.py", *CHAT, "-t", "1s", *criteria, out=tmp_path / "r", settings=target_settings(stack)) as run:
         assert run.wait() in (3, 6), run.output
 
     rows = {row["name"]: (row["scenario"], row["verdict"]) for row in run.results["criteria"]}
