@@ -107,7 +107,7 @@ CREATED = """
 def test_users_that_cannot_be_created_make_the_run_incomplete(processes: int, tmp_path: Path, stack: DemoStack) -> None:
     locustfile = tmp_path / "created.py"
     locustfile.write_text(textwrap.dedent(CREATED))
-    options = ["--headless", "-u", "6", "-r", "2", "-t", "5s"]
+    options = ["--headless", "-u", "6", "-r", "2", "-t", "3s"]
     options += ["--processes", "2", *master_at(free_port())] if processes > 1 else []
     with LocustRun(locustfile, *options, out=tmp_path / "reports", settings=target_settings(stack)) as run:
         assert run.wait(60) == 4, run.output
