@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-__all__ = ["Confirmation", "answer_of", "confirmed", "inside_rows", "strangers", "unread"]
+__all__ = ["Confirmation", "answer_of", "confirmed", "inside_rows", "strangers"]
 
 SLACK_S = 0.1
 CLOCK_SHARE = 0.001
@@ -113,14 +113,14 @@ def inside_rows(
         rows.append({**row, "name": "target", "witness": "inside", "process": process, "note": note})
     gone = (confirmation.pids if confirmation else frozenset()) - {worker["pid"] for worker in workers}
     missing = "this worker was reset at the start and is missing at the end"
-    rows += [unread(f"pid {pid}", missing) for pid in sorted(gone)]
+    rows += [_unread(f"pid {pid}", missing) for pid in sorted(gone)]
     for why in dict.fromkeys(others.values()):
         who = ", ".join("a server" if pid is None else f"pid {pid}" for pid in others if others[pid] == why)
-        rows.append(unread(f"{who}, on another connection", f"on another connection answered {who}: {why}"))
+        rows.append(_unread(f"{who}, on another connection", f"on another connection answered {who}: {why}"))
     return rows
 
 
-def unread(process: str, why: str) -> Json:
+def _unread(process: str, why: str) -> Json:
     """Return the row of what belongs to the target and was not read."""
     return {**_silent({}, process), "note": f"Not judged: {why}."}
 

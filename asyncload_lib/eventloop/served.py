@@ -36,7 +36,8 @@ class ServedLoop:
     def __init__(self, loop: asyncio.AbstractEventLoop, key: str, limit_s: float, period_s: float) -> None:
         self.loop = loop
         self._limits = (limit_s, period_s)
-        self._gives_signs = True
+        self.gives_signs = True
+        """Whether a request that reaches the probe is a sign of life."""
         self.monitor = LoopMonitor("target", limit_s, period_s)
         self.siblings = Siblings(key, self.own)
 
@@ -55,14 +56,9 @@ class ServedLoop:
         """Whether the loop is out of use, though perhaps not closed."""
         return not self.loop.is_running()
 
-    @property
-    def gives_signs(self) -> bool:
-        """Whether a request that reaches the probe is a sign of life."""
-        return self._gives_signs
-
     def give_no_signs(self) -> None:
         """Take no request for a sign of life any more."""
-        self._gives_signs = False
+        self.gives_signs = False
         self.monitor.hear_no_signs()
 
     async def own(self, command: str) -> dict[str, Any]:
@@ -79,7 +75,7 @@ class ServedLoop:
             self.monitor.stop()
             self._limits = (limit_s, period_s)
             self.monitor = LoopMonitor("target", limit_s, period_s)
-            if not self._gives_signs:
+            if not self.gives_signs:
                 self.monitor.hear_no_signs()
         if self.monitor.running:
             self.monitor.reset()

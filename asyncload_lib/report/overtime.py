@@ -97,11 +97,10 @@ def _draw_percentiles(axes: Any, spans: list[Span], limits: Sequence[float]) -> 
             values += levels
     if values:
         _scale_latency(axes, min(values), max(values), limits)
-        _label_ends(axes, list(latest.values()), foot)
     else:
         axes.text(0.5, 0.5, "no successful request", transform=axes.transAxes, color=MUTED, ha="center", va="center")
         axes.set_yticks([])
-        _label_ends(axes, [], foot)
+    _label_ends(axes, list(latest.values()), foot)
 
 
 def _unbroken(points: list[Point], name: str) -> list[list[Point]]:

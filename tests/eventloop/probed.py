@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -13,6 +12,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.distributed.cluster import free_port
 
 Process = subprocess.Popen[bytes]
 
@@ -48,12 +49,6 @@ def call(url: str, method: str = "GET", token: str | None = None) -> tuple[int, 
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.eventloop.probed import APP, TOKEN, call, free_port, pids, read, server, started, wait_for_answer
+from tests.distributed.cluster import free_port
+from tests.eventloop.probed import APP, TOKEN, call, pids, read, server, started, wait_for_answer
 
 pytestmark = pytest.mark.chance
 

@@ -5,7 +5,6 @@ import contextlib
 import itertools
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.distributed.cluster import free_port
 from tests.locust_run import ROOT, eventually
 
 __all__ = ["TOKEN", "Balancer", "server"]
@@ -42,8 +42,7 @@ app = LoopProbe(inner, token=os.environ["TOKEN"])
 def server(folder: Path, workers: int = 1, *, blocks_s: float = 0.0, token: str = TOKEN) -> Iterator[tuple[int, int]]:
     """Run uvicorn until the block ends; yield port and process. `blocks_s`: for how long /work holds its loop."""
     (folder / "replica.py").write_text(APP)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
+    port = free_port()
     settings = {"PYTHONPATH": f"{ROOT}:{folder}", "BLOCKS_S": str(blocks_s), "TOKEN": token}
     # Connections stay as long as the client wants: whom a balancer gave a good replica keeps it.
     command = [*(sys.executable, "-m", "uvicorn", "replica:app", "--port", str(port))]
