@@ -34,6 +34,7 @@ from asyncload_lib.run.refusal import contradictions
 from asyncload_lib.run.session import Session
 from asyncload_lib.run.signals import Signals
 from asyncload_lib.run.target_source import TargetSource
+from asyncload_lib.run.verdict_tab import add_verdict_tab
 from asyncload_lib.settings import CONFIG, OPTIONS, Settings, add_arguments, from_sources
 from asyncload_lib.target import Target, base_address
 from asyncload_lib.users.base import AsyncUser, loop_thread
@@ -118,6 +119,9 @@ class Plugin:
         if self.coordinator is not None:
             self.environment.events.test_stop.add_listener(self._on_test_stop)
         self._signals.is_starting = False
+        if self.environment.web_ui is not None:
+            base_path = getattr(self.environment.parsed_options, "web_base_path", None)
+            add_verdict_tab(self.environment.web_ui, base_path, lambda: self.session)
         if isinstance(runner, MasterRunner) and self.is_headless:
             self._tell_who_comes(runner)
 

@@ -65,6 +65,10 @@ class Session:
         self.interrupted_by: signal.Signals | None = None
         self.exit_code: ExitCode | None = None
         self.summary = ""
+        self.document: Json | None = None
+        """The results of the run, once it has ended."""
+        self.files: dict[str, Path] = {}
+        """Results and reports by their endings, as far as they were written."""
         self._settings = settings
         self._target = target
         self._coordinator = coordinator
@@ -73,8 +77,6 @@ class Session:
         self.closing = gevent.lock.RLock()
         """Held while the session is closed: whoever comes second must not end the process before all is written."""
         self._checkpoint_cost_s = 0.0
-        self._kept: Path | None = None
-        """Where the results were written."""
         self._git_commit = _git_commit()
 
     # -- the document --------------------------------------------------------------------------------------------
@@ -203,6 +205,7 @@ class Session:
     def _close(self) -> None:
         self._coordinator.end()
         results = self.results(self._all_metrics())
+        self.document = results
         metrics, status = results["metrics"], results["run"]["status"]
         word, code = verdict(results["criteria"], status, any_failed=_any_failed(metrics))
         if self.interrupted_by is not None:
@@ -216,8 +219,8 @@ class Session:
                 logger.exception("the report could not be written")
             self.exit_code = ExitCode.REPORT_FAILED
             lines.append(f"The report could not be written: {error}")
-            if self._kept is not None:
-                lines.append(f"Make it from the results: python -m asyncload_lib report {self._kept} --out DIRECTORY")
+            if kept := self.files.get("json"):
+                lines.append(f"Make it from the results: python -m asyncload_lib report {kept} --out DIRECTORY")
         self.summary = "\n".join(lines)
         logger.info("run %s: %s, exit code %d", self.id, word, self.exit_code)
 
@@ -225,21 +228,23 @@ class Session:
         """Write everything, and add a line for each file that is there; raises ReportError for what could not be."""
         directory = Path(self._settings.out)
         try:
-            timestamp, self._kept = self._dump(results, directory)
+            timestamp, kept = self._dump(results, directory)
         except ReportError:  # what was measured must not be lost with the place that it was to go to
             try:
-                self._kept = self._dump(results, Path(tempfile.mkdtemp(prefix="asyncload-results-")))[1]
-                lines.append(_line("Results", self._kept))
+                kept = self.files["json"] = self._dump(results, Path(tempfile.mkdtemp(prefix="asyncload-results-")))[1]
+                lines.append(_line("Results", kept))
             except (OSError, ReportError) as error:
                 lines.append(f"The results are kept nowhere, not in the temporary directory either: {error}")
             raise
-        lines.append(_line("Results", self._kept))
+        self.files["json"] = kept
+        lines.append(_line("Results", kept))
         from asyncload_lib.report.render import render_all  # with matplotlib: not before there is something to draw
 
         try:
             dump(results, directory / "latest.json", overwrite=True)
         finally:
             paths = render_all(results, directory, timestamp)
+            self.files |= paths
             lines += [_line(name, path) for name, path in _titled(paths).items()]
         self.checkpoint_path.unlink(missing_ok=True)
 

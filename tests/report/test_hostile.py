@@ -2,9 +2,6 @@
 
 import http.server
 import re
-import shutil
-import subprocess
-import tempfile
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -15,14 +12,9 @@ from typing import Any
 import pytest
 
 from asyncload_lib.report.render import render_html, render_junit, render_markdown
+from tests.browser import document_of, needs_browser
 from tests.report.cases import HOSTILE, Page, failing, hostile, markdown_tables, plain
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: the page is not tried in a browser")
-SWITCHES = (
-    "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
-    "--no-first-run --timeout=3000 --dump-dom"
-).split()
 page_of = cache(lambda text: render_html(hostile(text)))
 text_of = cache(lambda text: render_markdown(hostile(text)))
 TAGS = {tag for tag, _ in Page(render_html(failing())).tags}
@@ -104,9 +96,7 @@ def in_browser(page: str, directory: Path) -> str:
     """Open `page` in a real browser and give the document as it stands after its scripts, if any, have run."""
     file = directory / "page.html"
     file.write_text(page, "utf-8")
-    with tempfile.TemporaryDirectory(dir=directory, ignore_cleanup_errors=True) as profile:
-        command = [str(CHROMIUM), *SWITCHES, f"--user-data-dir={profile}", file.as_uri()]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=90).stdout
+    return document_of(file.as_uri(), directory, "--timeout=3000")
 
 
 def attacks(host: str) -> list[str]:

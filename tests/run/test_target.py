@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from asyncload_lib.demo.stack import DemoStack
+from tests.distributed.cluster import free_port
 from tests.locust_run import LocustRun, eventually, target_settings
 from tests.run.test_suite import QUICK, ledger, verdicts
-from tests.run.test_web import ask, free_port
+from tests.run.test_web import ask
 
 CHAT = ("--headless", "-u", "2", "-r", "2", "-t", "2s")
 

@@ -1,40 +1,58 @@
-"""The web UI: a person starts and stops tests there, and each leaves a report of its own."""
+"""The web UI: a person starts and stops tests there; each leaves a report of its own and is judged on the page."""
 
 import json
-import socket
+import urllib.error
 import urllib.parse
 import urllib.request
 from functools import partial
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from asyncload_lib.report.units import NOTHING
+from tests.browser import CHROMIUM, document_of, needs_browser
+from tests.distributed.cluster import free_port
 from tests.locust_run import LocustRun, eventually
+from tests.report.cases import Page
 
 pytestmark = pytest.mark.chance
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+Json = dict[str, Any]
 
 
-def ask(url: str, form: dict[str, Any] | None = None) -> Any:
+def ask(url: str, form: Json | None = None) -> Any:
     data = None if form is None else urllib.parse.urlencode(form).encode()
     with urllib.request.urlopen(url, data, timeout=30) as answer:
         return json.load(answer)
 
 
-def test_two_tests_in_one_process_leave_two_reports_that_do_not_mix(tmp_path: Path) -> None:
+def status_of(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def rows_of(base: str) -> list[Json]:
+    """What the page is told for its tab."""
+    (stats,) = ask(f"{base}/stats/requests")["extended_stats"]
+    assert stats["key"] == "verdict"
+    return list(stats["data"])
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Two tests of one process, and what its page, at a path of its own, showed meanwhile."""
+    directory = tmp_path_factory.mktemp("day")
+    out = directory / "reports"
     port = free_port()
-    out = tmp_path / "reports"
-    web = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    base = f"http://127.0.0.1:{port}/load"
+    web = ("--web-host", "127.0.0.1", "--web-port", str(port), "--web-base-path", "/load")
+    seen = SimpleNamespace(rows=[], statuses=[], downloads=[], page="")
     with LocustRun("redis_ops.py", *web, out=out) as run:
         run.expect("the target is the embedded demo at http://127.0.0.1:")
-        base = f"http://127.0.0.1:{port}"
 
         def has_users(count: int) -> bool:
             return bool(ask(f"{base}/stats/requests")["user_count"] == count)
@@ -48,15 +66,49 @@ def test_two_tests_in_one_process_leave_two_reports_that_do_not_mix(tmp_path: Pa
             # The page's figures are up to two seconds old: until then they are those of the test before.
             eventually(partial(has_users, 5 * number))
             eventually(lambda: ask(f"{base}/stats/requests")["stats"][-1]["num_requests"] > 20)
+            seen.rows.append(rows_of(base))
+            seen.statuses.append(status_of(f"{base}/asyncload/report.html"))
             ask(f"{base}/stop", {})
             eventually(partial(has_reports, number))
-        documents = [json.loads(path.read_text()) for path in sorted(out.glob("async_load_test_results_*.json"))]
+            seen.rows.append(rows_of(base))
+            seen.statuses.append(status_of(f"{base}/asyncload/report.html"))
+            seen.downloads.append(ask(f"{base}/asyncload/report.json"))
+        if CHROMIUM is not None:
+            seen.page = document_of(f"{base}/?tab=verdict", directory, "--virtual-time-budget=10000")
+        seen.documents = [json.loads(path.read_text()) for path in sorted(out.glob("async_load_test_results_*.json"))]
         run.process.terminate()
         assert run.wait(30) in (0, 3, 6), run.output
+    return seen
 
+
+def test_two_tests_in_one_process_leave_two_reports_that_do_not_mix(day: SimpleNamespace) -> None:
+    documents = day.documents
     assert [document["metrics"][0]["concurrency"] for document in documents] == [5, 10]
     assert documents[0]["run"]["id"] != documents[1]["run"]["id"]
     for document in documents:
         metric = document["metrics"][0]
         assert metric["started_requests"] == metric["total_requests"] + metric["abandoned_requests"]
         assert document["run"]["status"] in ("complete", "invalid")
+
+
+def test_a_test_is_judged_on_the_page_once_it_has_ended(day: SimpleNamespace) -> None:
+    for during, after, document in zip(day.rows[::2], day.rows[1::2], day.documents, strict=True):
+        assert [row["verdict"] for row in during] == [NOTHING]  # not even by the verdict of the test before
+        assert after[0]["verdict"].endswith(document["summary"]["verdict"])
+        told = {f"{row['criterion']} {row['limit']}": row["verdict"] for row in after if row["limit"]}
+        assert {name: word.partition(" ")[2] for name, word in told.items()} == {
+            criterion["name"]: criterion["verdict"] for criterion in document["criteria"]
+        }
+
+
+def test_the_page_gives_the_report_of_the_newest_test(day: SimpleNamespace) -> None:
+    assert day.statuses == [404, 200] * 2
+    assert day.downloads == day.documents
+
+
+@needs_browser
+def test_a_real_browser_shows_the_verdict_and_where_the_report_is(day: SimpleNamespace) -> None:
+    page = Page(day.page)
+    (table,) = page.tables
+    assert table[0] == ["Verdict", "Criterion", "Limit", "Observed", "Remark"]
+    assert [row[0] for row in table[1:]] == [row["verdict"] for row in day.rows[-1]]

@@ -1,0 +1,73 @@
+"""A tab of Locust's web UI with the verdict of the newest test, and its report beside Locust's own downloads."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, Response, abort, request, send_file
+from locust.web import WebUI
+
+from asyncload_lib.report.units import NOTHING
+from asyncload_lib.report.view import build
+from asyncload_lib.run.session import Session
+
+__all__ = ["add_verdict_tab"]
+
+KEY = "verdict"
+COLUMNS = ("Verdict", "Criterion", "Limit", "Observed", "Remark")
+FILES = {
+    "html": "asyncload: report with verdict (HTML)",
+    "md": "asyncload: the same as Markdown",
+    "xml": "asyncload: criteria as JUnit XML",
+    "json": "asyncload: results (JSON)",
+}
+UNJUDGED = "A test is judged when it has ended. After STOP this page asks for nothing new: reload it then."
+
+
+def add_verdict_tab(web_ui: WebUI, base_path: str | None, newest: Callable[[], Session | None]) -> None:
+    """Add both; `newest()` gives the session begun last, whether it has ended or not."""
+
+    def report(ending: str) -> Response:
+        session = newest()
+        path = session.files.get(ending) if session is not None else None
+        if path is None:
+            abort(404, "There is no such file yet: a test writes it when it ends.")
+        return send_file(path.resolve())
+
+    def add_rows(response: Response) -> Response:
+        if request.endpoint == "locust.request_stats" and response.is_json:
+            document = response.get_json()
+            others = [stats for stats in document.get("extended_stats", []) if stats["key"] != KEY]
+            document["extended_stats"] = [*others, {"key": KEY, "data": _rows(newest())}]
+            response.set_data(json.dumps(document))
+        return response
+
+    blueprint = Blueprint("asyncload", __name__, url_prefix=base_path or None)
+    blueprint.add_url_rule("/asyncload/report.<ending>", "report", web_ui.auth_required_if_enabled(report))
+    blueprint.after_app_request(add_rows)
+    assert web_ui.app is not None
+    web_ui.app.register_blueprint(blueprint)
+    structure = [{"key": title.lower(), "title": title} for title in COLUMNS]
+    for place, ours in (
+        ("extended_tabs", [{"title": "Verdict", "key": KEY}]),
+        ("extended_tables", [{"key": KEY, "structure": structure}]),
+        ("extended_csv_files", [{"href": f"./asyncload/report.{end}", "title": title} for end, title in FILES.items()]),
+    ):
+        web_ui.template_args.setdefault(place, []).extend(ours)
+
+
+def _rows(session: Session | None) -> list[dict[str, str]]:
+    """Give the rows of the tab: the verdict on the whole, what keeps it from being certified, then each criterion."""
+    if session is None or session.document is None:
+        return [_row(Verdict=NOTHING, Criterion=UNJUDGED)]
+    view = build(session.document)
+    rows = [_row(Verdict=view.verdict, Criterion=view.sentence)]
+    rows += [_row(Criterion=reason) for reason in view.reasons]
+    if view.criteria is not None:
+        titles = [column.title for column in view.criteria.columns]
+        rows += [_row(**dict(zip(titles, cells, strict=True))) for cells in view.criteria.rows]
+    return rows + [_row(Criterion=note) for note in view.criteria_notes]
+
+
+def _row(**cells: Any) -> dict[str, str]:
+    return {title.lower(): str(cells.get(title, "")) for title in COLUMNS}
