@@ -37,6 +37,8 @@ def run_scenario(tmp_path: Path) -> Any:
         ]
         if config := os.environ.get("CONFIG"):
             command += ["--asyncload-config", str(Path(config).resolve())]
+        else:
+            command += ["--asyncload-chat-sustain", "5s"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
         print(done.stdout)
         assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
