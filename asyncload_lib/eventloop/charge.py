@@ -22,7 +22,7 @@ MAJORITY = 0.6
 @dataclass(frozen=True, slots=True)
 class _Callback:
     """One callback of a late beat: it kept the loop for `length_ns` up to `end_ns`, its waits included, and ran for
-    `own_ns` of that for sure."""
+    `own_ns` of that for sure, not counting collections."""
 
     segment: Segment
     own_ns: int
@@ -35,7 +35,7 @@ def charge(stall: Stall, pauses: list[GcPause], loop_ident: int, findings: Findi
 
     Each callback that alone took longer than the limit is a stall of its own; what others took is one for the beat.
     """
-    callbacks = _callbacks(stall, findings.limit_s)
+    callbacks = _callbacks(stall, [pause for pause in pauses if pause.ident == loop_ident], findings.limit_s)
     longest = max(callbacks, key=lambda callback: callback.own_ns, default=None)
     evidence = _evidence(stall, pauses, loop_ident, findings.limit_s, longest)
     if evidence.length_s < findings.limit_s:
@@ -46,7 +46,7 @@ def charge(stall: Stall, pauses: list[GcPause], loop_ident: int, findings: Findi
         return
     if cause == "loop":
         for callback in callbacks:
-            if callback.own_ns / NS - evidence.gc_s >= findings.limit_s:
+            if callback.own_ns / NS >= findings.limit_s:
                 findings.stall(callback.end_ns, callback.length_ns / NS, cause, *_culprit(callback.segment))
         return
     spot, task = None, ""
@@ -86,23 +86,22 @@ def _evidence(
         witness_delay_s=stall.witness_delay_ns / NS,
         witness_spent_s=stall.witness_spent_ns / NS,
         suspended_s=stall.suspended_ns / NS,
-        # A collection is not the callback's, wherever it fell.
-        callback_s=max(0.0, longest.own_ns / NS - own / NS) if longest is not None else 0.0,
+        callback_s=longest.own_ns / NS if longest is not None else 0.0,
         samples=stall.samples,
         idle=bool(stall.segments) and all(segment.idle for segment in stall.segments),
     )
 
 
-def _callbacks(stall: Stall, limit_s: float) -> list[_Callback]:
-    """The callbacks seen inside the stall, in order."""
+def _callbacks(stall: Stall, pauses: list[GcPause], limit_s: float) -> list[_Callback]:
+    """The callbacks seen inside the stall, in order; `pauses` are those of the loop's own thread."""
     seen = [segment for segment in stall.segments if not segment.idle]
     if len(seen) == 1:
-        return [_alone(stall, seen[0], limit_s)]
+        return [_alone(stall, pauses, seen[0], limit_s)]
     neighbours = zip([None, *seen], seen, [*seen[1:], None], strict=False)
-    return [_among(stall, before, segment, after, limit_s) for before, segment, after in neighbours]
+    return [_among(stall, pauses, before, segment, after, limit_s) for before, segment, after in neighbours]
 
 
-def _alone(stall: Stall, segment: Segment, limit_s: float) -> _Callback:
+def _alone(stall: Stall, pauses: list[GcPause], segment: Segment, limit_s: float) -> _Callback:
     """A callback seen alone reaches to the stall's edges, but not beyond the signs of life around it.
 
     One that was never seen to sleep ran no longer than the CPU time.
@@ -114,10 +113,18 @@ def _alone(stall: Stall, segment: Segment, limit_s: float) -> _Callback:
     if _is_one(segment, limit_s):
         reach_ns = _reach_ns(stall, end_ns - begin_ns)
         own_ns = max(own_ns, min(reach_ns, late.cpu_ns) if segment.is_awake else reach_ns)
-    return _callback(stall, segment, own_ns, begin_ns, end_ns)
+    collected_ns = _collected_ns(pauses, max(late.before_ns, segment.samples[0].alive_ns), end_ns)
+    return _callback(stall, segment, own_ns, collected_ns, begin_ns, end_ns)
 
 
-def _among(stall: Stall, before: Segment | None, segment: Segment, after: Segment | None, limit_s: float) -> _Callback:
+def _among(
+    stall: Stall,
+    pauses: list[GcPause],
+    before: Segment | None,
+    segment: Segment,
+    after: Segment | None,
+    limit_s: float,
+) -> _Callback:
     """A callback among others reaches to the signs of life around it, or half way to its neighbours and the edges.
 
     Others that gave no sign may have come in between, before the first look certainly: for sure it ran only half of
@@ -138,12 +145,20 @@ def _among(stall: Stall, before: Segment | None, segment: Segment, after: Segmen
         unseen_ns = before_ns + max(0, (sign_ns or latest_ns) - last.at_ns)
         lost_ns = late.length_ns - late.cpu_ns if segment.is_awake else late.run_delay_ns
         own_ns += int(unseen_ns * max(0.0, 1 - lost_ns / max(late.length_ns, 1)) / 2)
-    return _callback(stall, segment, own_ns, begin_ns, end_ns)
+    collected_ns = _collected_ns(pauses, earliest_ns, sign_ns or latest_ns)
+    return _callback(stall, segment, own_ns, collected_ns, begin_ns, end_ns)
 
 
-def _callback(stall: Stall, segment: Segment, own_ns: int, begin_ns: int, end_ns: int) -> _Callback:
+def _callback(stall: Stall, segment: Segment, own_ns: int, collected_ns: int, begin_ns: int, end_ns: int) -> _Callback:
     own_ns = min(own_ns, stall.late.length_ns)
-    return _Callback(segment, own_ns, max(own_ns, end_ns - begin_ns), end_ns)
+    collected_ns = min(collected_ns, stall.late.cpu_ns)  # what a finalizer slept in it was not the collector's
+    return _Callback(segment, max(0, own_ns - collected_ns), max(own_ns, end_ns - begin_ns), end_ns)
+
+
+def _collected_ns(pauses: list[GcPause], since_ns: int, until_ns: int) -> int:
+    """CPU time of collections between two moments."""
+    overlaps = ((pause, min(pause.end_ns, until_ns) - max(pause.start_ns, since_ns)) for pause in pauses)
+    return sum(pause.cpu_ns * max(0, ns) // max(pause.end_ns - pause.start_ns, 1) for pause, ns in overlaps)
 
 
 def _is_one(segment: Segment, limit_s: float) -> bool:

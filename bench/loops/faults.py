@@ -14,7 +14,8 @@ __all__ = ["BURST", "BURSTS", "FAULTS", "Fault", "burst_row", "fault_row", "load
 TARGET = Path(__file__).with_name("target.py")
 SETTLE_S = 0.06
 BURST = 10
-"""Calls of the faults that block one behind the other: "burst" in one turn of the loop, "chain" each in the next."""
+"""Calls of the faults that block one behind the other: "burst" and "parses" in one turn of the loop, "chain" each in
+the next."""
 
 
 class Fault(NamedTuple):
@@ -47,6 +48,7 @@ FAULTS = [
 
 BURSTS = [
     Fault(f"{BURST} times `time.sleep` of 30 ms, one behind the other", "burst", 0.030 * BURST, "loop"),
+    Fault(f"{BURST} times `json.loads` of 4 MB, which collects garbage, one behind the other", "parses", 0, "loop"),
     Fault(f"{BURST} regular expressions, each as soon as the loop has come around", "chain", 0, "loop"),
 ]
 

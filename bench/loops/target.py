@@ -42,6 +42,7 @@ TOKEN = "bench"
 SLOW = json.loads(os.environ.get("LOOP_FAULTS_SLOW", "{}"))
 """Where the slow peers are: {"http_port", "redis_port", "fifo"}."""
 MEGABYTES_50 = "[" + ",".join(['[1, 2.5, "three"]'] * (50 * 1024 * 1024 // 18)) + "]"
+MEGABYTES_4 = json.dumps([{"id": at, "name": "x" * 16, "tags": ["a", "b"]} for at in range(70_000)])
 EVIL = re.compile(r"(a+)+$")
 held = threading.Lock()
 MODES = ("nothing", "monitor", "probe")
@@ -77,6 +78,12 @@ async def blocking(seconds: float) -> None:
     took_s.append(time.perf_counter() - start)
 
 
+async def parsing() -> None:
+    start = time.perf_counter()
+    json.loads(MEGABYTES_4)  # fault: parses
+    took_s.append(time.perf_counter() - start)
+
+
 def burn_in_c() -> None:
     EVIL.match("a" * 21 + "b")  # fault: gil
 
@@ -94,6 +101,8 @@ async def fault(name: str, seconds: float) -> None:
         time.sleep(seconds)  # fault: sleep
     elif name == "burst":
         await asyncio.gather(*(blocking(seconds / BURST) for _ in range(BURST)))
+    elif name == "parses":
+        await asyncio.gather(*(parsing() for _ in range(BURST)))
     elif name == "chain":
         for _ in range(BURST):
             start = time.perf_counter()

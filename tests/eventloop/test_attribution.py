@@ -112,7 +112,7 @@ def test_a_callback_reaches_no_further_than_the_signs_of_life_around_it(
     late = Late(0, 60 * ms, 2 * ms, (59 - run_delay_ms) * ms, run_delay_ms * ms, tuple(at * ms for at in signs_ms))
     stall = Stall(late, [Segment(None, None, samples, idle=False)], 2, 1.0, 0, 0, 0, 0, None)
 
-    [callback] = charge._callbacks(stall, LIMIT_S)
+    [callback] = charge._callbacks(stall, [], LIMIT_S)
 
     assert callback.own_ns == callback_ms * ms
 
@@ -124,7 +124,7 @@ def test_a_callback_never_seen_to_sleep_has_no_more_than_the_cpu_time(state: str
     segment = looks((14, 2, state), (30, 6, state))
     stall = Stall(Late(0, 60 * ms, 2 * ms, 9 * ms, 0), [segment], 2, 1.0, 0, 0, 0, 0, None)
 
-    [callback] = charge._callbacks(stall, LIMIT_S)
+    [callback] = charge._callbacks(stall, [], LIMIT_S)
 
     assert callback.own_ns == callback_ms * ms
 
@@ -135,10 +135,11 @@ def test_a_collection_in_a_short_callback_is_not_its_own_time() -> None:
     late = Late(0, 60 * ms, 2 * ms, 59 * ms, 0, (22 * ms,))
     stall = Stall(late, [Segment(None, None, samples, idle=False)], 2, 1.0, 0, 0, 0, 0, None)
     pause = GcPause(8 * ms, 21 * ms, 13 * ms, ident=1, generation=2, stack=())
-    [callback] = charge._callbacks(stall, LIMIT_S)
+    [alone] = charge._callbacks(stall, [], LIMIT_S)
+    [collecting] = charge._callbacks(stall, [pause], LIMIT_S)
 
-    without = charge._evidence(stall, [], 1, LIMIT_S, callback)
-    with_one = charge._evidence(stall, [pause], 1, LIMIT_S, callback)
+    without = charge._evidence(stall, [], 1, LIMIT_S, alone)
+    with_one = charge._evidence(stall, [pause], 1, LIMIT_S, collecting)
 
     assert (cause_of(without), cause_of(with_one)) == ("loop", QUEUE)
 
@@ -168,11 +169,44 @@ def test_each_callback_over_the_limit_is_a_stall_of_its_own(
 
     charge.charge(stall, [], 1, findings)
 
-    assert [callback.length_ns // ms for callback in charge._callbacks(stall, LIMIT_S)] == list(lengths_ms)
+    assert [callback.length_ns // ms for callback in charge._callbacks(stall, [], LIMIT_S)] == list(lengths_ms)
     blocked_ms = [length for length in lengths_ms if length > 10]
     report = findings.report("loop", 75 * ms)
     assert [round(stall["length"] * 1e3) for stall in report["stall_times"]] == blocked_ms
     assert (report["stalls"], round(report["blocked_s"] * 1e3)) == (2, sum(blocked_ms))
+
+
+@pytest.mark.parametrize(
+    ("collected_ms", "lengths_ms"),
+    [
+        ((), [30, 28]),
+        # each beginning and end is known to half the time to the neighbour: a collection there is nobody's work
+        ((31, 35), [30, 28]),
+        # 25 of the 30 ms of the first were a collection, and none of the second's
+        ((4, 29), [28]),
+        ((45, 68), [30]),
+    ],
+)
+def test_a_collection_is_taken_from_the_callback_that_it_fell_into(
+    collected_ms: tuple[int, ...], lengths_ms: list[int]
+) -> None:
+    """Two callbacks, seen from 5 to 30 ms and from 46 to 65, and a short one; each kept the interpreter lock."""
+    ms = 10**6
+    callbacks = [looks((a, a, RUNNING), (b, b, RUNNING)) for a, b in ((5, 30), (36, 38), (46, 65))]
+    for segment in callbacks:
+        code = (lambda: None).__code__
+        segment.samples = [replace(sample, stack=((code, 0),)) for sample in segment.samples]
+    stall = Stall(Late(0, 75 * ms, 2 * ms, 74 * ms, 0), callbacks, 6, 0.0, 0, 0, 0, 0, None)
+    pauses = []
+    if collected_ms:
+        start_ns, end_ns = (at * ms for at in collected_ms)
+        pauses = [GcPause(start_ns, end_ns, end_ns - start_ns, 1, 2, ())]
+    findings = Findings(0, LIMIT_S, 0.003)
+
+    charge.charge(stall, pauses, 1, findings)
+
+    report = findings.report("loop", 75 * ms)
+    assert [round(stall["length"] * 1e3) for stall in report["stall_times"]] == lengths_ms
 
 
 @pytest.mark.parametrize("alive_ms", [0, 1])

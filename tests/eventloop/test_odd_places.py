@@ -140,6 +140,30 @@ def test_what_blocks_again_as_soon_as_the_loop_has_beaten_is_found_again(call: s
 
 
 @pytest.mark.parametrize("run", ["asyncio.run", "uvloop.run"])
+def test_calls_that_collect_do_not_excuse_each_other(run: str) -> None:
+    """Ten of them in one turn of the loop collect for longer than any of them computes."""
+    report = told(f"""
+        text = json.dumps([{{"id": at, "tags": ["a", "b"]}} for at in range(100_000)])
+        kept = [json.loads(text) for _ in range(3)]
+        async def handler(begin):
+            await begin.wait()
+            json.loads(text)  # blocks
+        async def main():
+            async with LoopMonitor() as monitor:
+                begin = asyncio.Event()
+                handlers = [asyncio.create_task(handler(begin)) for _ in range(10)]
+                await asyncio.sleep(0.3)
+                begin.set()
+                await asyncio.gather(*handlers)
+                await asyncio.sleep(0.1)
+                return monitor.report()
+        print(json.dumps({run}(main())))
+    """)
+    assert report["by_cause"]["loop"]["stalls"] >= 9, report
+    assert {culprit["source"] for culprit in report["culprits"]} == {"json.loads(text)  # blocks"}
+
+
+@pytest.mark.parametrize("run", ["asyncio.run", "uvloop.run"])
 def test_steps_of_one_task_that_each_block_are_all_found(run: str) -> None:
     report = told(f"""
         import re
