@@ -318,7 +318,7 @@ class OutsideWitness:
                         line.writer.write(self._request)
                         status, keep = await _read_answer(line.reader)
                     self._record(due, time.perf_counter_ns(), status=status)
-                except (OSError, EOFError, ValueError, TimeoutError, asyncio.IncompleteReadError) as error:
+                except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
                     keep = False
                     self._failures += 1
                     self._error = f"{type(error).__name__}: {error}"[:200]
@@ -402,9 +402,11 @@ def _any_certificate() -> ssl.SSLContext:
 
 async def _read_answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
     """Read one HTTP/1.1 answer to its end; its status, and whether the connection can be kept."""
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    _, code, *_ = head.split(None, 2)
-    status = int(code)
+    status = 0
+    while status < 200:  # 103 and its like come before the answer
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        _, code, *_ = head.split(None, 2)
+        status = int(code)
     headers = dict(line.split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
     keep = head.startswith(b"http/1.1") and b"close" not in headers.get(b"connection", b"")
     if b"chunked" in headers.get(b"transfer-encoding", b""):

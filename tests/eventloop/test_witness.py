@@ -20,6 +20,7 @@ pytestmark = pytest.mark.chance
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 CLOSING = b"HTTP/1.0 200 OK\r\n\r\nok"
+HINTED = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n" + PLAIN
 
 
 class Target:
@@ -126,7 +127,9 @@ def test_of_a_target_that_was_dead_for_a_while_nothing_is_known(target: Target) 
     assert "): of the time in which they did nothing is known." in dead["note"]
 
 
-@pytest.mark.parametrize("answer", [PLAIN, CHUNKED, CLOSING], ids=["length", "chunks", "until it closes"])
+@pytest.mark.parametrize(
+    "answer", [PLAIN, CHUNKED, CLOSING, HINTED], ids=["length", "chunks", "until it closes", "hint"]
+)
 def test_a_blocked_target_is_seen_from_outside(answer: bytes) -> None:
     with Target(answer) as target:
         report = watch(target, block_s=0.4)
@@ -266,13 +269,20 @@ def test_a_few_refusals_among_answers_are_told(target: Target) -> None:
     assert re.search(r"\d+ probes were answered with HTTP 503\.$", report["note"])
 
 
-@pytest.mark.parametrize("answer", [b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 ok\r\n\r\n"])
-def test_what_is_no_answer_is_a_failure(answer: bytes) -> None:
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"HTTP/1.1\r\n\r\n", "ValueError"),
+        (b"HTTP/1.1 ok\r\n\r\n", "ValueError"),
+        (b"HTTP/1.1 200 OK\r\nX: " + bytes(200_000) + b"\r\n\r\n", "LimitOverrunError"),
+    ],
+)
+def test_what_is_no_answer_is_a_failure(answer: bytes, error: str) -> None:
     with Target(answer) as target:
         report = watch(target)
 
     assert report["blocked"] is None
-    assert "No probe was answered: ValueError" in report["note"]
+    assert f"No probe was answered: {error}" in report["note"]
 
 
 def test_a_probe_that_times_out_is_a_stall(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
