@@ -35,6 +35,7 @@ MAX_ANSWER_BYTES = 4 << 20
 RENEW_S = 5.0
 """How often a worker looks whether its socket is still there: whoever cleans up a temporary directory may remove it."""
 OPEN_TRIES = 3
+NO_PARENT = " (nor can the process that started this one be looked into)"
 
 Ask = Callable[[str], Awaitable[dict[str, Any]]]
 
@@ -219,7 +220,7 @@ class Siblings:
         try:
             return not self._places.isdisjoint(listening_places(parent))
         except OSError:
-            self.problem += " (nor can the process that started this one be looked into)"
+            self.problem = self.problem.removesuffix(NO_PARENT) + NO_PARENT  # asked again, it is said once
             return True
 
 

@@ -1,5 +1,6 @@
 """Which workers are asked together: those that serve where the request came in, whoever started them."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from asyncload_lib.eventloop.siblings import Siblings
 from tests.distributed.cluster import free_port
 from tests.eventloop.probed import APP, TOKEN, call, pids, read, server, started, wait_for_answer
 
@@ -139,6 +141,29 @@ def test_where_nothing_can_be_written_a_worker_is_watched_and_others_are_told_of
             own, others = sorted(reset(url)["workers"], key=lambda worker: worker["pid"] is None)
             assert own["pid"] == process.pid
             assert "No usable temporary directory" in others["silent"]
+
+
+def test_a_parent_that_cannot_be_looked_into_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def listening(process: int | str = "self", apart_from: str | None = None) -> frozenset[str]:
+        if process != "self":
+            raise PermissionError
+        return frozenset({"an address"})
+
+    def nowhere(key: str, number: int) -> tuple[str, str, str]:
+        raise OSError("no directory")
+
+    async def answer(command: str) -> dict[str, Any]:
+        return {}
+
+    async def main() -> list[str]:
+        siblings = Siblings("key", answer)
+        await siblings.open()
+        return [row["silent"] for _ in range(3) for row in await siblings.ask("report")]
+
+    monkeypatch.setattr("asyncload_lib.eventloop.siblings.listening_places", listening)
+    monkeypatch.setattr("asyncload_lib.eventloop.siblings.socket_place", nowhere)
+    assert len(told := asyncio.run(main())) == 3
+    assert [words.count("the process that started this one") for words in told] == [1, 1, 1]
 
 
 SOON = "from asyncload_lib.eventloop import siblings\nsiblings.RENEW_S = 0.3\n"
