@@ -322,11 +322,12 @@ class _Monitor:
     def _settle(self) -> None:
         """Wait until the watchdog has judged the late beats; in native sleep, for this may be any thread."""
         deadline, watchdog = perf_counter_ns() + int(SETTLE_S * 1e9), self._watchdog
-        while self._running and watchdog is not None and self._pulse.late and perf_counter_ns() < deadline:
+        if watchdog is None:
+            return
+        while self._running and self._pulse.late and not watchdog.failure and perf_counter_ns() < deadline:
             watchdog.is_awaited = True
             native("time", "sleep")(0.0005)
-        if watchdog is not None:
-            watchdog.is_awaited = False
+        watchdog.is_awaited = False
 
     def _with_unended(self, now_ns: int) -> Findings:
         """Return the findings with the stall that goes on at this moment, if there is one."""

@@ -968,6 +968,26 @@ def test_a_watchdog_that_failed_leaves_no_verdict(monkeypatch: pytest.MonkeyPatc
     assert "broken on purpose" in report["note"]
 
 
+def test_nobody_waits_for_a_watchdog_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Watchdog, *_: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(Watchdog, "_look", broken)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+
+    async def main() -> float:
+        async with LoopMonitor() as monitor:
+            await calm()
+            time.sleep(0.05)
+            await calm()  # what was late is there to be judged, and nobody is
+            assert monitor._pulse.late
+            begun_s = time.perf_counter()
+            monitor.report()
+            return time.perf_counter() - begun_s
+
+    assert asyncio.run(main()) < 0.5
+
+
 @pytest.mark.parametrize(
     ("rival", "usual_s", "interval_s"),
     [
