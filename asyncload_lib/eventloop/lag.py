@@ -338,7 +338,8 @@ class _Monitor:
         if not self._running or self._watchdog is None or not self._is_running():
             return findings
         meter = ThreadMeter(self._meter)
-        cpu_ns, delay_ns = meter.cpu_ns() - self._pulse.cpu_ns, meter.run_delay_ns() - self._delay_ns
+        # 0 where another thread's clock cannot be read (macOS): its own could, at the last beat.
+        cpu_ns, delay_ns = max(0, meter.cpu_ns() - self._pulse.cpu_ns), meter.run_delay_ns() - self._delay_ns
         meter.close()
         try:
             extended = copy.deepcopy(findings)

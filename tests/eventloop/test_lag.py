@@ -221,6 +221,34 @@ def busy_turn(monitor: LoopMonitor, long_s: float, *, is_first: bool = False) ->
         loop.call_soon(step, seconds)
 
 
+def test_a_queue_that_goes_on_is_no_stall_where_another_threads_clock_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ThreadMeter, "cpu_ns", lambda self: 0)  # as on macOS
+
+    reports = []
+
+    async def main() -> None:
+        async with LoopMonitor() as monitor:
+
+            def ask() -> None:
+                time.sleep(0.08)  # amid the queue
+                reports.append(monitor.report())
+
+            cpu(0.1)
+            await calm()
+            monitor.reset()
+            asker = threading.Thread(target=ask)
+            asker.start()
+            for _ in range(50):
+                asyncio.get_running_loop().call_soon(cpu, 0.004)
+            await asyncio.to_thread(asker.join)
+
+    asyncio.run(main())
+
+    assert [(report["blocked"], stalls(report).get("loop")) for report in reports] == [(False, None)]
+
+
 def test_signs_of_life_spare_the_looks_at_a_long_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
     monkeypatch.setattr(Watchdog, "_sample", lambda self, now, *_: looks.append(now))
