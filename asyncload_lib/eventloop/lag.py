@@ -13,6 +13,7 @@ import copy
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter_ns, thread_time_ns
 from types import CodeType, TracebackType
 from typing import Any, Self
@@ -462,14 +463,14 @@ class HubMonitor(_Monitor):
         """Start the heartbeat greenlet and the watchdog."""
         hub = sys.modules.get("gevent.hub")  # a hub that waits for events is idle, not in a callback
         self._begin(hub.Hub.run.__code__ if hub is not None else None)
-        self._spawn(self._run)
+        self._spawn(partial(self._run, self._pulse))
 
     def stop(self) -> None:
         """Stop both; the report stays."""
         self._end()
 
-    def _run(self) -> None:
-        while self._running:
+    def _run(self, pulse: Pulse) -> None:
+        while pulse is self._pulse:  # else it was stopped meanwhile, and may have been started anew
             self._sleep(self._pace_ns / NS)
-            if self._running:
+            if pulse is self._pulse:
                 self._measure()

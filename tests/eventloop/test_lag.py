@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +22,7 @@ from asyncload_lib.eventloop import stacks
 from asyncload_lib.eventloop.charge import charge
 from asyncload_lib.eventloop.clocks import RUNNING, ThreadMeter, threads_cpu_ns
 from asyncload_lib.eventloop.findings import Findings
-from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, LoopMonitor
+from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, HubMonitor, LoopMonitor
 from asyncload_lib.eventloop.stacks import AFTERWARDS, Position, culprit_spot, positions, uncollected
 from asyncload_lib.eventloop.stall import Holder, Late, Pulse, Sample, Segment, Stall
 from asyncload_lib.eventloop.switching import switch_interval
@@ -1125,6 +1126,27 @@ def test_the_hub_and_a_loop_beside_it_under_the_patch() -> None:
     assert stalls(hub)["loop"] >= 1
     assert {culprit["call"] for culprit in hub["culprits"] if culprit["cause"] == "loop"} == {"real_sleep(0.2)"}
     assert [culprit["call"] for culprit in loop["culprits"] if culprit["cause"] == "loop"] == ["real_sleep(0.25)"]
+
+
+def test_a_hub_that_is_watched_anew_has_one_heartbeat() -> None:
+    started: list[Callable[[], None]] = []
+    slept = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal slept
+        slept += 1
+        if slept == 1:
+            monitor.stop()
+            monitor.start()
+        elif slept == 5:
+            monitor.stop()
+
+    monitor = HubMonitor(started.append, sleep)
+    monitor.start()
+    started[0]()
+    assert (len(started), slept, monitor.running) == (2, 1, True)
+    started[1]()
+    assert (slept, monitor.running) == (5, False)
 
 
 def test_a_thread_that_ends_under_watch_in_a_process_with_greenlets() -> None:
