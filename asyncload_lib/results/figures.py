@@ -11,8 +11,11 @@ from asyncload_lib.results.phase import Endpoint, PhaseResult, Tally
 __all__ = ["counts", "number", "percentile", "phase_figures", "ratio", "seconds"]
 
 _PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+_FLAT = ("p50", "p95", "p99")
 _LEVEL = 0.95
 _BARS = 200
+
+Percentiles = dict[str, dict[str, Any]]
 
 
 def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
@@ -22,15 +25,16 @@ def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
     `failed_latency`. requests_per_second counts both, over total_time: the phase's start to its last answer.
     """
     ok, failed, overdue = phase.ok, phase.failed, phase.overdue
+    latency = _percentiles(ok)
     return {
         **counts(phase),
         "total_time": phase.total_time_s,
-        **_latencies(ok),
+        **_latencies(ok, latency),
         "concurrency": concurrency,
         "abandoned_max_age": phase.abandoned_max_age_s,
         "overdue_requests": sum(overdue.values()),
         "invalid_latencies": phase.invalid_count,
-        "latency": _percentiles(ok),
+        "latency": latency,
         "failed_latency": _percentiles(failed) if failed.count else None,
         "endpoints": [
             {**_endpoint(phase, key, endpoint), "overdue_requests": overdue.get(key[1], 0)}
@@ -89,18 +93,16 @@ def _answers(ok: int, failed: int, total_time_s: float | None) -> dict[str, Any]
     }
 
 
-def _latencies(histogram: Histogram) -> dict[str, float | None]:
+def _latencies(histogram: Histogram, percentiles: Percentiles) -> dict[str, float | None]:
     return {
         "avg_response_time": seconds(histogram.mean),
         "min_response_time": seconds(histogram.min_us) if histogram.count else None,
         "max_response_time": seconds(histogram.max_us) if histogram.count else None,
-        "p50_latency": seconds(histogram.quantile(0.50)),
-        "p95_latency": seconds(histogram.quantile(0.95)),
-        "p99_latency": seconds(histogram.quantile(0.99)),
+        **{f"{name}_latency": percentiles[name]["value"] for name in _FLAT},
     }
 
 
-def _percentiles(histogram: Histogram) -> dict[str, dict[str, Any]]:
+def _percentiles(histogram: Histogram) -> Percentiles:
     return {name: percentile(histogram, name) for name in _PERCENTILES}
 
 
@@ -126,20 +128,22 @@ def percentile(histogram: Histogram, name: str) -> dict[str, Any]:
 
 def _endpoint(phase: PhaseResult, key: tuple[str, str], endpoint: Endpoint) -> dict[str, Any]:
     errors = [(text, count) for (*where, text), count in phase.errors.items() if tuple(where) == key]
+    latency, failed = _percentiles(endpoint.ok.histogram), endpoint.failed.histogram
+    failed_latency = _percentiles(failed) if failed.count else None
     return {
         "type": key[0],
         "name": key[1],
         **_answers(endpoint.ok.count, endpoint.failed.count, phase.total_time_s),
-        **_latencies(endpoint.ok.histogram),
-        "latency": _percentiles(endpoint.ok.histogram),
-        "failed_p95_latency": seconds(endpoint.failed.histogram.quantile(0.95)),
-        "failed_latency": _percentiles(endpoint.failed.histogram) if endpoint.failed.histogram.count else None,
+        **_latencies(endpoint.ok.histogram, latency),
+        "latency": latency,
+        "failed_p95_latency": failed_latency["p95"]["value"] if failed_latency else None,
+        "failed_latency": failed_latency,
         "errors": [{"error": text, "count": count} for text, count in sorted(errors, key=lambda error: -error[1])],
     }
 
 
 def _metric(name: str, request: str, tally: Tally) -> dict[str, Any]:
-    values = tally.histogram
+    values, percentiles = tally.histogram, _percentiles(tally.histogram)
     return {
         "name": name,
         "request": request,
@@ -148,10 +152,8 @@ def _metric(name: str, request: str, tally: Tally) -> dict[str, Any]:
         "avg": seconds(values.mean),
         "min": seconds(values.min_us) if values.count else None,
         "max": seconds(values.max_us) if values.count else None,
-        "p50": seconds(values.quantile(0.50)),
-        "p95": seconds(values.quantile(0.95)),
-        "p99": seconds(values.quantile(0.99)),
-        "percentiles": _percentiles(values),
+        **{name: percentiles[name]["value"] for name in _FLAT},
+        "percentiles": percentiles,
     }
 
 
