@@ -8,7 +8,7 @@ from asyncload_lib.report.table import Column, Entry, Table, Verdict, build_tabl
 from asyncload_lib.report.text import clean, code_line
 from asyncload_lib.report.units import NOTHING, count, counted, duration, short_duration
 from asyncload_lib.results.figures import number
-from asyncload_lib.results.model import deciding_loops
+from asyncload_lib.results.model import deciding_loops, is_of_target
 from asyncload_lib.verdict.stalls import is_blamed, is_watched
 
 __all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "from_one_side"]
@@ -67,7 +67,7 @@ def _loop_verdict(loop: Entry, deciding: list[Entry]) -> Verdict:
 
 def in_order(loops: list[Entry]) -> list[Entry]:
     """Put the target's witnesses first, in their own order: they are what a report is read for."""
-    return sorted(loops, key=lambda loop: not str(loop.get("name")).startswith("target"))
+    return sorted(loops, key=lambda loop: not is_of_target(loop))
 
 
 def loop_section(loops: list[Entry]) -> LoopSection:

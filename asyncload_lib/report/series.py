@@ -6,6 +6,7 @@ from itertools import pairwise
 from asyncload_lib.report.table import Entry, mappings
 from asyncload_lib.report.text import clean
 from asyncload_lib.results.figures import number
+from asyncload_lib.results.model import HUB
 
 __all__ = ["Lag", "Mark", "Point", "Span", "lag_series", "stalls", "timeline"]
 
@@ -81,7 +82,7 @@ def _point(entry: Entry, start: float, length: float | None) -> Point | None:
     return Point(start + at, start + end, number(entry.get("failed")) or 0.0, percentiles)
 
 
-_SHORT_NAMES = {"target (outside)": "outside", "generator hub": "hub"}
+_SHORT_NAMES = {"target (outside)": "outside", HUB: "hub"}
 
 
 def lag_series(loops: list[Entry]) -> list[Lag]:

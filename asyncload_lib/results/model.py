@@ -20,6 +20,8 @@ __all__ = [
     "dump",
     "heading",
     "improvement_problem",
+    "is_of_generator",
+    "is_of_target",
     "load",
     "time_problem",
     "write_atomic",
@@ -197,6 +199,16 @@ def _explain(kind: str, concurrency: int, operation_time_s: float | None) -> str
     )
 
 
+def is_of_target(loop: Mapping[str, Any]) -> bool:
+    """Tell whether one of `event_loops` is the target's, from whichever side it was seen."""
+    return str(loop.get("name")).startswith("target")
+
+
+def is_of_generator(loop: Mapping[str, Any]) -> bool:
+    """Tell whether one of `event_loops` is the generator's: that of its users, or Locust's hub."""
+    return str(loop.get("name")).startswith("generator")
+
+
 def deciding_loops(event_loops: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the loops that decide whether one was blocked.
 
@@ -205,7 +217,7 @@ def deciding_loops(event_loops: Sequence[Mapping[str, Any]]) -> list[Mapping[str
     """
     asyncio_loops = [loop for loop in event_loops if loop.get("name") != HUB]
     inside = [loop for loop in asyncio_loops if loop.get("witness") == "inside"]
-    return inside if any(str(loop.get("name")).startswith("target") for loop in inside) else asyncio_loops
+    return inside if any(map(is_of_target, inside)) else asyncio_loops
 
 
 def _any_blocked(event_loops: Sequence[Json]) -> bool | None:

@@ -17,6 +17,7 @@ import gevent
 from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.eventloop.lag import HubMonitor, LoopMonitor
 from asyncload_lib.eventloop.thread import LoopThread
+from asyncload_lib.results.model import HUB
 from asyncload_lib.settings import Settings
 from asyncload_lib.verdict.stalls import hub_limit_s
 
@@ -48,7 +49,7 @@ class ProcessHealth:
         limit_s, period_s = settings.loop.limit, settings.loop.period
         self._loop_monitor = LoopMonitor("generator", limit_s, period_s)
         hub_limit = hub_limit_s(limit_s)
-        self._hub_monitor = HubMonitor(gevent.spawn, gevent.sleep, "generator hub", hub_limit, HUB_PERIOD_S)
+        self._hub_monitor = HubMonitor(gevent.spawn, gevent.sleep, HUB, hub_limit, HUB_PERIOD_S)
         self._cpu_marks: deque[tuple[float, float]] = deque(maxlen=CPU_WINDOW_S + 1)
         """Time and the CPU time that this process had used by then, once a second."""
         self._cpu_max: float | None = None

@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from asyncload_lib.results.model import HUB
+from asyncload_lib.results.model import HUB, is_of_generator
 
 __all__ = ["difference_of_proportions", "ratio_of_percentiles", "spread_of_rates"]
 
@@ -67,8 +67,8 @@ def _share_of_slowest(entry: Entry) -> float:
 
 def _undisturbed(entry: Entry, value_s: float) -> float:
     """Return what a time may have been without the generator's own lag."""
-    loops = [loop for loop in entry.get("event_loops") or [] if str(loop.get("name")).startswith("generator")]
-    lags_s = [(loop.get("lag") or {}).get("max") or 0.0 for loop in loops if loop.get("name") != HUB]
+    loops = [loop for loop in entry.get("event_loops") or [] if is_of_generator(loop) and loop.get("name") != HUB]
+    lags_s = [(loop.get("lag") or {}).get("max") or 0.0 for loop in loops]
     return max(value_s - _share_of_slowest(entry) * max(lags_s, default=0.0), value_s * _LEAST_SHARE)
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asyncload_lib.results.model import HUB, deciding_loops
+from asyncload_lib.results.model import HUB, deciding_loops, is_of_generator, is_of_target
 
 __all__ = [
     "STALL_METRICS",
@@ -48,7 +48,7 @@ def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[flo
 
 def is_about(loops: Sequence[Loop], subject: str) -> bool:
     """Tell whether `subject` has any loop among these, watched or not."""
-    is_its = {"target": _is_target, "generator": _is_generator}.get(subject)
+    is_its = {"target": is_of_target, "generator": is_of_generator}.get(subject)
     return is_its is None or any(map(is_its, loops))
 
 
@@ -66,7 +66,7 @@ def most_of_queues(loops: Sequence[Loop], metric: str, subject: str) -> tuple[fl
 
 def is_free_target(loops: Sequence[Loop]) -> bool:
     """Tell whether every loop of the target was seen from inside, and none of them was blocked."""
-    inside = [loop for loop in loops if _is_target(loop) and loop.get("witness") == "inside"]
+    inside = [loop for loop in loops if is_of_target(loop) and loop.get("witness") == "inside"]
     return bool(inside) and all(is_watched(loop) and loop.get("blocked") is False for loop in inside)
 
 
@@ -84,23 +84,15 @@ def longest_unrecorded(loops: Sequence[Loop], subject: str) -> float | None:
 def _chosen(loops: Sequence[Loop], subject: str) -> list[Loop]:
     watched = [loop for loop in loops if is_watched(loop)]
     if subject == "generator":
-        return [loop for loop in watched if _is_generator(loop)]
-    return [loop for loop in deciding_loops(watched) if subject != "target" or _is_target(loop)]
-
-
-def _is_generator(loop: Loop) -> bool:
-    return str(loop.get("name")).startswith("generator")
-
-
-def _is_target(loop: Loop) -> bool:
-    return str(loop.get("name")).startswith("target")
+        return [loop for loop in watched if is_of_generator(loop)]
+    return [loop for loop in deciding_loops(watched) if subject != "target" or is_of_target(loop)]
 
 
 def _unjudged(loops: Sequence[Loop], subject: str) -> list[Loop]:
     """Return the loops that were not judged: each may be the one that was blocked, and no other passes for it."""
-    targets = [loop for loop in loops if _is_target(loop)]
+    targets = [loop for loop in loops if is_of_target(loop)]
     inside = [loop for loop in targets if loop.get("witness") == "inside"]
-    generators = [loop for loop in loops if _is_generator(loop)]
+    generators = [loop for loop in loops if is_of_generator(loop)]
     if subject == "generator":
         asked = generators
     else:
@@ -111,7 +103,7 @@ def _unjudged(loops: Sequence[Loop], subject: str) -> list[Loop]:
 
 def _silence(unjudged: Sequence[Loop]) -> str:
     """Say why a loop could not be judged: the target's, if it is one of them."""
-    targets = [loop for loop in unjudged if _is_target(loop)]
+    targets = [loop for loop in unjudged if is_of_target(loop)]
     notes = " ".join(dict.fromkeys(str(loop.get("note") or "") for loop in targets or unjudged))
     return f"the {'target' if targets else 'generator'}'s loop could not be judged. {notes}".strip()
 
@@ -161,7 +153,7 @@ def is_blamed(loop: Loop, culprit: Mapping[str, Any]) -> bool:
     In a generator it is Locust's hub or asyncload itself that keeps the GIL: that is its validity, not a verdict.
     """
     if culprit.get("cause") == "gil":
-        return bool(culprit.get("function")) and not str(loop.get("name")).startswith("generator")
+        return bool(culprit.get("function")) and not is_of_generator(loop)
     return culprit.get("cause") == "loop"
 
 
