@@ -61,6 +61,10 @@ class Participant:
 
     def __init__(self, environment: Environment, settings: Settings, target: Target, health: ProcessHealth) -> None:
         self.environment = environment
+        runner = environment.runner
+        assert runner is not None
+        self._runner = runner
+        self._worker = runner if isinstance(runner, WorkerRunner) else None
         self.settings = settings
         self.thread = loop_thread()
         self.recorder = Recorder("none")
@@ -83,16 +87,14 @@ class Participant:
         self._master_silence = Silence()
         self._listen()
         gevent.spawn(self._report_forever)
-        if isinstance(environment.runner, WorkerRunner):
+        if self._worker is not None:
             environment.events.heartbeat_received.add_listener(lambda **_: self._master_silence.heard())
             environment.events.test_stop.add_listener(self._on_worker_stopped)
-            gevent.spawn(self._watch_master_forever)
+            gevent.spawn(self._watch_master_forever, self._worker)
 
     # -- wiring --------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        runner = self.environment.runner
-        assert runner is not None
         for message, listener in (
             (ToParticipant.IDENTIFY, lambda **_: self.hello()),
             (ToParticipant.PING, self._on_ping),
@@ -100,9 +102,9 @@ class Participant:
             (ToParticipant.FINISH, self._on_finish),
             (ToParticipant.WATCH, self._on_watch),
         ):
-            runner.register_message(message, listener)
+            self._runner.register_message(message, listener)
         # Stopping users takes as long as the stop timeout; the message loop must go on meanwhile.
-        runner.register_message(ToParticipant.FINALISE, self._on_finalise, concurrent=True)
+        self._runner.register_message(ToParticipant.FINALISE, self._on_finalise, concurrent=True)
         self.environment.events.test_start.add_listener(self.on_test_start)
         self.environment.events.test_stopping.add_listener(self._on_test_stopping)
         self.environment.events.request.add_listener(self.recorder.on_request)
@@ -119,11 +121,9 @@ class Participant:
 
         What cannot be packed is found here: in Locust's own sender it would be tried again and again.
         """
-        runner = self.environment.runner
-        assert runner is not None
         try:
             size_of(data)
-            runner.send_message(message, data)
+            self._runner.send_message(message, data)
         except (RPCError, TypeError, ValueError, OverflowError) as error:
             logger.warning("%s could not be sent to the master: %s", message, error)
             return False
@@ -173,10 +173,8 @@ class Participant:
     def _on_test_stopping(self, **_: Any) -> None:
         """Let users that have done their part end by themselves; Locust would complain that they just did."""
         waiting, done = self._state
-        runner = self.environment.runner
-        assert runner is not None
         deadline = time.monotonic() + ENDING_LIMIT_S
-        while self._plan.get("gated") and done == waiting and runner.user_count and time.monotonic() < deadline:
+        while self._plan.get("gated") and done == waiting and self._runner.user_count and time.monotonic() < deadline:
             gevent.sleep(0.01)
 
     @staticmethod
@@ -189,22 +187,20 @@ class Participant:
     @property
     def _users(self) -> int:
         """How many users the phase has: those at the gate, or in a run without scenarios all there are."""
-        runner = self.environment.runner
-        assert runner is not None
-        return self._state[0] if self._plan["gated"] else int(runner.user_count)
+        return self._state[0] if self._plan["gated"] else int(self._runner.user_count)
 
     def on_spawning_complete(self, **_: Any) -> None:
         """Note that users have been spawned; without a gate, what is measured begins when they are there.
 
         A master says so a second after it has asked for the last ones, whether or not its workers have come to it.
         """
-        runner = self.environment.runner
         if not self._recording:
             return
+        spawning = None if self._worker is None else self._worker.spawning_greenlet
         if self._plan["gated"]:
             self._tell_state()
-        elif isinstance(runner, WorkerRunner) and runner.spawning_greenlet and not runner.spawning_greenlet.dead:
-            gevent.spawn(self._ramp_up_after, runner.spawning_greenlet, self.recorder.run_id)
+        elif spawning is not None and not spawning.dead:
+            gevent.spawn(self._ramp_up_after, spawning, self.recorder.run_id)
         else:
             self._ramped_up()
 
@@ -226,10 +222,9 @@ class Participant:
 
     def _note_not_created(self) -> None:
         """Remember what Locust's spawning of users ended with; the next spawning takes its place."""
-        runner = self.environment.runner
-        assert runner is not None
-        if runner.spawning_greenlet is not None and runner.spawning_greenlet.exception is not None:
-            self._not_created = self._not_created or error_text(runner.spawning_greenlet.exception)
+        spawning = self._runner.spawning_greenlet
+        if spawning is not None and spawning.exception is not None:
+            self._not_created = self._not_created or error_text(spawning.exception)
 
     # -- what users do -------------------------------------------------------------------------------------------
 
@@ -267,10 +262,8 @@ class Participant:
         self._seen_started = started
 
     def _tell_state(self) -> None:
-        runner = self.environment.runner
-        assert runner is not None
         waiting, done = state = self._state
-        counts = {"users": runner.target_user_count, "waiting": waiting, "done": done}
+        counts = {"users": self._runner.target_user_count, "waiting": waiting, "done": done}
         if self.send(ToCoordinator.STATE, {"phase": self._plan.get("phase"), **counts}):
             self._told = state
 
@@ -302,9 +295,8 @@ class Participant:
         self._watched_starts_us.clear()
 
     def _on_finalise(self, msg: Any, **_: Any) -> None:
-        runner = self.environment.runner
-        if msg.data["stop"] and isinstance(runner, WorkerRunner):
-            runner.stop()
+        if msg.data["stop"] and self._worker is not None:
+            self._worker.stop()
         self.finalise(msg.data["token"])
 
     def finalise(self, token: int, *, farewell: bool = False) -> None:
@@ -343,10 +335,9 @@ class Participant:
 
     def _send_locust_stats(self) -> None:
         """Bring Locust's own view up to date; its master waits a whole second for users it believes to be running."""
-        runner = self.environment.runner
-        if isinstance(runner, WorkerRunner):
+        if self._worker is not None:
             data: dict[str, Any] = {}
-            self.environment.events.report_to_master.fire(client_id=runner.client_id, data=data)
+            self.environment.events.report_to_master.fire(client_id=self._worker.client_id, data=data)
             self.send("stats", data)
 
     def _report_forever(self) -> None:
@@ -366,16 +357,14 @@ class Participant:
         # The next start brings the timeout anew.
         self.environment.stop_timeout = 0.0
 
-    def _watch_master_forever(self) -> None:
+    def _watch_master_forever(self, worker: WorkerRunner) -> None:
         """Stop the load when the master is gone; Locust itself would go on for a minute."""
-        runner = self.environment.runner
-        assert isinstance(runner, WorkerRunner)
         while True:
             gevent.sleep(Silence.TICK_S)
-            if self._master_silence.tick() and runner.user_count:
+            if self._master_silence.tick() and worker.user_count:
                 logger.error("the master has fallen silent: the load is stopped")
                 self.environment.stop_timeout = ORPHAN_GRACE_S
-                runner.stop()
+                worker.stop()
 
     def close(self) -> None:
         """End the monitors and the loop thread."""
