@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from asyncload_lib.redaction import redact
 
 __all__ = [
+    "CARRYING_HEADERS",
     "DURATION_UNITS",
     "REDIS_SCHEMES",
     "Kind",
@@ -52,11 +53,9 @@ REDIS_PARAMETERS: Mapping[str, str] = {
 }
 """What may stand behind the `?` of a Redis URL, those of TLS in `rediss://`; timeouts have settings of their own."""
 
-CARRYING_HEADERS = (
-    *("connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"),
-    "x-request-id",
-)
-"""What every request has of its own, or is its user's affair alone."""
+CARRYING_HEADERS = ("connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade")
+"""How a request is carried, which its client says."""
+_NOT_GIVEN = (*CARRYING_HEADERS, "x-request-id")  # that is each user's affair
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: ?[!-~](?:[ -~]*[!-~])?")
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z%]*)\s*", re.ASCII)
@@ -238,8 +237,8 @@ def headers() -> Kind[tuple[str, ...]]:
         if not isinstance(value, list) or not all(isinstance(line, str) and _HEADER.fullmatch(line) for line in value):
             raise ValueError(value)
         names = [line.partition(":")[0].lower() for line in value]
-        if wrong := sorted({name for name in names if name in CARRYING_HEADERS or names.count(name) > 1}):
-            raise NotAllowedError([f"{', '.join(wrong)}: each header once, and none of {', '.join(CARRYING_HEADERS)}"])
+        if wrong := sorted({name for name in names if name in _NOT_GIVEN or names.count(name) > 1}):
+            raise NotAllowedError([f"{', '.join(wrong)}: each header once, and none of {', '.join(_NOT_GIVEN)}"])
         return tuple(value)
 
     return Kind(allowed, check, _split("|"))

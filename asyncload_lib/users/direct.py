@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyreqwest.http import Url
 
+from asyncload_lib.units import CARRYING_HEADERS
 from asyncload_lib.users.answer import Answer
 from asyncload_lib.users.http11 import Connection, Idle, KeepAlive
 from asyncload_lib.users.transport import ConnectionFailedError, ConnectTimeoutError
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DirectClient", "DirectRequest"]
 
-_ELSEWHERE = {"connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"}
-"""Headers that change how a request is carried: those requests go by the library."""
+_ELSEWHERE = frozenset(CARRYING_HEADERS)
+"""Requests that have one of these go by the library."""
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _DEFAULTS = {"accept": "*/*", "user-agent": "asyncload", "accept-encoding": "gzip"}
