@@ -1,5 +1,6 @@
 """One scenario prepared for display: headline figures, percentiles with their interval, what needs to be said."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,25 +162,17 @@ def _notes(metric: Entry) -> list[str]:
     if number(metric.get("start_skew")) is not None:
         notes.append(f"First and last start lay {duration(metric.get('start_skew'))} apart.")
     for key, value in mapping(metric.get("extra")).items():
-        what = f" ({_EXTRAS[key]})" if key in _EXTRAS else ""
-        notes.append(f"{clean(key, 60).replace('_', ' ').capitalize()}{what}: {_extra(key, value)}.")
+        what, written = _EXTRAS.get(key, ("", quantity))
+        notes.append(f"{clean(key, 60).replace('_', ' ').capitalize()}{what}: {written(value)}.")
     return notes
 
 
-_EXTRAS = {
-    "degradation": "p95 of the phase sustained over that of few",
-    "redis_interference": "p95 of Redis in the phase mixed over that in redis_alone",
-    "file_interference": "p95 of files in the phase mixed over that in files_alone",
-    "reachable": "of all machines",
-    "slowest_check": "its own time, from its request to its answer",
-    "beyond_slowest": "how much longer all checks together took",
+_EXTRAS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "degradation": (" (p95 of the phase sustained over that of few)", ratio),
+    "redis_interference": (" (p95 of Redis in the phase mixed over that in redis_alone)", ratio),
+    "file_interference": (" (p95 of files in the phase mixed over that in files_alone)", ratio),
+    "reachable": (" (of all machines)", percent),
+    "slowest_check": (" (its own time, from its request to its answer)", duration),
+    "beyond_slowest": (" (how much longer all checks together took)", duration),
 }
-"""What a scenario's own figures are."""
-
-
-def _extra(key: str, value: Any) -> str:
-    if key.endswith(("_s", "slowest", "slowest_check")):
-        return duration(value)
-    if key.endswith(("degradation", "interference", "speedup")):
-        return ratio(value)
-    return percent(value) if key == "reachable" else quantity(value)
+"""What a scenario's own figures are, and how each is written."""
