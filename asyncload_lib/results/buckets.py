@@ -15,14 +15,11 @@ __all__ = [
     "COARSE",
     "FINE",
     "HIGHEST_US",
-    "LOWEST_US",
     "Layout",
     "pack",
-    "unpack",
     "unpack_sparse",
 ]
 
-LOWEST_US = 1.0
 HIGHEST_US = 3.6e9
 
 _MANTISSA_BITS = 52
@@ -88,16 +85,11 @@ def pack(counts: Integers) -> bytes:
     return zlib.compress(raw, 6)
 
 
-def unpack(data: bytes, size: int) -> Integers:
-    """Return the counts that `pack` was given, `size` places; raises ValueError on anything else."""
-    places, sizes = unpack_sparse(data, size)
-    counts = np.zeros(size, dtype=np.int64)
-    counts[places] = sizes
-    return counts
-
-
 def unpack_sparse(data: bytes, size: int) -> tuple[Integers, Integers]:
-    """Return the non-empty places, ascending, and their counts, shape (n,) each; raises ValueError as `unpack`."""
+    """Return the non-empty of `size` places, ascending, and the counts that `pack` was given there, shape (n,) each.
+
+    Raises ValueError on anything else than what `pack` returns.
+    """
     try:
         inflater = zlib.decompressobj()
         # One byte beyond what can be right: more is odd, and never inflated.

@@ -1,6 +1,6 @@
 """Latencies of any number of requests in fixed memory, within a known error: at most 0.1 % from 1 us to 1 h."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from asyncload_lib.results.arrays import Floats, Integers, np
@@ -26,10 +26,6 @@ class Histogram:
         self.sum_ns = 0  # an integer, so that the order of merges cannot change it
         self.min_us = float("inf")
         self.max_us = float("-inf")
-
-    def record(self, value_us: float) -> None:
-        """Count one latency in us; raises ValueError outside [0, 3.6e9]."""
-        self.record_many(np.array([value_us], dtype=np.float64))
 
     def record_many(self, values_us: Floats) -> None:
         """Count latencies in us, shape (n,), all or none; raises ValueError if one is NaN or outside [0, 3.6e9]."""
@@ -81,12 +77,6 @@ class Histogram:
         ranks = rank_interval(self.count, q, level)
         return self._at_rank(*ranks) if ranks else None
 
-    def buckets(self) -> Iterator[tuple[float, float, int]]:
-        """Yield (low_us, high_us, count) of the non-empty buckets, ascending."""
-        used = np.flatnonzero(self.counts)
-        lows, highs = self.layout.lower_edge(used), self.layout.lower_edge(used + 1)
-        yield from zip(lows.tolist(), highs.tolist(), self.counts[used].tolist(), strict=True)
-
     def to_wire(self) -> dict[str, Any]:
         """Return the histogram as plain msgpack types."""
         return {
@@ -96,13 +86,6 @@ class Histogram:
             "max_us": self.max_us if self.count else None,
             "counts": pack(self.counts),
         }
-
-    @classmethod
-    def from_wire(cls, wire: Mapping[str, Any], layout: Layout = FINE) -> "Histogram":
-        """Return the histogram that `to_wire` described; raises ValueError, KeyError or TypeError on anything else."""
-        histogram = cls(layout)
-        histogram.add_sparse(SparseHistogram.from_wire(wire, layout))
-        return histogram
 
     def add_sparse(self, other: "SparseHistogram") -> None:
         """Add what came over the wire; of the same buckets."""
@@ -134,11 +117,11 @@ class SparseHistogram(NamedTuple):
     max_us: float
 
     @classmethod
-    def from_wire(cls, wire: Mapping[str, Any], layout: Layout = FINE) -> "SparseHistogram":
+    def from_wire(cls, wire: Mapping[str, Any]) -> "SparseHistogram":
         """Read what `Histogram.to_wire` wrote; raises ValueError, KeyError or TypeError on anything else."""
-        if wire["bits"] != layout.mantissa_bits:
-            raise ValueError(f"a histogram of {wire['bits']} bits does not fit one of {layout.mantissa_bits}")
-        places, sizes = unpack_sparse(wire["counts"], layout.size)
+        if wire["bits"] != FINE.mantissa_bits:
+            raise ValueError(f"a histogram of {wire['bits']} bits does not fit one of {FINE.mantissa_bits}")
+        places, sizes = unpack_sparse(wire["counts"], FINE.size)
         if not len(places):
             return cls(places, sizes, 0, 0, float("inf"), float("-inf"))
         high, low = wire["sum_ns"]
