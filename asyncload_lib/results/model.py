@@ -7,24 +7,19 @@ from typing import Any
 
 from asyncload_lib.redaction import redacted
 from asyncload_lib.results.figures import phase_figures, ratio
-from asyncload_lib.results.files import SCHEMA_VERSION, dump, load, write_atomic
+from asyncload_lib.results.files import SCHEMA_VERSION
 from asyncload_lib.results.phase import PhaseResult
 
 __all__ = [
     "HUB",
-    "SCHEMA_VERSION",
-    "PhaseResult",
     "build_metric",
     "build_results",
     "deciding_loops",
-    "dump",
     "heading",
     "improvement_problem",
     "is_of_generator",
     "is_of_target",
-    "load",
     "time_problem",
-    "write_atomic",
 ]
 
 HUB = "generator hub"

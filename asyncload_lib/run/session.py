@@ -23,7 +23,8 @@ from asyncload_lib.errors import ExitCode, ReportError
 from asyncload_lib.redaction import command_line, redact
 from asyncload_lib.report.console import console_table
 from asyncload_lib.report.units import counted
-from asyncload_lib.results.model import build_results, dump
+from asyncload_lib.results.files import dump
+from asyncload_lib.results.model import build_results
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.members import Member, differences
 from asyncload_lib.run.participant import introduction

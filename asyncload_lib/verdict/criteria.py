@@ -8,25 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from asyncload_lib.errors import ExitCode
-from asyncload_lib.verdict.defaults import DEFAULTS, FREE_DEFAULTS, not_asked, out_of_place, selected
-from asyncload_lib.verdict.grammar import KNOWN, OPERATORS, Criterion, bind, parse, problems, with_unit
+from asyncload_lib.verdict.defaults import not_asked, out_of_place, selected
+from asyncload_lib.verdict.grammar import OPERATORS, Criterion, problems, with_unit
 from asyncload_lib.verdict.metrics import DIMENSIONS, Metric, is_of, metric_of, observe
 from asyncload_lib.verdict.stalls import is_free_target
 
-__all__ = [
-    "DEFAULTS",
-    "FREE_DEFAULTS",
-    "KNOWN",
-    "Criterion",
-    "bind",
-    "evaluate",
-    "out_of_place",
-    "parse",
-    "problems",
-    "selected",
-    "verdict",
-]
-
+__all__ = ["evaluate", "out_of_place", "problems", "selected", "verdict"]
 
 _TIMES_OF_ANSWERS = frozenset({"p50", "p90", "p95", "p99", "p99.9", "avg", "max", "total_time", "degradation"})
 

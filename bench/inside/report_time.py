@@ -13,8 +13,9 @@ from typing import Any
 
 import psutil
 
+from asyncload_lib.results.files import dump
 from asyncload_lib.results.merge import Store
-from asyncload_lib.results.model import build_results, dump
+from asyncload_lib.results.model import build_results
 from asyncload_lib.results.recorder import Recorder
 
 ENDPOINTS = 50

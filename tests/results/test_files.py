@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asyncload_lib.errors import ReportError, ResultError
-from asyncload_lib.results.model import dump, load, write_atomic
+from asyncload_lib.results.files import dump, load, write_atomic
 from tests.results.sample import sample_results
 
 
