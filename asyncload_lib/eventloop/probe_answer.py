@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-__all__ = ["Confirmation", "answer_of", "confirmed", "inside_rows", "strangers"]
+__all__ = ["NOTHING_SEEN", "Confirmation", "answer_of", "confirmed", "inside_rows", "strangers"]
 
 SLACK_S = 0.1
 CLOCK_SHARE = 0.001
@@ -32,6 +32,9 @@ _SHAPE: dict[str, type | tuple[type, ...]] = {
     "note": str,
 }
 """Keys of one worker's findings, all of which a row of `event_loops` needs."""
+
+NOTHING_SEEN = dict.fromkeys(("watched_s", "limit_s", "max_stall", "stalls", "blocked_s", "blocked"))
+"""What a row of `event_loops` says of a loop of which nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +147,8 @@ def _objection(worker: Json, confirmation: Confirmation | None, asked_s: float, 
 
 
 def _silent(worker: Json, process: str) -> Json:
-    nothing = dict.fromkeys(("watched_s", "limit_s", "max_stall", "stalls", "blocked_s", "blocked"))
     known = {key: worker[key] for key in _SHAPE if key in worker and key != "pid"}
-    return {**nothing, **known, "name": "target", "witness": "inside", "process": process}
+    return {**NOTHING_SEEN, **known, "name": "target", "witness": "inside", "process": process}
 
 
 def _refuse(name: str) -> NoReturn:

@@ -13,7 +13,7 @@ from pyreqwest.exceptions import PyreqwestError
 
 from asyncload_lib.eventloop.asgi import TOKEN_HEADER
 from asyncload_lib.eventloop.lag import LoopMonitor
-from asyncload_lib.eventloop.probe_answer import Confirmation, answer_of, confirmed, inside_rows
+from asyncload_lib.eventloop.probe_answer import NOTHING_SEEN, Confirmation, answer_of, confirmed, inside_rows
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.eventloop.witness import OutsideWitness, disagreement, unexplained
 from asyncload_lib.redaction import redact
@@ -126,8 +126,7 @@ class TargetObserver:
         return rows
 
     def _unjudged(self, why: str) -> Json:
-        nothing = dict.fromkeys(("watched_s", "limit_s", "max_stall", "stalls", "blocked_s", "blocked"))
-        row = {**nothing, "name": "target", "witness": "outside", "limit_s": self._limit_s}
+        row = {**NOTHING_SEEN, "name": "target", "witness": "outside", "limit_s": self._limit_s}
         return {**row, "process": self._host, "note": f"Not watched: {why}."}
 
     async def _report(self) -> list[Json]:
