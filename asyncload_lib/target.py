@@ -17,8 +17,8 @@ def base_address(text: str | None) -> str | None:
 class Target:
     """The system under test; an address that is None was not configured and is never guessed.
 
-    `host`: chat backend; `baseline_host`: the same backend, blocking; `probe_token`: what its event-loop
-    probe asks for; `simulated`: what an embedded target makes up, in seconds by name.
+    `host`: chat backend; `baseline_host`: the same backend, blocking; `probe_token`: what its event-loop probe asks
+    for; `simulated`: what an embedded target makes up, in seconds by name.
     """
 
     host: str | None = None

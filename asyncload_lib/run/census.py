@@ -16,7 +16,8 @@ LIMIT_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 """To ask costs each worker about 1 ms. Under load connections come to other workers than while all are idle."""
 LARGE_BYTES = 64 << 10
-"""Findings of this size take the target's loop some milliseconds to write: they are asked for at the end only."""
+"""Findings of this size take the target's loop some milliseconds to write: they are asked for only where a report, or a
+master's checkpoint, needs them."""
 
 Fetch = Callable[[], Awaitable[tuple[int, bytes] | None]]
 

@@ -29,9 +29,8 @@ class FileSpace:
     """A private directory (mode 0700) for file operations, bounded in bytes and gone with the process.
 
     `limit_bytes`: the most it may hold at any moment; `size_bytes`: what is written at a time; equal `seed` gives equal
-    contents in the same order. A tiny shell waits on a
-    pipe and removes the directory when the pipe closes, which happens even if this process is killed. Raises OSError
-    where the directory cannot be made.
+    contents in the same order. A tiny shell waits on a pipe and removes the directory when the pipe closes, which
+    happens even if this process is killed. Raises OSError where the directory cannot be made.
     """
 
     FREE_SPACE_FLOOR_BYTES = 256 << 20

@@ -51,8 +51,7 @@ def compare(before: Run, after: Run, *, force: bool = False) -> dict[str, Any]:
     after (id, started, git_commit), rows ([{scenario, test_name, metric, before, after (text), before_value,
     after_value, ratio, low, high, words, change}]), and change ("better", "worse" or "none") and words of the whole.
     low and high are the 95 % interval of the ratio; for error_rate, of the difference; event_loop has neither, and as
-    values its longest stall (s). Runs that are not comparable get
-    no rows, except with `force`.
+    values its longest stall (s). Runs that are not comparable get no rows, except with `force`.
     """
     reasons = list(_obstacles(before, after))
     rows = [] if reasons and not force else list(_rows(before, after))
