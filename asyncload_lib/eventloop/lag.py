@@ -473,4 +473,7 @@ class HubMonitor(_Monitor):
         while pulse is self._pulse:  # else it was stopped meanwhile, and may have been started anew
             self._sleep(self._pace_ns / NS)
             if pulse is self._pulse:
-                self._measure()
+                try:
+                    self._measure()
+                except Exception as error:  # as in a loop's beat
+                    self._failure = f"{type(error).__name__}: {error}"

@@ -1149,6 +1149,30 @@ def test_a_hub_that_is_watched_anew_has_one_heartbeat() -> None:
     assert (slept, monitor.running) == (5, False)
 
 
+def test_a_hubs_heartbeat_that_failed_leaves_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Findings, *_: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    slept = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal slept
+        slept += 1
+        if slept == 3:
+            reports.append(monitor.report())
+            monitor.stop()
+
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(Findings, "lag", broken)
+    started: list[Callable[[], None]] = []
+    monitor = HubMonitor(started.append, sleep)
+    monitor.start()
+    monkeypatch.setattr(HubMonitor, "_measure_last", lambda self: None)
+    started[0]()
+    assert [report["blocked"] for report in reports] == [None]
+    assert "broken on purpose" in reports[0]["note"]
+
+
 def test_a_thread_that_ends_under_watch_in_a_process_with_greenlets() -> None:
     """Where `gc.freeze` hid from the library greenlet who refers to what, a watchdog that looks on would crash."""
     script = """
