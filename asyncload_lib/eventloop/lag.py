@@ -190,7 +190,7 @@ class _Monitor:
         hears = self._pulse.hears_signs
         self._pulse = Pulse(now, thread_time_ns(), wants_signs=hears, hears_signs=hears, alive_ns=now, base=base)
         self._findings = Findings(now, self._limit_s, self._period_s)
-        self._ended_ns = None
+        self._ended_ns, self._failure = None, ""
         self._read_delay(now - self._pulse.cpu_ns)
         self._open_window(now, self._pulse.cpu_ns)
         self._signs_until_ns = now

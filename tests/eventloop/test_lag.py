@@ -997,6 +997,29 @@ def test_a_watchdog_that_failed_leaves_no_verdict(monkeypatch: pytest.MonkeyPatc
     assert "broken on purpose" in report["note"]
 
 
+def test_a_heartbeat_that_failed_is_forgotten_when_the_monitor_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Findings, *_: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    async def main() -> list[dict[str, Any]]:
+        monitor = LoopMonitor()
+        monitor.start()
+        with monkeypatch.context() as patch:
+            patch.setattr(Findings, "lag", broken)
+            await calm()
+        reports = [monitor.report()]
+        monitor.stop()
+        async with monitor:
+            await calm()
+            return [*reports, monitor.report()]
+
+    first, second = asyncio.run(main())
+
+    assert (first["blocked"], second["blocked"]) == (None, False)
+    assert "The heartbeat failed: RuntimeError" in first["note"]
+    assert second["note"] == ""
+
+
 def test_nobody_waits_for_a_watchdog_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: Watchdog, *_: object) -> None:
         raise RuntimeError("broken on purpose")
