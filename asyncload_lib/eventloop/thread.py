@@ -36,6 +36,8 @@ BATCH_S = 0.02
 BACKLOG_LIMIT = 20_000
 """Reports that wait for the hub, up to a quarter of a second of its work; users then pause between their tasks."""
 
+NOT_HANDLED = "a report from the event loop could not be handled"
+
 Callback = Callable[..., object]
 
 
@@ -223,13 +225,12 @@ class LoopThread:
                 if not self._reports:  # a listener has flushed in its turn
                     break
                 function, args = self._reports.popleft()
-                try:
+                try:  # as `_attempt`, whose call would cost as much again
                     function(*args)
                 except Exception:
-                    # One listener's mistake must not end the only way back to the hub.
-                    logger.exception("a report from the event loop could not be handled")
+                    logger.exception(NOT_HANDLED)
             for listener in self._after_batch:
-                listener()
+                _attempt(listener)
         finally:
             self._draining.release()
         return True
@@ -237,7 +238,7 @@ class LoopThread:
     def _on_wake(self) -> None:
         while self._urgent:
             function, args = self._urgent.popleft()
-            function(*args)
+            _attempt(function, *args)  # what stands behind it would wait: nobody wakes the hub once more
         self._gathered.set()
 
     def _drain_forever(self) -> None:
@@ -254,6 +255,14 @@ class LoopThread:
             self.to_hub(function, *args)
         else:
             function(*args)
+
+
+def _attempt(function: Callback, *args: object) -> None:
+    """Call `function(*args)`; one listener's mistake must not end the only way back to the hub."""
+    try:
+        function(*args)
+    except Exception:
+        logger.exception(NOT_HANDLED)
 
 
 def _end_process(error: BaseException) -> None:

@@ -222,6 +222,24 @@ def test_a_listener_that_fails_does_not_end_the_way_back(thread: LoopThread, cap
     assert "a report from the event loop could not be handled" in caplog.text
 
 
+def test_what_fails_ahead_of_the_reports_or_behind_a_batch_keeps_nothing_back(thread: LoopThread) -> None:
+    heard: list[str] = []
+
+    def fail() -> None:
+        raise ValueError
+
+    def report() -> None:
+        thread.to_hub_at_once(fail)
+        thread.to_hub_at_once(heard.append, "urgent")
+        thread.to_hub(heard.append, "report")
+
+    thread.after_batch(fail)
+    thread.post(report)
+    assert waited(lambda: heard == ["urgent", "report"])
+    thread.to_hub(heard.append, "next batch")
+    assert waited(lambda: heard[2:] == ["next batch"])
+
+
 def test_a_listener_that_waits_holds_up_reports_but_not_calls(thread: LoopThread) -> None:
     heard: list[str] = []
 
