@@ -65,7 +65,7 @@ def _is_worker(worker: Any, reset: bool) -> bool:
     if not isinstance(worker, dict) or not isinstance(worker.get("worker"), int):
         return False
     if isinstance(worker.get("silent"), str):
-        return isinstance(worker.get("pid"), int | None)
+        return isinstance(worker.get("pid", ""), int | None)
     if reset:
         return worker.get("reset") is True and isinstance(worker.get("pid"), int)
     return (

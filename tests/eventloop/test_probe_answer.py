@@ -94,6 +94,7 @@ def test_others_are_told_once_with_why() -> None:
         b'{"workers": []}',
         b'{"workers": [{"pid": 1}]}',
         b'{"workers": [{"worker": 1, "pid": 1, "reset": true}]}',
+        b'{"workers": [{"worker": 1, "silent": "no sockets"}]}',
         json.dumps({"workers": [findings(max_stall=float("nan"))]}).encode(),
         json.dumps({"workers": [findings()]}).replace('"max_stall": 0.0', '"max_stall": 1e999').encode(),
         json.dumps({"workers": [findings(lag={"p50": "fast"})]}).encode(),
