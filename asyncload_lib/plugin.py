@@ -84,7 +84,10 @@ class Plugin:
         self.is_broken_off = False
         """Whether the suite was stopped before its end."""
         self._refusal: ExitCode | None = None
+        self._refused = ""
+        """Why the newest test could not begin, if so."""
         self.is_headless = bool(getattr(environment.parsed_options, "headless", False))
+        self._is_autostarted = not self.is_headless and bool(getattr(environment.parsed_options, "autostart", False))
         if not environment.stop_timeout:
             environment.stop_timeout = self.settings.stop_timeout
 
@@ -121,7 +124,7 @@ class Plugin:
         self._signals.is_starting = False
         if self.environment.web_ui is not None:
             base_path = getattr(self.environment.parsed_options, "web_base_path", None)
-            add_verdict_tab(self.environment.web_ui, base_path, lambda: self.session)
+            add_verdict_tab(self.environment.web_ui, base_path, lambda: self._refused or self.session)
         if isinstance(runner, MasterRunner) and self.is_headless:
             self._tell_who_comes(runner)
 
@@ -170,8 +173,8 @@ class Plugin:
         self._source.check(self.settings.scenarios if self.is_suite else ())
         if not self._source.is_embedded:
             return
-        self._source.start(self._on_demo)
-        if self.is_headless:  # its start must not use up --run-time
+        self._source.start(self._on_demo, web_ui_first=not self._is_autostarted)
+        if self.is_headless or self._is_autostarted:  # its start must not use up --run-time
             self._source.wait()
 
     def _on_demo(self, target: Target) -> None:
@@ -184,6 +187,7 @@ class Plugin:
 
     def open_session(self, kind: str) -> Session:
         """Begin a run: who takes part, against what, and under which name."""
+        self._refused = ""
         assert self.coordinator is not None
         self._source.wait()
         if self.session is not None:  # one that broke off between two phases has nobody to close it
@@ -258,7 +262,7 @@ class Plugin:
 
     def refuse(self, error: AsyncloadError) -> None:
         """Say why a run cannot begin."""
-        self._refusal = tell(error)
+        self._refusal, self._refused = tell(error), str(error)
 
     def announce(self, phase: str, *, gated: bool, timeout_s: float) -> None:
         """Tell the participants, through Locust's own start message, what the next test is."""
@@ -382,8 +386,11 @@ class Plugin:
         if isinstance(self.environment.runner, WorkerRunner):
             return
         if session is None:
-            if self.is_headless and self._signals.came is not None:
+            if self._signals.came is not None and (self.is_headless or self._is_autostarted):
                 self.environment.process_exit_code = 128 + self._signals.came
+            elif self._is_autostarted and self._refusal is None:
+                say("INCOMPLETE: the run ended before it had begun.")
+                self.environment.process_exit_code = ExitCode.INCOMPLETE
             return
         self.environment.process_exit_code = ExitCode.REPORT_FAILED  # unless it ends well: never 0 without a report
         self._close(session, BROKEN_OFF)

@@ -93,6 +93,15 @@ def value_problems(key: str, value: object, place: str) -> list[str]:
     return []
 
 
+class _Kept(argparse.Action):
+    """Keeps all values of a flag that is given more than once, as a list: argparse would quietly keep the last."""
+
+    def __call__(self, _parser: object, namespace: argparse.Namespace, value: object, _flag: object = None) -> None:
+        before = getattr(namespace, self.dest, None)
+        kept = before if isinstance(before, list) else [] if before is None else [before]
+        setattr(namespace, self.dest, [*kept, value] if kept else value)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a flag for every option to `parser`, Locust's or a plain one; a flag that is not given stays None.
 
@@ -101,9 +110,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("asyncload", "Settings of asyncload; each is also a TOML key and a variable.")
     for option in (CONFIG, *OPTIONS.values()):
         default = "" if option.default in (None, []) else f" (default {_default_text(option)})"
-        group.add_argument(
-            option.flag, dest=option.dest, default=None, metavar="TEXT", help=(option.help + default).replace("%", "%%")
-        )
+        text = (option.help + default).replace("%", "%%")
+        group.add_argument(option.flag, dest=option.dest, default=None, metavar="TEXT", help=text, action=_Kept)
 
 
 def from_sources(
@@ -187,7 +195,10 @@ def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterat
 def _from_command_line(cli: Mapping[str, object], problems: list[str]) -> Iterator[_Given]:
     for dest, value in cli.items():
         if option := _BY_DEST.get(dest):
-            if value is not None and str(value).strip():
+            if isinstance(value, list):
+                times = f"is given {len(value)} times on the command line ({option.flag})"
+                problems.append(f"{option.key} {times}; allowed is once, with several values in one text")
+            elif value is not None and str(value).strip():
                 yield _Given(option, value, "command line", f"on the command line ({option.flag})")
         elif dest.startswith("asyncload_"):
             problems.append(f"unknown option {shown(dest)} on the command line{_meant(dest, _BY_DEST)}")

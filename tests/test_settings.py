@@ -471,6 +471,18 @@ def test_flags_of_a_plain_parser_reach_the_settings() -> None:
     assert settings.origin("seed") == "command line"
 
 
+def test_a_flag_that_is_given_again_is_refused_and_not_quietly_the_last() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = ["--asyncload-criteria", "chat p95 < 1 s", "--asyncload-seed=1", "--asyncload-criteria", "chat p99 < 2 s"]
+    with pytest.raises(ConfigurationError) as caught:
+        from_sources(vars(parser.parse_args(given)), {})
+    assert str(caught.value) == (
+        "criteria is given 2 times on the command line (--asyncload-criteria); "
+        "allowed is once, with several values in one text"
+    )
+
+
 IN_LOCUST = """
 import json, locust
 from locust.argument_parser import get_parser, ui_extra_args_dict

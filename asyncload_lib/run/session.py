@@ -45,6 +45,7 @@ CHECKPOINT_SHARE = 0.05
 
 Json = dict[str, Any]
 
+_TITLES = {"html": "Report", "md": "Markdown", "xml": "JUnit"}
 _PACKAGES = ("locust", "gevent", "redis", "uvloop", "pyreqwest", "numpy")
 _SIGNAL_CODES = {
     signal.SIGHUP: ExitCode.HUNG_UP,
@@ -68,6 +69,8 @@ class Session:
         self.summary = ""
         self.document: Json | None = None
         """The results of the run, once it has ended."""
+        self.unwritten = ""
+        """Why the report could not be written, if so."""
         self.files: dict[str, Path] = {}
         """Results and reports by their endings, as far as they were written."""
         self._settings = settings
@@ -219,7 +222,8 @@ class Session:
             if not isinstance(error, ReportError):
                 logger.exception("the report could not be written")
             self.exit_code = ExitCode.REPORT_FAILED
-            lines.append(f"The report could not be written: {error}")
+            self.unwritten = f"The report could not be written: {error}"
+            lines.append(self.unwritten)
             if kept := self.files.get("json"):
                 lines.append(f"Make it from the results: python -m asyncload_lib report {kept} --out DIRECTORY")
         self.summary = "\n".join(lines)
@@ -244,9 +248,13 @@ class Session:
         try:
             dump(results, directory / "latest.json", overwrite=True)
         finally:
-            paths = render_all(results, directory, timestamp)
-            self.files |= paths
-            lines += [_line(name, path) for name, path in _titled(paths).items()]
+            try:
+                render_all(results, directory, timestamp)
+            finally:
+                for ending, name in _TITLES.items():
+                    if (path := directory / f"async_load_test_report_{timestamp}.{ending}").is_file():
+                        self.files[ending] = path
+                        lines.append(_line(name, path))
         self.checkpoint_path.unlink(missing_ok=True)
 
     def _dump(self, results: Json, directory: Path) -> tuple[str, Path]:
@@ -359,11 +367,6 @@ def _any_failed(metrics: Sequence[Json]) -> bool:
 
 def _line(name: str, path: Path) -> str:
     return f"  {name:<9}{path}"
-
-
-def _titled(paths: dict[str, Path]) -> dict[str, Path]:
-    titles = {"html": "Report", "md": "Markdown", "xml": "JUnit"}
-    return {titles[ending]: paths[ending] for ending in titles if ending in paths}
 
 
 def _iso(moment: float) -> str:

@@ -78,12 +78,16 @@ class TargetSource:
         places = {host: "given to Locust (--host)" if given else f"of {name}" for host, name in hosts if host}
         return [problem for host, place in places.items() for problem in value_problems("host", host, place)]
 
-    def start(self, ready: Callable[[Target], None]) -> None:
-        """Begin to start the demo; `ready` is called with its target once it is up."""
-        self._starting = gevent.spawn(self._start, ready)
+    def start(self, ready: Callable[[Target], None], *, web_ui_first: bool) -> None:
+        """Begin to start the demo; `ready` is called with its target once it is up.
 
-    def _start(self, ready: Callable[[Target], None]) -> None:
-        self._await_web_ui()
+        `web_ui_first`: once the web UI is up, if there is to be one; the demo's processes would take the CPU it needs.
+        """
+        self._starting = gevent.spawn(self._start, ready, web_ui_first=web_ui_first)
+
+    def _start(self, ready: Callable[[Target], None], *, web_ui_first: bool) -> None:
+        if web_ui_first:
+            self._await_web_ui()
         demo = self._settings.demo
         self._demo = DemoStack(
             mode="blocking" if demo.mode == "blocking" else "async",
@@ -98,7 +102,6 @@ class TargetSource:
         ready(self._embedded)
 
     def _await_web_ui(self) -> None:
-        """Let the web UI come up first, if there is to be one: the demo's processes would take the CPU it needs."""
         web_ui, deadline = self._environment.web_ui, time.monotonic() + WEB_UI_LIMIT_S
         while web_ui is not None and time.monotonic() < deadline:
             if web_ui.server is not None and web_ui.server.started:
@@ -131,7 +134,9 @@ class TargetSource:
         return other, ""
 
     def stop(self) -> None:
-        """End the demo."""
+        """End the demo, also one that is still starting."""
+        if self._starting is not None:
+            self._starting.kill()
         if self._demo is not None:
             self._demo.stop()
 

@@ -24,14 +24,14 @@ FILES = {
 UNJUDGED = "A test is judged when it has ended. After STOP this page asks for nothing new: reload it then."
 
 
-def add_verdict_tab(web_ui: WebUI, base_path: str | None, newest: Callable[[], Session | None]) -> None:
-    """Add both; `newest()` gives the session begun last, whether it has ended or not."""
+def add_verdict_tab(web_ui: WebUI, base_path: str | None, newest: Callable[[], Session | str | None]) -> None:
+    """Add both; `newest()` gives the session begun last, whether it has ended or not, or why it could not begin."""
 
     def report(ending: str) -> Response:
         session = newest()
-        path = session.files.get(ending) if session is not None else None
-        if path is None:
-            abort(404, "There is no such file yet: a test writes it when it ends.")
+        path = session.files.get(ending) if isinstance(session, Session) else None
+        if path is None or not path.is_file():
+            abort(404, "There is no such file: a test writes it when it ends.")
         return send_file(path.resolve())
 
     def add_rows(response: Response) -> Response:
@@ -56,13 +56,15 @@ def add_verdict_tab(web_ui: WebUI, base_path: str | None, newest: Callable[[], S
         web_ui.template_args.setdefault(place, []).extend(ours)
 
 
-def _rows(session: Session | None) -> list[dict[str, str]]:
+def _rows(session: Session | str | None) -> list[dict[str, str]]:
     """Give the rows of the tab: the verdict on the whole, what keeps it from being certified, then each criterion."""
+    if isinstance(session, str):
+        return [_row(Verdict="not begun", Criterion=session)]
     if session is None or session.document is None:
         return [_row(Verdict=NOTHING, Criterion=UNJUDGED)]
     view = build(session.document)
     rows = [_row(Verdict=view.verdict, Criterion=view.sentence)]
-    rows += [_row(Criterion=reason) for reason in view.reasons]
+    rows += [_row(Criterion=reason) for reason in (*view.reasons, session.unwritten) if reason]
     if view.criteria is not None:
         titles = [column.title for column in view.criteria.columns]
         rows += [_row(**dict(zip(titles, cells, strict=True))) for cells in view.criteria.rows]

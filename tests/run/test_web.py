@@ -1,10 +1,12 @@
 """The web UI: a person starts and stops tests there; each leaves a report of its own and is judged on the page."""
 
 import json
+import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,7 +53,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     base = f"http://127.0.0.1:{port}/load"
     web = ("--web-host", "127.0.0.1", "--web-port", str(port), "--web-base-path", "/load")
     seen = SimpleNamespace(rows=[], statuses=[], downloads=[], page="")
-    with LocustRun("redis_ops.py", *web, out=out) as run:
+    with LocustRun("chat.py", *web, out=out) as run:
         run.expect("the target is the embedded demo at http://127.0.0.1:")
 
         def has_users(count: int) -> bool:
@@ -65,7 +67,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             assert started["success"], started
             # The page's figures are up to two seconds old: until then they are those of the test before.
             eventually(partial(has_users, 5 * number))
-            eventually(lambda: ask(f"{base}/stats/requests")["stats"][-1]["num_requests"] > 20)
+            eventually(lambda: ask(f"{base}/stats/requests")["stats"][-1]["num_requests"] > 2)
             seen.rows.append(rows_of(base))
             seen.statuses.append(status_of(f"{base}/asyncload/report.html"))
             ask(f"{base}/stop", {})
@@ -75,9 +77,25 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
             seen.downloads.append(ask(f"{base}/asyncload/report.json"))
         if CHROMIUM is not None:
             seen.page = document_of(f"{base}/?tab=verdict", directory, "--virtual-time-budget=10000")
+        for path in out.glob("async_load_test_report_*.html"):
+            path.unlink()
+        seen.deleted = status_of(f"{base}/asyncload/report.html")
         seen.documents = [json.loads(path.read_text()) for path in sorted(out.glob("async_load_test_results_*.json"))]
+        ask(f"{base}/swarm", {"user_count": 1, "spawn_rate": 1, "host": "nowhere"})
+        eventually(lambda: rows_of(base) != seen.rows[-1])
+        seen.refused = rows_of(base)
+        shutil.rmtree(out)
+        out.write_text("no directory")
+        host = run.output.partition("the target is the embedded demo at ")[2].split()[0]
+        ask(f"{base}/swarm", {"user_count": 1, "spawn_rate": 1, "host": host})
+        eventually(lambda: rows_of(base) != seen.refused)
+        eventually(partial(has_users, 1))
+        ask(f"{base}/stop", {})
+        seen.unwritten = eventually(
+            lambda: [row for row in rows_of(base) if "could not be written" in row["criterion"]]
+        )
         run.process.terminate()
-        assert run.wait(30) in (0, 3, 6), run.output
+        assert run.wait(30) == 5, run.output
     return seen
 
 
@@ -104,6 +122,35 @@ def test_a_test_is_judged_on_the_page_once_it_has_ended(day: SimpleNamespace) ->
 def test_the_page_gives_the_report_of_the_newest_test(day: SimpleNamespace) -> None:
     assert day.statuses == [404, 200] * 2
     assert day.downloads == day.documents
+    assert day.deleted == 404
+
+
+def test_the_page_tells_what_could_not_begin_and_what_could_not_be_written(day: SimpleNamespace) -> None:
+    (row,) = day.refused
+    assert row["verdict"] == "not begun"
+    assert "nowhere" in row["criterion"]
+    (row,) = day.unwritten
+    assert "Not a directory" in row["criterion"] or "File exists" in row["criterion"]
+
+
+def test_a_run_that_starts_by_itself_has_its_whole_time(tmp_path: Path) -> None:
+    """The demo's start is not part of it."""
+    web = ("--web-host", "127.0.0.1", "--web-port", str(free_port()))
+    with LocustRun("redis_ops.py", *web, "--autostart", "-t", "2s", "--autoquit", "0", out=tmp_path / "out") as run:
+        assert run.wait(60) in (0, 3, 6), run.output
+        assert run.results["run"]["duration_s"] >= 2
+
+
+def test_a_run_that_was_to_start_by_itself_and_never_began_is_no_success(tmp_path: Path) -> None:
+    """Its time is up while the master still waits for a worker."""
+    web = ("--web-host", "127.0.0.1", "--web-port", str(free_port()))
+    master = ("--master", "--expect-workers", "1", "--master-bind-port", str(free_port()))
+    start = ("--autostart", "-t", "1s", "--autoquit", "0")
+    with LocustRun("redis_ops.py", *web, *master, *start, out=tmp_path / "out") as run:
+        run.expect("Waiting for workers to be ready")
+        run.process.terminate()
+        assert run.wait(30) == 143, run.output
+        assert "Traceback" not in run.output
 
 
 @needs_browser
