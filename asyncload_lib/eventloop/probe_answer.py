@@ -32,6 +32,7 @@ _SHAPE: dict[str, type | tuple[type, ...]] = {
     "note": str,
 }
 """Keys of one worker's findings, all of which a row of `event_loops` needs."""
+_SUMMED = ("count", "total_s", "longest_s")
 
 NOTHING_SEEN = dict.fromkeys(("watched_s", "limit_s", "max_stall", "stalls", "blocked_s", "blocked"))
 """What a row of `event_loops` says of a loop of which nothing is known."""
@@ -69,10 +70,12 @@ def _is_worker(worker: Any, reset: bool) -> bool:
     if reset:
         return worker.get("reset") is True and isinstance(worker.get("pid"), int)
     return (
-        all(isinstance(worker.get(key), kind) for key, kind in _SHAPE.items())
-        and all(isinstance(worker["lag"].get(key), (*_NUMBER, type(None))) for key in ("p50", "p99", "max"))
+        all(isinstance(worker.get(key, ...), kind) for key, kind in _SHAPE.items())
+        and all(isinstance(worker["lag"].get(key, ...), (*_NUMBER, type(None))) for key in ("p50", "p99", "max"))
         and all(isinstance(cause, dict) for cause in worker["by_cause"].values())
+        and all(isinstance(value, _NUMBER) for cause in worker["by_cause"].values() for value in cause.values())
         and all(isinstance(row, dict) for key in ("culprits", "series", "stall_times") for row in worker[key])
+        and all(isinstance(row.get(key), _NUMBER) for row in worker["culprits"] for key in _SUMMED)
     )
 
 

@@ -100,6 +100,10 @@ def test_others_are_told_once_with_why() -> None:
         json.dumps({"workers": [findings(lag={"p50": "fast"})]}).encode(),
         json.dumps({"workers": [findings(culprits=["line 7"])]}).encode(),
         json.dumps({"workers": [findings(blocked="no")]}).encode(),
+        json.dumps({"workers": [{key: value for key, value in findings().items() if key != "blocked"}]}).encode(),
+        json.dumps({"workers": [findings(lag={"p50": 0.001, "p99": 0.001})]}).encode(),
+        json.dumps({"workers": [findings(by_cause={"loop": {"stalls": "one"}})]}).encode(),
+        json.dumps({"workers": [findings(culprits=[{"line": 7, "count": None}])]}).encode(),
         json.dumps({"workers": [findings(), {}]}).encode(),
     ],
 )
