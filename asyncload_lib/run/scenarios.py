@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncload_lib.redaction import redact
+from asyncload_lib.report.units import duration, short_duration
 from asyncload_lib.results.figures import counts, percentile, ratio, seconds
 from asyncload_lib.results.model import build_metric, time_problem
 from asyncload_lib.results.phase import PhaseResult
@@ -25,6 +26,10 @@ P95_RATIOS: Mapping[str, Mapping[str, tuple[str, str, str | None]]] = {
     },
 }
 """By scenario and name: the p95 in the first phase over that in the second, of requests of one type or of all."""
+
+SHORTEST_WAIT_S = 0.020
+"""Where operations are to wait for each other, what is over sooner counts as this long: fifty that begin at one instant
+are some milliseconds apart in the generator itself, which says nothing of who holds whom up."""
 
 QUEUE_FACTOR = 10
 """A server that blocks makes the last of its queue wait for all the others."""
@@ -88,7 +93,7 @@ def _chat(settings: Settings, target: Target) -> Scenario:
     few_users = min(chat.few_users, chat.users)
     # Who starts lazily pays for it here, and not in a latency "without load" that hides what load costs.
     warm_up = Phase("warm_up", {"ChatBurst": few_users}, chat.timeout)
-    few = Phase("few", {"ChatSustained": few_users}, chat.timeout, sustain_s=chat.sustain / 2)
+    few = Phase("few", {"ChatSustained": few_users}, chat.timeout, sustain_s=chat.sustain)
     sustained = Phase("sustained", {"ChatSustained": chat.users}, chat.timeout, sustain_s=chat.sustain)
     burst = Phase("burst", {"ChatBurst": chat.users}, chat.timeout)
     baseline = (
@@ -221,6 +226,7 @@ def _extra(scenario: Scenario, results: Mapping[str, PhaseResult], target: Targe
 
 def _p95_ratio(above: PhaseResult, below: PhaseResult, kind: str | None) -> tuple[float | None, str]:
     """Return how much longer the p95 of the requests of one kind is in one phase than in another, and its doubts."""
+    least_s = SHORTEST_WAIT_S if kind is not None else 0.0
     p95s, told = [], []
     notes: dict[str, list[str]] = {}
     for phase in (above, below):
@@ -228,11 +234,13 @@ def _p95_ratio(above: PhaseResult, below: PhaseResult, kind: str | None) -> tupl
         if problem := time_problem(counts(phase), f"the phase {name}"):
             return None, problem
         p95 = percentile(_of_kind(phase, kind).ok, "p95")
-        p95s.append(p95["value"])
-        told += [f"{name} {p95['value'] * 1e3:.3g} ms"] if p95["value"] is not None else []
+        p95s.append(None if p95["value"] is None else max(p95["value"], least_s))
+        told += [f"{name} {duration(p95['value'])}"] if p95["value"] is not None else []
         if p95["note"]:
             notes.setdefault(p95["note"], []).append(name)
     doubts = [f"{' and '.join(names)}: {note}" for note, names in notes.items()]
+    if least_s in p95s:
+        doubts.insert(0, f"less than {short_duration(least_s)} counts as that")
     found = ratio(*p95s)
     if found is not None and found < 1 / PRACTICALLY_EQUAL:
         doubts.insert(0, f"the phase {name} was the slower one, so this ratio shows nothing of what load costs")

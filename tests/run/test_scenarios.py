@@ -82,7 +82,7 @@ def test_a_phase_may_take_what_the_timeouts_of_its_own_operations_allow() -> Non
     assert [key for key in found if longer_chat[key] != found[key]] == [key for key in found if key.startswith("chat/")]
 
 
-def mixed(samples: int, failed: int = 0) -> dict[str, Any]:
+def mixed(samples: int, failed: int = 0, together_ms: float = 80.0, alone_ms: float = 40.0) -> dict[str, Any]:
     """Return the metric of the mixed scenario; `failed` operations of Redis alone failed."""
     (scenario,) = planned(replace(DEFAULT, scenarios=("mixed",)), TARGET)
     recorder = Recorder("run", clock_ns=lambda: 0)
@@ -91,8 +91,8 @@ def mixed(samples: int, failed: int = 0) -> dict[str, Any]:
         for kind in kinds:
             for number in range(samples):
                 error = "refused" if phase == "redis_alone" and number < failed else None
-                recorder.tick(20 * MS)
-                recorder.add(kind, "x", 20.0 if phase == "mixed" else 10.0, error)
+                recorder.tick(80 * MS)
+                recorder.add(kind, "x", together_ms if phase == "mixed" else alone_ms, error)
     return suite_metric(scenario, recorder.results(), TARGET, event_loops=(), start_skew_s={"mixed/files_alone": 0.5})
 
 
@@ -101,9 +101,26 @@ def test_a_ratio_of_percentiles_that_are_not_resolved_says_so() -> None:
     (row,) = evaluate([criterion], {"metrics": [mixed(25)]})
     assert (row["verdict"], row["observed"]) == ("pass", "2x")
     needs = "no 95 % interval: p95 needs at least 59 samples, 25 were measured"
-    assert row["why"] == f"mixed 20 ms, redis_alone 10 ms; mixed and redis_alone: {needs}"
+    assert row["why"] == f"mixed 80.0 ms, redis_alone 40.0 ms; mixed and redis_alone: {needs}"
     (row,) = evaluate([criterion], {"metrics": [mixed(60)]})
-    assert (row["verdict"], row["why"]) == ("pass", "mixed 20 ms, redis_alone 10 ms")
+    assert (row["verdict"], row["why"]) == ("pass", "mixed 80.0 ms, redis_alone 40.0 ms")
+
+
+@pytest.mark.parametrize(
+    ("together_ms", "alone_ms", "verdict", "observed", "why"),
+    [
+        (15.0, 2.0, "pass", "1x", "mixed 15.0 ms, redis_alone 2.00 ms; less than 20 ms counts as that"),
+        (50.0, 2.0, "pass", "2.5x", "mixed 50.0 ms, redis_alone 2.00 ms; less than 20 ms counts as that"),
+        (80.0, 2.0, "fail", "4x", "mixed 80.0 ms, redis_alone 2.00 ms; less than 20 ms counts as that"),
+        (80.0, 21.0, "fail", "3.81x", "mixed 80.0 ms, redis_alone 21.0 ms"),
+    ],
+)
+def test_what_is_over_in_an_instant_held_nobody_up(
+    together_ms: float, alone_ms: float, verdict: str, observed: str, why: str
+) -> None:
+    metrics = [mixed(60, together_ms=together_ms, alone_ms=alone_ms)]
+    (row,) = evaluate([parse("mixed redis_interference <= 3x")], {"metrics": metrics})
+    assert (row["verdict"], row["observed"], row["why"]) == (verdict, observed, why)
 
 
 def test_a_phase_without_load_that_was_the_slower_one_is_told() -> None:
