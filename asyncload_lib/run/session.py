@@ -206,9 +206,20 @@ class Session:
             if self.exit_code is None:
                 self._close()
 
+    def _metrics_or_problems(self) -> list[Json]:
+        """Return what can be told of each scenario: one that cannot be told must not cost the others."""
+        metrics = []
+        for number, measure in enumerate(self.measured, 1):
+            try:
+                metrics.append(measure())
+            except Exception as error:
+                logger.exception("what scenario %d measured cannot be told", number)
+                self.problems.append(f"scenario {number} cannot be told: {type(error).__name__}: {error}")
+        return metrics
+
     def _close(self) -> None:
         self._coordinator.end()
-        results = self.results(self._all_metrics())
+        results = self.results(self._metrics_or_problems())
         self.document = results
         metrics, status = results["metrics"], results["run"]["status"]
         word, code = verdict(results["criteria"], status, any_failed=_any_failed(metrics))

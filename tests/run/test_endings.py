@@ -16,7 +16,7 @@ import pytest
 from asyncload_lib.demo.stack import DemoStack
 from tests.distributed.cluster import free_port
 from tests.locust_run import ROOT, LocustRun, eventually, target_settings
-from tests.run.test_suite import ledger
+from tests.run.test_suite import QUICK, ledger
 
 pytestmark = pytest.mark.chance
 
@@ -524,3 +524,27 @@ def test_run_is_the_whole_of_a_free_run_of_chat_users(tmp_path: Path, stack: Dem
     rows = {row["name"]: (row["scenario"], row["verdict"]) for row in run.results["criteria"]}
     assert rows["run p95 < 1 us"] == ("chat", "fail")
     assert "chat p95 < 2 s" not in rows
+
+
+def test_a_scenario_that_cannot_be_told_costs_no_other(tmp_path: Path) -> None:
+    """Here the mistake is put into the code that makes the figures of one scenario."""
+    locustfile = tmp_path / "untold.py"
+    locustfile.write_text(
+        dedent("""\
+            import asyncload_lib.suite
+            from asyncload_lib.suite import *
+            told = asyncload_lib.suite.suite_metric
+            def untold(scenario, *arguments, **options):
+                return {}["nothing"] if scenario.key == "redis" else told(scenario, *arguments, **options)
+            asyncload_lib.suite.suite_metric = untold
+        """)
+    )
+    settings = {**QUICK, "ASYNCLOAD_SCENARIOS": "redis,vm_health", "ASYNCLOAD_BASELINE_ENABLED": "false"}
+    with LocustRun(locustfile, "--headless", out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() == 4, run.output
+        results = run.results
+
+    assert [metric["scenario"] for metric in results["metrics"]] == ["vm_health"]
+    assert results["run"]["status_reasons"] == ["scenario 1 cannot be told: KeyError: 'nothing'"]
+    assert {row["verdict"] for row in results["criteria"] if row["scenario"] == "vm_health"} == {"pass"}
+    assert "cannot be told" in (tmp_path / "reports" / "latest.md").read_text()
