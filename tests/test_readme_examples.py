@@ -4,8 +4,10 @@ import os
 import re
 import shlex
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import tomllib
 import urllib.error
 import urllib.request
@@ -16,6 +18,7 @@ import yaml
 
 from asyncload_lib.__main__ import _parser
 from asyncload_lib.demo.stack import DemoStack
+from asyncload_lib.settings import OPTIONS
 from asyncload_lib.verdict.criteria import problems
 from tests.locust_run import ROOT, LocustRun
 
@@ -27,6 +30,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 PYTHON = {
     "probe": "app.add_middleware(LoopProbe",
     "user": "class ChatUser(AsyncHttpUser)",
+    "protocol": "class LineUser(AsyncUser)",
     "monitor": "async with LoopMonitor()",
     "fixture": "def test_answer(loop_must_not_block)",
 }
@@ -57,9 +61,7 @@ def test_every_block_is_known() -> None:
 
 
 def test_the_probe_is_mounted_and_answers(tmp_path: Path) -> None:
-    (tmp_path / "service.py").write_text(
-        "import os\nfrom fastapi import FastAPI\n\napp = FastAPI()\n" + example("probe")
-    )
+    (tmp_path / "service.py").write_text("from fastapi import FastAPI\n\napp = FastAPI()\n" + example("probe"))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "LOOP_PROBE_TOKEN": "secret"}
     with socket.create_server(("127.0.0.1", 0)) as listening:
         command = [sys.executable, "-m", "uvicorn", "service:app", "--fd", str(listening.fileno())]
@@ -78,33 +80,32 @@ def test_the_probe_is_mounted_and_answers(tmp_path: Path) -> None:
                 service.terminate()
 
 
-ANY_PROTOCOL = """
-from locust import constant
-from asyncload_lib import AsyncUser
-
-class AnyProtocol(AsyncUser):
-    wait_time = constant(0.1)
-
-    @task
-    async def work(self):
-        """
+class Echo(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        for line in self.rfile:
+            self.wfile.write(line)
 
 
 def test_the_users_load_a_target(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
-    (measured,) = re.findall(r"`(async with self\.measure\(.*?\.\.\.)`", (ROOT / "README.md").read_text())
-    path.write_text(example("user") + ANY_PROTOCOL + measured + "\n")
     quiet = {"ASYNCLOAD_LOOP_LIMIT": "30s", "ASYNCLOAD_GENERATOR_MAX_LOOP_LAG": "10s"}
-    with DemoStack(model_time_s=0.02, network_delay_s=0.001) as stack:
+    with (
+        DemoStack(model_time_s=0.02, network_delay_s=0.001) as stack,
+        socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as lines,
+    ):
+        threading.Thread(target=lines.serve_forever, daemon=True).start()
+        protocol = example("protocol").replace("7000", str(lines.server_address[1]))
+        path.write_text(example("user") + protocol)
         options = ("--headless", "-u", "4", "-r", "4", "-t", "1s", "-H", stack.host)
         with LocustRun(path, *options, out=tmp_path / "reports", settings=quiet) as run:
             assert run.wait(60) == 0, run.output
             (metric,) = run.results["metrics"]
         answered = stack.ledger()["chat"]["answered"]
+        lines.shutdown()
     counted = {row["name"]: row["total_requests"] for row in metric["endpoints"]}
-    assert counted.keys() == {"/api/chat", "health", "say"}
+    assert counted.keys() == {"/api/chat", "health", "echo"}
     assert counted["/api/chat"] == answered > 0
-    assert counted["say"] > 0
+    assert counted["echo"] > 0
 
 
 def test_the_monitor_names_what_blocked(tmp_path: Path) -> None:
@@ -145,16 +146,20 @@ LINES = [line for text in blocks("sh") for line in text.splitlines() if words(li
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_command_can_be_given(line: str) -> None:
+def test_a_command_can_be_given(line: str, tmp_path: Path) -> None:
     program, *arguments = words(line)
+    while "=" in program:
+        variable, program, arguments = program.partition("=")[0], arguments[0], arguments[1:]
+        assert variable in ("PYTHONPATH", "LOOP_PROBE_TOKEN", *(option.variable for option in OPTIONS.values()))
     if program == "make":
         assert_made(arguments)
     elif arguments[:2] == ["-m", "asyncload_lib"]:
         assert program == ".venv/bin/python"
         _parser().parse_args(arguments[2:])
-    else:
+    elif program != "uvicorn":
         assert program == ".venv/bin/locust"
-        ended = python("-m", "locust", *arguments, "--list", cwd=ROOT)  # reads all options, and the file
+        (tmp_path / "mine.py").write_text(example("user"))
+        ended = python("-m", "locust", *arguments, "--list", cwd=tmp_path)  # reads all options, and the file
         assert ended.returncode == 0, ended.stderr
 
 

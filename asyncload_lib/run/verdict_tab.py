@@ -21,7 +21,7 @@ FILES = {
     "xml": "asyncload: criteria as JUnit XML",
     "json": "asyncload: results (JSON)",
 }
-UNJUDGED = "A test is judged when it has ended. After STOP this page asks for nothing new: reload it then."
+UNJUDGED = "A test is judged when it has ended. Does that not show here some seconds after STOP, reload the page."
 
 
 def add_verdict_tab(web_ui: WebUI, base_path: str | None, newest: Callable[[], Session | str | None]) -> None:
@@ -63,7 +63,8 @@ def _rows(session: Session | str | None) -> list[dict[str, str]]:
     if session is None or session.document is None:
         return [_row(Verdict=NOTHING, Criterion=UNJUDGED)]
     view = build(session.document)
-    rows = [_row(Verdict=view.verdict, Criterion=view.sentence)]
+    run = session.document["run"]
+    rows = [_row(Verdict=view.verdict, Criterion=view.sentence, Remark=f"run {run['id']}, ended {run['ended']}")]
     rows += [_row(Criterion=reason) for reason in (*view.reasons, session.unwritten) if reason]
     if view.criteria is not None:
         titles = [column.title for column in view.criteria.columns]
