@@ -43,11 +43,15 @@ def selected(
     loop_limit_s: float = 0.010,
     defaults: bool = True,
 ) -> list[Criterion]:
-    """Return the criteria of a run: those written and, with `defaults`, the default ones that none of them replaces."""
+    """Return the criteria of a run: with `defaults` the default ones, those written in place of what they replace.
+
+    All others that were written come last.
+    """
     scenarios = list(scenarios)
     written = [parse(text) for text in texts]
     meant = written if kind != "free" else [_of_free_run(criterion, scenarios) for criterion in written]
-    replaced = {side for criterion in meant for side in criterion.sides}
+    left = list(zip(written, (set(criterion.sides) for criterion in meant), strict=True))
+    replaced = set().union(*(sides for _, sides in left))
     standard = [
         parse(text, is_default=True)
         for scenario in scenarios
@@ -57,7 +61,12 @@ def selected(
             f"{scenario} max_stall < {loop_limit_s * 1e3:.12g} ms",
         )
     ] if defaults else []  # fmt: skip
-    return [*(row for row in standard if replaced.isdisjoint(row.sides)), *written]
+    rows: list[Criterion] = []
+    for row in standard:
+        rows += [criterion for criterion, sides in left if not sides.isdisjoint(row.sides)]
+        left = [(criterion, sides) for criterion, sides in left if sides.isdisjoint(row.sides)]
+        rows += [row] if replaced.isdisjoint(row.sides) else []
+    return [*rows, *(criterion for criterion, _ in left)]
 
 
 def _of_free_run(criterion: Criterion, scenarios: Sequence[str]) -> Criterion:
