@@ -259,46 +259,80 @@ def _of_requests(
                 return Observation(None, "no request has ended")
             return Observation(float(sum(row["count"] for row in rows)))
         seen = _all_of(rows, metric, worst, request_metric)
-        return (
-            replace(seen, remark=_remark(rows[0], name.partition(".")[2]))
-            if len(rows) == 1 and not seen.remark
-            else seen
-        )
+        if len(rows) == 1 and not seen.remark:
+            seen = replace(seen, remark=_remark(rows[0], name.partition(".")[2]))
+        return _invalid_values(seen, rows, name.partition(".")[2])
     where = f" of the phase {phase['phase']}" if phase.get("phase") else ""
     if subject.endpoint is not None:
         named = [row for row in phase.get("endpoints") or [] if _is_named(row, subject.endpoint)]
         if len(named) != 1:
             return Observation(None, f"{len(named)} endpoints are named {subject.endpoint}{_named(phase)}")
-        phase = named[0]
+        phase = {**named[0], "invalid_latencies": _invalid_of(named[0], phase)}
     if metric.levels != SCENARIO and not phase.get("total_requests"):
         return Observation(None, f"no request{where} has ended")
     if name in _OF_SUCCESS and not phase.get("successful_requests"):
         return Observation(None, f"no request{where} succeeded")
     if name == "speedup" and phase.get("baseline") and (problem := improvement_problem(phase, phase["baseline"])):
         return Observation(None, problem)
-    value = number(metric.read(phase))
+    value, invalid = number(metric.read(phase)), _invalid(phase) if name in _STATISTICS else ""
     if value is None:
-        return Observation(None, (phase.get("extra_notes") or {}).get(name) or f"{name} was not measured")
-    return Observation(value, _remark(phase, name), *_unanswered(phase, name))
+        return Observation(None, (phase.get("extra_notes") or {}).get(name) or invalid or f"{name} was not measured")
+    return Observation(value, "; ".join(filter(None, (_remark(phase, name), invalid))), *_missing(phase, name))
 
 
-def _unanswered(row: Entry, name: str) -> tuple[float | None, str]:
-    """Return what a figure may be in truth where requests had no answer at the end, and why; None where none lacked.
+def _missing(row: Entry, name: str) -> tuple[float | None, str]:
+    """Return what a figure may be in truth where latencies are missing, and why; None where they change nothing.
 
-    Those that were cut off younger than others that succeeded are the end of any run. Older ones may never have ended.
+    Requests that were cut off younger than others that succeeded are the end of any run; older ones may never have
+    ended. Those that succeeded without a valid latency may have taken any time.
     """
     overdue, ok = number(row.get("overdue_requests")) or 0.0, number(row.get("successful_requests")) or 0.0
-    if not overdue:
-        return None, ""
+    invalid = min(number(row.get("invalid_latencies")) or 0.0, ok)
     age_s = number(row.get("abandoned_max_age"))
     oldest = "" if age_s is None else f", the oldest after {age_s:.3g} s"
-    doubt = f"{overdue:.0f} more had no answer at the end, for longer than any that succeeded had taken{oldest}"
-    if name == "error_rate":
+    unanswered = f"{overdue:.0f} more had no answer at the end, for longer than any that succeeded had taken{oldest}"
+    if name == "error_rate" and overdue:
         failed, total = number(row.get("failed_requests")) or 0.0, number(row.get("total_requests")) or 0.0
-        return (failed + overdue) / (total + overdue), doubt
+        return (failed + overdue) / (total + overdue), unanswered
+    if not _is_hidden(name, overdue + invalid, ok + overdue):
+        return None, ""
+    return math.inf, "; ".join(filter(None, (unanswered if overdue else "", _invalid(row))))
+
+
+def _is_hidden(name: str, missing: float, total: float) -> bool:
+    """Tell whether a statistic of `total` values may be one of those `missing`."""
     quantile = 1.0 if name == "max" else float(name[1:]) / 100 if name in _PERCENTILES else None
-    is_hidden = name == "avg" or (quantile is not None and overdue > (1 - quantile) * (ok + overdue))
-    return (math.inf, doubt) if is_hidden else (None, "")
+    return bool(missing) and (name == "avg" or (quantile is not None and missing > (1 - quantile) * total))
+
+
+def _invalid(row: Entry) -> str:
+    """Say how many requests had no valid latency; where some failed, each of those may be one that succeeded."""
+    invalid, total = number(row.get("invalid_latencies")), number(row.get("total_requests")) or 0.0
+    whose = "requests, successful or failed," if row.get("failed_requests") else "successful requests"
+    return f"{invalid:.0f} of {total:.0f} {whose} had no valid latency" if invalid else ""
+
+
+def _invalid_of(endpoint: Entry, phase: Entry) -> float:
+    """Return how many latencies of an endpoint are invalid at most: those of its phase that are not of another."""
+    others = [row for row in phase.get("endpoints") or [] if row is not endpoint]
+    invalid = (number(phase.get("invalid_latencies")) or 0.0) - sum(map(_invalid_at_least, others))
+    return max(0.0, min(invalid, number(endpoint.get("total_requests")) or 0.0))
+
+
+def _invalid_at_least(endpoint: Entry) -> float:
+    """Return how many latencies of an endpoint are known to be invalid: all of an outcome that has none at all."""
+    ok = 0.0 if endpoint.get("min_response_time") is not None else number(endpoint.get("successful_requests"))
+    failed = 0.0 if endpoint.get("failed_latency") else number(endpoint.get("failed_requests"))
+    return (ok or 0.0) + (failed or 0.0)
+
+
+def _invalid_values(seen: Observation, rows: Sequence[Entry], statistic: str) -> Observation:
+    """Return what was seen of a metric of a request, in doubt where a value that was no valid time may be the one."""
+    lacking = [row for row in rows if number(row.get("invalid"))]
+    told = "; ".join(f"{row['invalid']} of {row['count']} values of {row.get('name')} are not valid" for row in lacking)
+    remark = "; ".join(filter(None, (seen.remark, told)))
+    is_hidden = any(_is_hidden(statistic, float(row["invalid"]), float(row["count"])) for row in lacking)
+    return replace(seen, remark=remark, most=math.inf, doubt=told) if is_hidden else replace(seen, remark=remark)
 
 
 def _phase(entry: Entry, name: str | None) -> Entry | None:

@@ -320,6 +320,67 @@ def test_what_never_had_an_answer_is_not_passed_over(text: str, overdue: int, ve
         assert row["why"] == f"{overdue} more had no answer at the end, {had_taken}"
 
 
+@pytest.mark.parametrize(
+    ("text", "invalid", "failed", "verdict"),
+    [
+        ("chat p95 < 2 s", 2, 0, "pass"),
+        ("chat p95 < 2 s", 3, 0, "no data"),  # of 50, the 95th percentile may be one of them
+        ("chat p95 < 2 s", 25, 0, "no data"),
+        ("chat p95 < 2 s", 3, 4, "no data"),  # all of them may be of those that succeeded
+        ("chat p50 < 2 s", 25, 0, "pass"),
+        ("chat avg < 2 s", 1, 0, "no data"),
+        ("chat max < 2 s", 1, 0, "no data"),
+        ("chat p95 < 1 us", 25, 0, "fail"),
+        ("chat error_rate < 20 %", 25, 4, "pass"),
+        ("chat total_time < 5 s", 25, 0, "pass"),
+        ("chat[POST /api/chat] p95 < 2 s", 3, 0, "no data"),
+    ],
+)
+def test_requests_without_a_valid_latency_are_not_passed_over(
+    text: str, invalid: int, failed: int, verdict: str, results: Results
+) -> None:
+    metric(results, "chat").update(invalid_latencies=invalid, failed_requests=failed)
+    row = row_of(text, results)
+    assert row["verdict"] == verdict
+    whose = "requests, successful or failed," if failed else "successful requests"
+    if " p" in text or verdict == "no data":
+        assert f"{invalid} of 50 {whose} had no valid latency" in row["why"]
+
+
+def test_latencies_that_are_missing_for_two_reasons_are_added_up(results: Results) -> None:
+    metric(results, "chat").update(invalid_latencies=2, overdue_requests=2, abandoned_max_age=24.3)
+    row = row_of("chat p95 < 2 s", results)
+    assert row["verdict"] == "no data"
+    assert "2 more had no answer at the end" in row["why"]
+    assert row["why"].endswith("; 2 of 50 successful requests had no valid latency")
+
+
+def test_without_any_valid_latency_the_reason_is_told(results: Results) -> None:
+    chat = metric(results, "chat")
+    chat.update(invalid_latencies=50, latency={}, p95_latency=None)
+    assert row_of("chat p95 < 2 s", results)["why"] == "50 of 50 successful requests had no valid latency"
+
+
+def test_invalid_latencies_of_one_endpoint_do_not_put_another_in_doubt(results: Results) -> None:
+    redis = metric(results, "redis")
+    gets, sets = redis["endpoints"]
+    redis["invalid_latencies"] = 100
+    assert row_of("redis[GET] p95 < 2 s", results)["verdict"] == "no data"  # they may be of either
+    sets["min_response_time"] = None
+    assert (gets["successful_requests"], sets["successful_requests"]) == (100, 100)
+    assert row_of("redis[GET] p95 < 2 s", results)["verdict"] == "pass"
+
+
+def test_a_metric_of_a_request_counts_what_was_no_valid_time(results: Results) -> None:
+    tokens = request_metric(results, "time_to_first_token")
+    text = "chat.sustained time_to_first_token.p95 < 2 s"
+    for invalid, word in ((1, "pass"), (tokens["count"] // 2, "no data")):
+        tokens["invalid"] = invalid
+        row = row_of(text, results)
+        assert row["verdict"] == word
+        assert f"{invalid} of {tokens['count']} values of time_to_first_token are not valid" in row["why"]
+
+
 def test_witnesses_of_one_scenario_do_not_stand_for_those_of_another(results: Results) -> None:
     """The probe was seen in one, and had died in the other: from outside that one was blocked."""
     assert row_of("target max_stall < 100 ms", results)["verdict"] == "pass"
