@@ -22,6 +22,7 @@ from asyncload_lib.report.table import (
 from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import NOTHING, count, counted, duration, percent, quantity, rate, ratio, span
 from asyncload_lib.results.figures import number
+from asyncload_lib.verdict.metrics import nothing_succeeded
 from asyncload_lib.verdict.stalls import most_of_queues, observe_loops
 
 __all__ = ["Scenario", "prepare"]
@@ -114,6 +115,8 @@ def _loop_tile(metric: Entry) -> Fact:
         note = f"{at_least}an answer was late by {duration(late_s)}"
     else:
         note = "no data" if longest_s is None else f"longest stall {duration(longest_s)}" if longest_s else "no stall"
+    if blocked is False and nothing_succeeded({**metric, "phases": mappings(metric.get("phases"))}):
+        return Fact("Event loop", str(verdict), "no request succeeded: not tested", "doubt")
     return Fact("Event loop", str(verdict), note, verdict.tone)
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "Subject",
     "metric_of",
     "names",
+    "nothing_succeeded",
     "observe",
 ]
 
@@ -192,9 +193,8 @@ def observe(
         return Observation(None, f"{subject} has no metric {name}")
     scenarios = [entry for entry in results.get("metrics") or [] if is_of(entry, subject, results)]
     if name in STALL_METRICS:
-        watched = [entry.get("event_loops") or [] for entry in scenarios]
-        asked = [loops for loops in watched if is_about(loops, subject.scenario)] or [[]]
-        return _worst_of([_of_loops(loops, name, subject, results) for loops in asked])
+        asked = [entry for entry in scenarios if is_about(entry.get("event_loops") or [], subject.scenario)] or [{}]
+        return _worst_of([_of_loops(entry, name, subject, results) for entry in asked])
     if subject.level == "generator":
         processes = (results.get("generator") or {}).get("processes") or []
         if name == "send_delay":  # not measured where no user was released, as on a master; see `judge_generator`
@@ -212,10 +212,30 @@ def is_of(entry: Entry, subject: Subject, results: Entry) -> bool:
     return subject.scenario in ("target", "generator", entry["scenario"])
 
 
-def _of_loops(loops: Sequence[Entry], name: str, subject: Subject, results: Entry) -> Observation:
+def _of_loops(entry: Entry, name: str, subject: Subject, results: Entry) -> Observation:
+    loops = entry.get("event_loops") or []
     value, remark = observe_loops(loops, name, subject.scenario)
-    most, doubt = _unrecorded(loops, name, subject, results) if value is not None else (None, "")
+    if value is None:
+        return Observation(None, remark)
+    most, doubt = _unrecorded(loops, name, subject, results)
+    # What the generator's own loops did is known, whatever came of its requests.
+    if subject.level != "generator" and (in_vain := nothing_succeeded(entry)):
+        most, doubt = math.inf, in_vain
     return Observation(number(value), remark, most, doubt)
+
+
+def nothing_succeeded(entry: Entry) -> str:
+    """Say so where requests of a scenario were made and none succeeded: the work that may block a loop was not done."""
+    phases = [phase for phase in entry.get("phases") or [entry] if not str(phase.get("phase")).startswith("baseline")]
+    counts = [{key: number(phase.get(key)) or 0.0 for key in _OUTCOMES} for phase in phases]
+    made = sum(max(each["started_requests"], each["total_requests"] + each["abandoned_requests"]) for each in counts)
+    if not made or any(each["successful_requests"] for each in counts):
+        return ""
+    scenario = entry.get("scenario")
+    return f"none of {made:.0f} requests of {scenario} succeeded: a loop that did not do their work has not been tested"
+
+
+_OUTCOMES = ("started_requests", "total_requests", "successful_requests", "abandoned_requests")
 
 
 def _worst_of(seen: Sequence[Observation]) -> Observation:

@@ -196,6 +196,16 @@ def test_what_a_late_answer_proves_is_told_apart_from_how_late_it_was(
     assert rows["Late answers"] == str(int(late_s > 0))
 
 
+def test_a_loop_that_was_not_tested_is_not_shown_as_a_pass() -> None:
+    results = sample_results()
+    chat = results["metrics"][0]
+    for phase in (chat, *chat["phases"]):
+        phase |= {"successful_requests": 0, "failed_requests": phase["total_requests"]}
+    tile = next(fact for fact in build(results).scenarios[0].tiles if fact.label == "Event loop")
+    assert (tile.value, tile.note) == ("✓ not blocked", "no request succeeded: not tested")
+    assert tile.tone == "doubt"
+
+
 def test_a_pass_from_outside_only_says_so_first() -> None:
     results = sample_results()
     assert "outside" not in build(results).sentence

@@ -235,6 +235,49 @@ def test_a_queue_seen_from_outside_fails_nothing_and_passes_for_nothing(
         assert "late by 40 ms while other requests were on their way" in row["why"]
 
 
+def in_vain(entry: dict[str, Any]) -> None:
+    """Every request of a scenario gets an answer, and none the right one."""
+    for phase in (entry, *entry["phases"]):
+        phase |= {"successful_requests": 0, "failed_requests": phase["total_requests"], "error_rate": 1.0}
+    other_service = {"phase": "baseline_warm_up", "started_requests": 5, "successful_requests": 5}
+    entry["phases"].append(other_service)
+
+
+@pytest.mark.parametrize("scenario", SUITE)
+def test_a_loop_without_the_work_of_a_request_that_succeeded_passes_for_nothing(
+    scenario: str, results: Results
+) -> None:
+    entry = metric(results, scenario)
+    subjects = [scenario, "target"] if scenario == "chat" else [scenario]
+    for subject in subjects:
+        for what in ("max_stall < 20 ms", "stalls = 0", "blocked_time < 1 s", "lag_p99 < 20 ms"):
+            assert row_of(f"{subject} {what}", results)["verdict"] == "pass"
+    in_vain(entry)
+    made = sum(phase["started_requests"] for phase in entry["phases"][:-1])
+    for subject in subjects:
+        for what in ("max_stall < 20 ms", "stalls = 0", "blocked_time < 1 s", "lag_p99 < 20 ms"):
+            row = row_of(f"{subject} {what}", results)
+            assert row["verdict"] == "no data"
+            assert row["why"].startswith(f"none of {made} requests of {scenario} succeeded")
+    assert row_of("generator max_stall < 1 s", results)["verdict"] == "pass"  # that loop has done its work
+    entry["phases"][0]["successful_requests"] = 1  # one phase is enough: the loops are watched over all of them
+    assert row_of(f"{scenario} max_stall < 20 ms", results)["verdict"] == "pass"
+
+
+def test_a_blocked_loop_fails_whatever_became_of_its_requests() -> None:
+    results = sample_results(mode="blocking")
+    in_vain(metric(results, "chat"))
+    for subject in ("chat", "target"):
+        assert row_of(f"{subject} max_stall < 10 ms", results)["verdict"] == "fail"
+
+
+def test_a_loop_of_which_nothing_was_asked_is_judged_as_it_was_seen(results: Results) -> None:
+    redis = metric(results, "redis")
+    for phase in (redis, *redis["phases"]):
+        phase |= dict.fromkeys(("started_requests", "total_requests", "successful_requests", "failed_requests"), 0)
+    assert row_of("redis max_stall < 10 ms", results)["verdict"] == "pass"
+
+
 def test_a_witness_from_outside_that_saw_nothing_has_not_seen_what_is_too_short(results: Results) -> None:
     chat = metric(results, "chat")
     (outside,) = (loop for loop in chat["event_loops"] if loop["name"] == "target (outside)")
