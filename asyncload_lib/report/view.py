@@ -148,10 +148,14 @@ WHY_LENGTH = 600
 _WORDS = ("fail", "no data", "pass", "not evaluated")
 
 
-def _urgency(criterion: Entry) -> int:
-    """What did not hold comes first; a verdict nobody knows even before it."""
+def _urgency(criterion: Entry) -> tuple[int, bool]:
+    """What did not hold comes first, a verdict nobody knows even before it.
+
+    Of what was missed a blocked loop is the first: it makes all else late.
+    """
     word = criterion.get("verdict")
-    return _WORDS.index(word) if word in _WORDS else -1
+    is_cause = word == "fail" and " max_stall " in str(criterion.get("name"))
+    return _WORDS.index(word) if word in _WORDS else -1, not is_cause
 
 
 def _criteria_table(criteria: list[Entry]) -> Table | None:

@@ -73,13 +73,22 @@ def test_what_did_not_hold_comes_first() -> None:
     assert words[0] == "fail"
 
 
+def test_a_blocked_loop_is_the_first_of_what_was_missed() -> None:
+    results = CASES["failing"]()
+    results["criteria"].append({**results["criteria"][3], "name": "target max_stall < 10 ms"})
+    results["criteria"].append({**results["criteria"][3], "name": "redis max_stall < 10 ms", "verdict": "pass"})
+    told = [row[1] for row in shown(build(results).criteria).rows]
+    assert told[:3] == ["chat max_stall", "target max_stall", "chat total_time"]
+    assert told[-2] == "redis max_stall"  # in its own place
+
+
 @pytest.mark.parametrize(
     ("case", "words"),
     [
         ("passing", "All 9 criteria hold; 1 not evaluated."),
         (
             "failing",
-            "4 of 9 criteria missed: chat total_time < 5 s, chat p95 < 2 s, chat max_stall < 10 ms and 1 more.",
+            "4 of 9 criteria missed: chat max_stall < 10 ms, chat total_time < 5 s, chat p95 < 2 s and 1 more.",
         ),
         (
             "nothing_answered",
@@ -98,7 +107,7 @@ def test_the_verdict_has_one_sentence(case: str, words: str) -> None:
 def test_what_was_missed_and_what_has_no_data_are_told_apart() -> None:
     results = CASES["failing"]()
     results["criteria"][-2]["verdict"] = "no data"
-    assert build(results).sentence.startswith("4 of 9 criteria missed, 1 without data: chat total_time < 5 s")
+    assert build(results).sentence.startswith("4 of 9 criteria missed, 1 without data: chat max_stall < 10 ms")
     results["criteria"] = results["criteria"][-2:-1]
     assert build(results).sentence == "1 of 1 criterion without data: vm_health reachable >= 50 %."
 
