@@ -1,15 +1,15 @@
 """What was seen of the event loops, prepared for display: witnesses side by side, stalls by cause, culprits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from asyncload_lib.report.table import Column, Entry, Table, Verdict, build_table, mapping, mappings
 from asyncload_lib.report.text import clean, code_line
-from asyncload_lib.report.units import NOTHING, count, counted, duration, short_duration
+from asyncload_lib.report.units import NOTHING, count, counted, duration, listed, short_duration
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import deciding_loops, is_of_target
-from asyncload_lib.verdict.stalls import is_blamed, is_watched
+from asyncload_lib.verdict.stalls import by_place, is_blamed, is_watched
 
 __all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "from_one_side"]
 __all__ += ["from_outside", "in_order", "loop_section"]
@@ -21,6 +21,9 @@ CAUSES = {
     "machine": ("a busy machine", "the machine gave no CPU time"),
 }
 """What a stall is charged to, in short and in full; which of them count is told by `verdict.stalls.is_blamed`."""
+
+_NAMED = 3
+"""So many tasks or threads that came by one place are named."""
 
 _SHOWN = 5
 """So many places stand in the report with their lines; the rest is summed, and whole in the JSON."""
@@ -73,17 +76,34 @@ def in_order(loops: list[Entry]) -> list[Entry]:
 def loop_section(loops: list[Entry]) -> LoopSection:
     """Prepare the `event_loops` of a scenario."""
     deciding = deciding_loops(loops)
-    blamed: list[tuple[Entry, Entry]] = []
-    others: list[tuple[Entry, Entry]] = []
+    blamed: list[Entry] = []
+    others: list[Entry] = []
     for loop in loops:
         decides = any(loop is other for other in deciding)
         for entry in mappings(loop.get("culprits")):
-            (blamed if decides and is_blamed(loop, entry) else others).append((loop, entry))
-    blamed.sort(key=_total_s, reverse=True)
-    others.sort(key=_total_s, reverse=True)
-    culprits = [_culprit(loop, entry) for loop, entry in blamed[:_SHOWN]]
+            found = {**entry, "loop": loop.get("name")}
+            (blamed if decides and is_blamed(loop, entry) else others).append(found)
+    places, other_places = _places(blamed), _places(others)
+    culprits = [_culprit(place) for place in places[:_SHOWN]]
     notes = [f"{clean(loop.get('name'))}: {clean(loop.get('note'), NOTE_LENGTH)}" for loop in loops if loop.get("note")]
-    return LoopSection(_witness_table(loops), tuple(culprits), _more(blamed), _other_stalls(others), tuple(notes))
+    more, table = _more(places), _other_stalls(other_places)
+    return LoopSection(_witness_table(loops), tuple(culprits), more, table, tuple(notes))
+
+
+def _places(found: list[Entry]) -> list[Entry]:
+    """Give each place once, those that took most time first; what several came by with has all their names."""
+    places = []
+    for rows in by_place(found):
+        longest = max(rows, key=lambda row: number(row.get("longest_s")) or 0.0)
+        sums = {key: sum(number(row.get(key)) or 0.0 for row in rows) for key in ("count", "total_s")}
+        names = {key: _names(row.get(key) for row in rows) for key in ("loop", "task")}
+        causes = list(dict.fromkeys(str(row.get("cause")) for row in rows))
+        places.append({**longest, **sums, **names, "causes": causes})
+    return sorted(places, key=_total_s, reverse=True)
+
+
+def _names(names: Iterable[Any]) -> str:
+    return listed(list(dict.fromkeys(clean(name, 40) for name in names if name)), _NAMED)
 
 
 NOTE_LENGTH = 800
@@ -128,38 +148,38 @@ def from_outside(loops: list[Entry]) -> str:
     )
 
 
-def _other_stalls(found: list[tuple[Entry, Entry]]) -> Table | None:
+def _other_stalls(places: list[Entry]) -> Table | None:
     return build_table(
         "Stalls that do not decide",
         [
-            ("Loop", "text", lambda pair: clean(pair[0].get("name"), 40)),
-            ("Where", "code", lambda pair: _place(pair[1])),
-            ("Call", "code", lambda pair: clean(pair[1].get("call") or None, 80)),
-            ("Charged to", "text", lambda pair: _cause(pair[1], 0)),
-            ("Times", "number", lambda pair: count(pair[1].get("count"))),
-            ("Longest", "number", lambda pair: duration(pair[1].get("longest_s"))),
-            ("In all", "number", lambda pair: duration(pair[1].get("total_s"))),
+            ("Loop", "text", lambda row: clean(row.get("loop") or None, 160)),
+            ("Where", "code", lambda row: _place(row)),
+            ("Call", "code", lambda row: clean(row.get("call") or None, 80)),
+            ("Charged to", "text", lambda row: _causes(row, 0)),
+            ("Times", "number", lambda row: count(row.get("count"))),
+            ("Longest", "number", lambda row: duration(row.get("longest_s"))),
+            ("In all", "number", lambda row: duration(row.get("total_s"))),
         ],
-        found[:_SHOWN],
+        places[:_SHOWN],
         "None of these makes a loop count as blocked: Locust's own hub runs no user, and a GIL kept from the "
         "generator's loop, garbage collection or a busy machine is no blocking call. They tell how busy a process was."
-        + (f" {more}" if (more := _more(found)) else ""),
+        + (f" {more}" if (more := _more(places)) else ""),
     )
 
 
-def _total_s(pair: tuple[Entry, Entry]) -> float:
-    return number(pair[1].get("total_s")) or 0.0
+def _total_s(entry: Entry) -> float:
+    return number(entry.get("total_s")) or 0.0
 
 
-def _more(pairs: list[tuple[Entry, Entry]]) -> str:
+def _more(places: list[Entry]) -> str:
     """Sum up the places that are not shown."""
-    rest = pairs[_SHOWN:]
+    rest = places[_SHOWN:]
     if not rest:
         return ""
-    stalls = counted(sum(number(entry.get("count")) or 0.0 for _, entry in rest), "stall")
-    longest = max(number(entry.get("longest_s")) or 0.0 for _, entry in rest)
-    places = counted(len(rest), "more place")
-    return f"{places}: {stalls}, longest {duration(longest)}, {duration(sum(map(_total_s, rest)))} in all."
+    stalls = counted(sum(number(entry.get("count")) or 0.0 for entry in rest), "stall")
+    longest = max(number(entry.get("longest_s")) or 0.0 for entry in rest)
+    more = counted(len(rest), "more place")
+    return f"{more}: {stalls}, longest {duration(longest)}, {duration(sum(map(_total_s, rest)))} in all."
 
 
 def _witness_table(loops: list[Entry]) -> Table | None:
@@ -228,26 +248,25 @@ def _place(entry: Entry) -> str:
     return f"{clean(entry.get('file'), 160)}:{NOTHING if line is None else format(line, '.0f')}"
 
 
-def _cause(entry: Entry, words: int) -> str:
-    known = CAUSES.get(str(entry.get("cause")))
-    return known[words] if known else clean(entry.get("cause"))
+def _causes(place: Entry, words: int) -> str:
+    return ", ".join(CAUSES[cause][words] if cause in CAUSES else clean(cause) for cause in place["causes"])
 
 
-def _culprit(loop: Entry, entry: Entry) -> Culprit:
-    line = number(entry.get("line"))
-    times = number(entry.get("count"))
-    detail = [f"in {clean(entry.get('function'), 80)}"]
-    if entry.get("task"):
-        detail.append(f"task {clean(entry.get('task'), 80)}")
-    detail.append(_cause(entry, 1))
+def _culprit(place: Entry) -> Culprit:
+    line = number(place.get("line"))
+    times = number(place.get("count"))
+    detail = [f"in {clean(place.get('function'), 80)}"]
+    if place.get("task"):
+        detail.append(f"task {place['task']}")
+    detail.append(_causes(place, 1))
     return Culprit(
-        loop=clean(loop.get("name"), 40),
-        place=_place(entry),
-        call=clean(entry.get("call"), 120),
+        loop=clean(place.get("loop"), 160),
+        place=_place(place),
+        call=clean(place.get("call"), 120),
         detail=", ".join(detail),
-        figures=f"{'once' if times == 1 else count(times) + ' times'}, longest {duration(entry.get('longest_s'))}, "
-        f"{duration(entry.get('total_s'))} in all",
-        excerpt=tuple(_excerpt_line(row, line) for row in _rows(entry.get("excerpt"))),
+        figures=f"{'once' if times == 1 else count(times) + ' times'}, longest {duration(place.get('longest_s'))}, "
+        f"{duration(place.get('total_s'))} in all",
+        excerpt=tuple(_excerpt_line(row, line) for row in _rows(place.get("excerpt"))),
     )
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "count",
     "counted",
     "duration",
+    "listed",
     "percent",
     "quantity",
     "rate",

@@ -5,13 +5,14 @@ frame that held the interpreter lock is known. Garbage collection and a busy mac
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from asyncload_lib.results.model import HUB, deciding_loops, is_of_generator, is_of_target
 
 __all__ = [
     "STALL_METRICS",
+    "by_place",
     "hub_limit_s",
     "is_about",
     "is_blamed",
@@ -161,9 +162,28 @@ def _remark(loop: Loop) -> str:
     culprits = [row for row in loop.get("culprits") or [] if row.get("function") and is_blamed(loop, row)]
     if not culprits:
         return f"{loop.get('name')}{_from_outside(loop) if _is_bounded(loop) else ''}"
-    longest, most = (max(culprits, key=lambda row: row.get(key) or 0.0) for key in ("longest_s", "total_s"))
+    places = [_joined(rows) for rows in by_place(culprits)]
+    longest, most = (max(places, key=lambda row: row[key]) for key in ("longest_s", "total_s"))
     beside = "" if most is longest else f"; {_place(most)} for {most['total_s']:.3g} s in all, {most['count']} times"
     return f"{loop.get('name')}: {_place(longest)}{beside}"
+
+
+def by_place(culprits: Iterable[Loop]) -> list[list[Loop]]:
+    """Return culprits in groups of one file, line and function each, whichever tasks or threads came by there.
+
+    One whose place is not known is a group by itself.
+    """
+    places: dict[tuple[str, ...], list[Loop]] = {}
+    for row in culprits:
+        spot = tuple(str(row.get(key)) for key in ("file", "line", "function"))
+        places.setdefault(spot if row.get("function") else (str(len(places)),), []).append(row)
+    return list(places.values())
+
+
+def _joined(rows: Sequence[Loop]) -> dict[str, Any]:
+    """Return the culprits of one place as one."""
+    sums = {key: sum(row.get(key) or 0 for row in rows) for key in ("count", "total_s")}
+    return {**rows[0], **sums, "longest_s": max(row.get("longest_s") or 0.0 for row in rows)}
 
 
 def _from_outside(loop: Loop) -> str:

@@ -371,6 +371,24 @@ def test_what_blocked_the_loop_is_told_in_few_places() -> None:
         assert section.more in text
 
 
+def test_a_place_that_several_threads_came_by_is_told_once() -> None:
+    results = sample_results()
+    loops = {loop["name"]: loop for loop in results["metrics"][0]["event_loops"]}
+    (here,) = culprits(1, "loop")
+    threads = [{**here, "task": f"uvloop_{i}", "total_s": 0.1 * i, "longest_s": 0.01 * i} for i in range(1, 6)]
+    unknown = [{**here, "file": None, "line": None, "function": None, "cause": cause} for cause in ("gc", "machine")]
+    loops["target"]["culprits"] = [*threads, {**here, "line": 2}, {**here, "cause": "gil", "task": "uvloop_1"}]
+    loops["generator"]["culprits"] = unknown
+    section = build(results).scenarios[0].loops
+    assert [culprit.place for culprit in section.culprits] == ["loop0.py:1", "loop0.py:2"]
+    shared = section.culprits[0]
+    assert shared.figures == "12 times, longest 60.0 ms, 1.60 s in all"
+    tasks = "task uvloop_1, uvloop_2, uvloop_3 and 2 more"
+    assert shared.detail == f"in f, {tasks}, a call that blocked the loop, another thread held the GIL"
+    assert section.others is not None
+    assert len(section.others.rows) == 2  # two places that nobody knows are not one
+
+
 JUNK: list[object] = [None, True, -1, 0, 1e308, math.nan, math.inf, 10**400, "", "x", "\ud800<b>"]
 JUNK += [[], {}, [None], [[]], {"x": None}]
 

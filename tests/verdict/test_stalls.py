@@ -80,6 +80,17 @@ def test_the_culprit_of_most_time_is_named_beside_that_of_the_longest_stall() ->
     assert remark == "target: a.py:7 in load; a.py:7 in crunch for 2.14 s in all, 140 times"
 
 
+def test_a_place_is_named_once_whichever_threads_came_by_there() -> None:
+    """The longest stall there was in one thread, most of the time was spent there in another."""
+    once = holder(0.3) | {"task": "uvloop_0", "count": 1, "total_s": 0.3}
+    often = holder(0.02) | {"task": "uvloop_2", "count": 140, "total_s": 2.14}
+    watched = loop(gil=stalled(0.3), culprits=[often, once])
+    assert observe_loops([watched], "max_stall", "chat")[1] == "target: a.py:7 in crunch"
+    elsewhere = holder(0.1, "load") | {"total_s": 2.3, "count": 23}  # more than either, less than both
+    watched = loop(gil=stalled(0.3), culprits=[often, once, elsewhere])
+    assert observe_loops([watched], "max_stall", "chat")[1] == "target: a.py:7 in crunch"
+
+
 def queue(proven_s: float | None = 0.001) -> dict[str, Any]:
     late = {"by_cause": {}, "max_stall": 0.04, "stalls": 2, "blocked_s": 0.06}
     return loop("target (outside)", blocked=None, proven_stall=proven_s, **late)
