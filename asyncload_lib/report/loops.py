@@ -9,7 +9,7 @@ from asyncload_lib.report.text import clean, code_line
 from asyncload_lib.report.units import NOTHING, count, counted, duration, listed, short_duration
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import deciding_loops, is_of_target
-from asyncload_lib.verdict.stalls import by_place, is_blamed, is_watched
+from asyncload_lib.verdict.stalls import by_place, charged, is_blamed, is_watched
 
 __all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "from_one_side"]
 __all__ += ["from_outside", "in_order", "loop_section"]
@@ -190,11 +190,13 @@ def _witness_table(loops: list[Entry]) -> Table | None:
         ("Verdict", [_loop_verdict(loop, deciding_loops(loops)) for loop in loops]),
         ("Seen from", [clean(loop.get("witness")) for loop in loops]),
         ("Process", [clean(loop.get("process"), 60) for loop in loops]),
-        ("Longest stall", [_longest_stall(loop) for loop in loops]),
+        ("Longest stall charged to the code", [_longest_stall(loop) for loop in loops]),
         ("Limit of a stall", [short_duration(loop.get("limit_s")) for loop in loops]),
+        ("Stalls charged to the code", [_of_code(loop, "stalls", count) for loop in loops]),
+        ("Time stalled by the code", [_of_code(loop, "blocked_time", duration) for loop in loops]),
         *(
-            (label, [words(loop.get(key)) if _is_late(loop) is is_late else NOTHING for loop in loops])
-            for label, key, words, is_late in _STALL_ROWS
+            (label, [words(loop.get(key)) if _is_late(loop) else NOTHING for loop in loops])
+            for label, key, words in _LATE_ROWS
         ),
         ("Lag p50", [duration(mapping(loop.get("lag")).get("p50")) for loop in loops]),
         ("Lag p99", [duration(mapping(loop.get("lag")).get("p99")) for loop in loops]),
@@ -211,13 +213,20 @@ def _witness_table(loops: list[Entry]) -> Table | None:
     return Table("Event loops", columns, shown)
 
 
-_STALL_ROWS: tuple[tuple[str, str, Callable[[Any], str], bool], ...] = (
-    ("Stalls over the limit", "stalls", count, False),
-    ("Time stalled", "blocked_s", duration, False),
-    ("Latest answer, late by", "max_stall", duration, True),
-    ("Late answers", "stalls", count, True),
-    ("Time late", "blocked_s", duration, True),
+_LATE_ROWS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("Most an answer was late", "max_stall", duration),
+    ("Late answers", "stalls", count),
+    ("Time late", "blocked_s", duration),
 )
+
+
+def _of_code(loop: Entry, metric: str, words: Callable[[Any], str]) -> str:
+    """Write what counts of a loop's stalls; the others stand by their cause below."""
+    if _is_late(loop):
+        return NOTHING
+    causes = {cause: mapping(found) for cause, found in mapping(loop.get("by_cause")).items()}
+    value = charged({**loop, "by_cause": causes, "culprits": mappings(loop.get("culprits"))}, metric)
+    return "none" if value == 0 and metric == "max_stall" else words(value)
 
 
 def _is_late(loop: Entry) -> bool:
@@ -227,7 +236,7 @@ def _is_late(loop: Entry) -> bool:
 
 def _longest_stall(loop: Entry) -> str:
     if not _is_late(loop):
-        return duration(loop.get("max_stall"))
+        return _of_code(loop, "max_stall", duration)
     if loop.get("blocked") is None:
         return NOTHING
     return f"at least {duration(loop.get('proven_stall'))}" if loop.get("blocked") else "none seen"

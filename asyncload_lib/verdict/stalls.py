@@ -8,11 +8,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import HUB, deciding_loops, is_of_generator, is_of_target
 
 __all__ = [
     "STALL_METRICS",
     "by_place",
+    "charged",
     "hub_limit_s",
     "is_about",
     "is_blamed",
@@ -40,7 +42,7 @@ def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[flo
     chosen = _chosen(loops, subject)
     if unjudged := _unjudged(loops, subject):
         return None, _silence(unjudged)
-    values = [_value(loop, metric) for loop in chosen]
+    values = [charged(loop, metric) for loop in chosen]
     if not values or any(value is None for value in values):
         return None, f"no event loop of {subject} was watched" if not chosen else f"{metric} was not measured"
     worst = max(range(len(values)), key=lambda index: values[index] or 0.0)
@@ -121,7 +123,8 @@ def _is_bounded(loop: Loop) -> bool:
     return loop.get("proven_stall") is not None
 
 
-def _value(loop: Loop, metric: str) -> float | None:
+def charged(loop: Loop, metric: str) -> float | None:
+    """Return a metric of one loop: of its stalls, those that count; None where it is not known."""
     if metric == "lag_p99":
         value = (loop.get("lag") or {}).get("p99")
     elif _is_bounded(loop):
@@ -139,12 +142,13 @@ _FLAT = {"max_stall": "max_stall", "stalls": "stalls", "blocked_time": "blocked_
 
 def _charged(loop: Loop) -> Mapping[str, float]:
     """Return longest, number and sum of the stalls that code is to blame for."""
-    by_loop = loop["by_cause"].get("loop") or {}
-    holders = [row for row in loop.get("culprits") or [] if row.get("cause") == "gil" and is_blamed(loop, row)]
+    found = [row for row in loop.get("culprits") or [] if row.get("cause") == "gil" and is_blamed(loop, row)]
+    holders = [{key: number(row.get(key)) or 0.0 for key in ("longest_s", "count", "total_s")} for row in found]
+    by_loop = {key: number((loop["by_cause"].get("loop") or {}).get(key)) or 0.0 for key in _FLAT.values()}
     return {
-        "max_stall": max([by_loop.get("max_stall") or 0.0, *(row.get("longest_s") or 0.0 for row in holders)]),
-        "stalls": (by_loop.get("stalls") or 0) + sum(row.get("count") or 0 for row in holders),
-        "blocked_time": (by_loop.get("blocked_s") or 0.0) + sum(row.get("total_s") or 0.0 for row in holders),
+        "max_stall": max([by_loop["max_stall"], *(row["longest_s"] for row in holders)]),
+        "stalls": by_loop["stalls"] + sum(row["count"] for row in holders),
+        "blocked_time": by_loop["blocked_s"] + sum(row["total_s"] for row in holders),
     }
 
 

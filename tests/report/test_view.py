@@ -201,7 +201,9 @@ def test_what_a_late_answer_proves_is_told_apart_from_how_late_it_was(
     scenario = build(results).scenarios[0]
     assert [(fact.value, fact.note) for fact in scenario.tiles if fact.label == "Event loop"] == [(tile, note)]
     rows = {row[0]: row[1] for row in shown(scenario.loops.table).rows}
-    assert (rows["Longest stall"], rows["Stalls over the limit"]) == (longest, "–")  # noqa: RUF001
+    told = (rows["Longest stall charged to the code"], rows["Stalls charged to the code"])
+    assert told == (longest, "–")  # noqa: RUF001
+    assert rows["Most an answer was late"] == duration(late_s)
     assert rows["Late answers"] == str(int(late_s > 0))
 
 
@@ -213,6 +215,23 @@ def test_a_loop_that_was_not_tested_is_not_shown_as_a_pass() -> None:
     tile = next(fact for fact in build(results).scenarios[0].tiles if fact.label == "Event loop")
     assert (tile.value, tile.note) == ("✓ not blocked", "no request succeeded: not tested")
     assert tile.tone == "doubt"
+
+
+def test_the_table_of_loops_counts_what_decides() -> None:
+    """A thread that nobody could name held the GIL: the loop is not blocked, and no stall stands beside that."""
+    results = sample_results()
+    target = next(loop for loop in results["metrics"][0]["event_loops"] if loop["name"] == "target")
+    stalled = {"stalls": 1, "blocked_s": 0.0688, "max_stall": 0.0688}
+    target |= stalled
+    target["by_cause"]["gil"] = stalled
+    rows = {row[0]: row[1] for row in shown(build(results).scenarios[0].loops.table).rows}
+    code = [rows[f"{what} the code"] for what in ("Longest stall charged to", "Stalls charged to", "Time stalled by")]
+    assert (rows["Verdict"].word, code) == ("not blocked", ["none", "0", "0 s"])
+    assert rows["Stalls by the GIL"] == "1, longest 68.8 ms"
+    (holder,) = culprits(1, "gil")
+    target["culprits"] = [holder]
+    rows = {row[0]: row[1] for row in shown(build(results).scenarios[0].loops.table).rows}
+    assert rows["Longest stall charged to the code"] == "60.0 ms"
 
 
 def test_a_pass_from_outside_only_says_so_first() -> None:
