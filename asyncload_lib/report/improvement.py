@@ -1,7 +1,6 @@
 """Before and after of one scenario, always with what the ratio depends on: concurrency, one operation, the ceiling."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from asyncload_lib.report.table import Entry, Fact, mapping, scenario_title
 from asyncload_lib.report.text import clean, sentence_case
@@ -14,7 +13,10 @@ __all__ = ["Improvement", "prepare_improvement"]
 
 @dataclass(frozen=True)
 class Improvement:
-    """Before and after of one scenario in words; the picture of all is drawn by `before_after`."""
+    """Before and after of one scenario in words; the picture of all is drawn by `before_after`.
+
+    `before_label`: what was measured before, where the explanation does not tell it.
+    """
 
     name: str
     words: str
@@ -32,27 +34,42 @@ def prepare_improvement(metric: Entry) -> Improvement | None:
     before, after = number(baseline.get("total_time")), number(metric.get("total_time"))
     if not baseline:
         return None
-    words, tone = _improvement_words(number(baseline.get("speedup")))
+    speedup = number(baseline.get("speedup"))
+    words, tone = _improvement_words(speedup)
     kind = clean(baseline.get("kind"), 120)
     ceiling = short_ratio(baseline.get("ceiling"))
+    explanation = _explanation(baseline, speedup)
     return Improvement(
         name=scenario_title(metric),
         words=words,
         tone=tone,
         before=duration(before),
         after=duration(after),
-        before_label=kind if kind != NOTHING else "blocking",
+        before_label="" if kind.lower() in explanation.lower() else kind if kind != NOTHING else "blocking",
         facts=(
             Fact("C", count(baseline.get("concurrency")), "operations at the same time"),
             Fact("D", duration(baseline.get("blocking_operation_time")), "one blocking operation"),
             Fact("Ceiling", "none" if ceiling == NOTHING else ceiling, "when an operation takes as long both ways"),
         ),
-        explanation=_sentence(baseline.get("explanation")),
+        explanation=explanation,
     )
 
 
-def _sentence(text: Any) -> str:
-    return sentence_case(clean(text, 600)) if text else ""
+_CEILINGS = (" What waits instead of computing can overlap", " The ratio depends on both figures")
+"""Each begins the last sentence of an explanation, which tells the most there is to gain; `run.scenarios` and
+`results.model` write them."""
+
+
+def _explanation(baseline: Entry, speedup: float | None) -> str:
+    """Give what the ratio depends on; nothing of the ceiling where there was no gain."""
+    text = baseline.get("explanation")
+    if not text:
+        return ""
+    told = sentence_case(clean(text, 600))
+    if speedup is not None and speedup < 1:
+        for ceiling_told in _CEILINGS:
+            told = told.partition(ceiling_told)[0]
+    return told
 
 
 def _improvement_words(speedup: float | None) -> tuple[str, str]:

@@ -349,8 +349,39 @@ def test_the_kind_of_every_baseline_is_told_whole() -> None:
     results = sample_results()
     for scenario in planned(Settings(), Target()):
         results["metrics"][0]["baseline"]["kind"] = scenario.baseline_kind
+        results["metrics"][0]["baseline"]["explanation"] = "It took long."
         for text in (render_html(results), render_markdown(results)):
             assert f"efore: {scenario.baseline_kind}." in text
+
+
+def explained(speedup: float, explanation: str, **changes: Any) -> tuple[str, dict[str, Any]]:
+    results = sample_results()
+    baseline = results["metrics"][3]["baseline"]
+    baseline.update(speedup=speedup, ceiling=6.0, kind="one machine after another", explanation=explanation, **changes)
+    return build(results).improvements[3].explanation, results
+
+
+EXPLANATION = (
+    "Before, with one machine after another, 6 operations took 0.191 s, on average 31.9 ms each. What waits instead of "
+    "computing can overlap: if all of them do, and each takes as long as before, the improvement is 6x."
+)
+
+
+def test_what_was_measured_before_is_told_once_in_a_card() -> None:
+    told, results = explained(5.2, EXPLANATION)
+    assert told == EXPLANATION
+    for text in (render_html(results), render_markdown(results)):
+        assert text.count("one machine after another") == 1
+    told, results = explained(5.2, "No improvement can be stated: no request of the baseline succeeded.")
+    for text in (render_html(results), render_markdown(results)):
+        assert text.count("one machine after another") == 1
+
+
+def test_where_nothing_was_gained_the_most_there_is_to_gain_is_not_told() -> None:
+    told, _ = explained(0.885, EXPLANATION)
+    assert told == "Before, with one machine after another, 6 operations took 0.191 s, on average 31.9 ms each."
+    told, _ = explained(0.885, "6 operations wait. The ratio depends on both figures and comes near 6 by construction.")
+    assert told == "6 operations wait."
 
 
 def culprits(number: int, cause: str) -> list[dict[str, Any]]:
