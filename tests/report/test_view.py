@@ -384,6 +384,12 @@ def test_where_nothing_was_gained_the_most_there_is_to_gain_is_not_told() -> Non
     assert told == "6 operations wait."
 
 
+def test_an_improvement_above_its_ceiling_says_why() -> None:
+    above = "; what was measured is above the ceiling, because single operations took longer in the blocking run."
+    assert explained(6.62, EXPLANATION)[0] == EXPLANATION.rstrip(".") + above
+    assert explained(6.001, EXPLANATION)[0] == EXPLANATION  # to every digit that is shown, it is the ceiling
+
+
 def culprits(number: int, cause: str) -> list[dict[str, Any]]:
     return [
         {"file": f"{cause}{i}.py", "line": i + 1, "function": "f", "call": "g()", "cause": cause, "count": 2,
