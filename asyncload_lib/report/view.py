@@ -42,7 +42,7 @@ class Report:
     """The whole report.
 
     `criteria_notes` say how far the criteria can be trusted; scenarios without a baseline, and so without an
-    improvement, are named in `without_baseline`.
+    improvement, are named in `without_baseline`. `has_baselines`: what kind of run this is; a free one has none.
     """
 
     title: str
@@ -55,6 +55,7 @@ class Report:
     not_evaluated: tuple[str, ...]
     improvements: tuple[Improvement, ...]
     improvement_table: Table | None
+    has_baselines: bool
     without_baseline: tuple[str, ...]
     overview: Table | None
     scenarios: tuple[Scenario, ...]
@@ -90,6 +91,7 @@ def build(results: Entry) -> Report:
         not_evaluated=tuple(_left_out(entry) for entry in criteria if entry.get("verdict") == "not evaluated"),
         improvements=improvements,
         improvement_table=_improvement_table(improvements),
+        has_baselines=bool(improvements) or run.get("kind") != "free",
         without_baseline=tuple(scenario_title(m) for m in metrics if not mapping(m.get("baseline"))),
         overview=_overview_table(metrics),
         scenarios=tuple(prepare(metric, index) for index, metric in enumerate(metrics)),

@@ -354,6 +354,17 @@ def test_the_kind_of_every_baseline_is_told_whole() -> None:
             assert f"efore: {scenario.baseline_kind}." in text
 
 
+def test_a_free_run_has_no_before_and_is_a_load_run() -> None:
+    results = free_run()
+    results["metrics"][0]["test_name"] = "Load run: run"
+    report = build(results)
+    assert (report.scenarios[0].title, shown(report.overview).rows[0][0]) == ("Load run", "Load run")
+    for text in (render_html(results), render_markdown(results)):
+        assert not any(words in text for words in ("Before and after", "Load run: run", "No blocking baseline"))
+    results["metrics"][0]["test_name"] = "Load run: chat"
+    assert build(results).scenarios[0].title == "Load run: chat"
+
+
 def explained(speedup: float, explanation: str, **changes: Any) -> tuple[str, dict[str, Any]]:
     results = sample_results()
     baseline = results["metrics"][3]["baseline"]
