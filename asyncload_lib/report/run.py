@@ -1,11 +1,12 @@
 """The run itself prepared for display: where, with what, how loaded the generator was, and how it was measured."""
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from asyncload_lib.report.table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import NOTHING, count, duration, quantity, rate, short_duration
+from asyncload_lib.report.units import NOTHING, count, duration, quantity, rate, set_duration, set_size, short_duration
 from asyncload_lib.results.figures import number
 
 __all__ = ["environment_table", "generator_section", "how_measured", "run_facts", "settings_table", "worker_table"]
@@ -79,10 +80,8 @@ def worker_table(workers: list[Entry]) -> Table | None:
         "Workers",
         [
             ("Worker", "code", lambda row: clean(row.get("id"), 60)),
-            ("State", "text", lambda row: clean(row.get("state"), 30)),
-            ("Lost at", "text", lambda row: clean(row.get("lost_at"), 40)),
-            ("Host", "code", lambda row: clean(row.get("host"), 60)),
-            ("Pid", "number", lambda row: clean(row.get("pid"), 12)),
+            ("State", "text", _state),
+            ("Process", "code", _process),
             ("Operations", "number", lambda row: count(row.get("operations"))),
             ("Throughput", "number", lambda row: rate(row.get("requests_per_second"))),
             ("p95 (ok)", "number", lambda row: duration(row.get("p95_latency"))),
@@ -93,12 +92,22 @@ def worker_table(workers: list[Entry]) -> Table | None:
             ("Clock offset", "number", lambda row: duration(row.get("clock_offset_s"))),
             ("Version", "text", lambda row: clean(row.get("version"), 30)),
             ("Settings", "code", lambda row: clean(row.get("settings_fingerprint"), 16)),
-            ("Note", "text", lambda row: clean(row.get("note") or None, 200)),
         ],
         workers,
         "Operations, throughput and p95 are those of all phases, CPU and lags the worst of the scenarios, both without "
-        "the baselines, which block on purpose.",
+        "the baselines, which block on purpose."
+        + "".join(f" {clean(row.get('id'), 60)}: {clean(row['note'], 200)}." for row in workers if row.get("note")),
     )
+
+
+def _state(row: Entry) -> str:
+    lost = "" if row.get("lost_at") is None else f", {_moment(row['lost_at'])}"
+    return clean(row.get("state"), 30) + lost
+
+
+def _process(row: Entry) -> str:
+    host, pid = clean(row.get("host"), 60), clean(row.get("pid"), 12)
+    return host if pid == NOTHING else f"{host}:{pid}"
 
 
 def _ago(age: Any) -> str:
@@ -131,18 +140,39 @@ def settings_table(settings: Entry) -> Table | None:
     return build_table(
         "Settings",
         _PAIR,
-        [(clean(key, 60), _setting(value)) for key, value in sorted(settings.items(), key=str)],
-        "Times are in seconds, sizes in bytes.",
+        [(clean(key, 60), _setting(str(key), value)) for key, value in sorted(settings.items(), key=str)],
     )
 
 
 _PAIR = [("Name", "text", lambda pair: pair[0]), ("Value", "code", lambda pair: pair[1])]
 
 
-def _setting(value: Any) -> str:
+_UNITS: Mapping[str, Callable[[float], str]] = {
+    **dict.fromkeys(
+        ("stop_timeout", "sustain", "timeout", "think_median", "ttl", "limit", "period", "model_time", "network_delay",
+         "vm_delay", "max_loop_lag", "max_hub_lag", "max_send_delay"),
+        set_duration,
+    ),
+    **dict.fromkeys(("value_bytes", "bytes", "max_bytes"), set_size),
+    "max_cpu": lambda value: f"{value:g} %",
+    "witness_rate": lambda value: f"{value:g}/s",
+}  # fmt: skip
+"""How a number is written, by the last part of the name of its setting."""
+
+
+def _setting(key: str, value: Any) -> str:
     if value is None:
         return "not set"
-    return str(value).lower() if isinstance(value, bool) else clean(value, 300)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return clean(", ".join(_setting("", item) for item in value), 2_000) if value else "none"
+    if isinstance(value, Mapping):
+        return clean(f"{value.get('name')} = {value.get('url')}", 300)
+    figure, words = number(value), _UNITS.get(key.rpartition(".")[2])
+    if figure is None or words is None:
+        return f"{value:.12g}" if isinstance(value, float) else clean(value, 300)
+    return words(figure)
 
 
 def how_measured(results: Entry) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from asyncload_lib.errors import ReportError
 from asyncload_lib.report import render
 from asyncload_lib.report.render import TEMPLATES, render_all, render_html, render_markdown
 from asyncload_lib.results.files import dump
+from tests.browser import document_of, needs_browser
 from tests.report.cases import CASES, Page
 from tests.results.sample import sample_results
 
@@ -118,6 +119,24 @@ def test_the_culprit_is_named_with_its_line() -> None:
     assert '<code class="place">demo/app.py:88</code> <code>time.sleep(model_time_s)</code>' in text
     assert '<span class="line blocking"><span class="number">▶ 88</span>        time.sleep(model_time_s)' in text
     assert ">    88          time.sleep(model_time_s)" in render_markdown(CASES["failing"]())
+
+
+WIDER_THAN_THE_PAGE = """<script>document.title = [...document.querySelectorAll(".scroll")]
+.filter(box => box.scrollWidth > box.clientWidth).map(box => box.getAttribute("aria-label")).join("; ")</script>"""
+
+
+@needs_browser
+def test_no_table_is_cut_off_on_a_screen_of_1280_points(tmp_path: Path) -> None:
+    results = sample_results()
+    worker = {**results["workers"][0], "clock_offset_s": 0.00123, "note": "its last report was 12.1 s before the end"}
+    names = [f"bench-load-{number}.internal" for number in range(3)]
+    results["workers"] = [{**worker, "id": f"{name}_{'0123456789abcdef' * 2}", "host": name} for name in names]
+    results["workers"][1] |= {"state": "lost", "lost_at": "2026-01-31T12:00:09Z"}
+    results["run"]["settings"] |= {"generator.max_send_delay": 0.2, "criteria": ["chat[POST /api/chat] p95 < 2 s"] * 9}
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", render_html(results))
+    (tmp_path / "page.html").write_text(page.replace("</body>", f"{WIDER_THAN_THE_PAGE}</body>"), "utf-8")
+    document = document_of((tmp_path / "page.html").as_uri(), tmp_path, "--window-size=1280,900")
+    assert "<title></title>" in document
 
 
 @pytest.mark.parametrize("title", ["Criteria", "Scenarios"])

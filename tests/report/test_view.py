@@ -12,7 +12,7 @@ from asyncload_lib.report.table import Table
 from asyncload_lib.report.units import duration
 from asyncload_lib.report.view import build
 from asyncload_lib.run.scenarios import planned
-from asyncload_lib.settings import Settings
+from asyncload_lib.settings import OPTIONS, Settings
 from asyncload_lib.target import Target
 from tests.report.cases import CASES, Page, free_run, markdown_tables, nothing_answered, plain
 from tests.results.sample import sample_results
@@ -436,6 +436,38 @@ def test_what_blocked_the_loop_is_told_in_few_places() -> None:
     assert section.more == "2 more places: 4 stalls, longest 60.0 ms, 200 ms in all."
     for text in (render_html(results), render_markdown(results)):
         assert section.more in text
+
+
+def test_settings_are_written_as_somebody_would_set_them() -> None:
+    results = sample_results()
+    numbers = {key: option.default for key, option in OPTIONS.items() if not isinstance(option.default, bool)}
+    results["run"]["settings"] = {
+        key: OPTIONS[key].kind.check(value) for key, value in numbers.items() if isinstance(value, str | int | float)
+    }
+    rows = dict(shown(build(results).settings).rows)
+    for key, value in results["run"]["settings"].items():
+        told = OPTIONS[key].kind.written(value)
+        assert rows[key].replace(" ", "") in (told.replace(" ", ""), f"{told}B", f"{told}/s"), key
+    assert (rows["chat.sustain"], rows["loop.limit"], rows["files.bytes"]) == ("15 s", "10 ms", "64 KiB")
+    assert (rows["generator.max_cpu"], rows["loop.witness_rate"]) == ("90 %", "50/s")
+
+
+def test_lists_of_settings_are_written_as_words() -> None:
+    results = sample_results()
+    machines = [{"name": "Main", "kind": "http", "url": "http://127.0.0.1:8001"}]
+    criteria = ["chat p95 < 2 s", "target max_stall < 20 ms"]
+    results["run"]["settings"] = {"criteria": criteria, "vms": machines, "chat.headers": []}
+    rows = dict(shown(build(results).settings).rows)
+    assert rows["criteria"] == "chat p95 < 2 s, target max_stall < 20 ms"
+    assert (rows["vms"], rows["chat.headers"]) == ("Main = http://127.0.0.1:8001", "none")
+
+
+def test_a_lost_worker_is_told_with_its_moment_and_its_note() -> None:
+    results = sample_results()
+    results["workers"][0] |= {"state": "lost", "lost_at": "2026-01-31T12:00:09Z", "note": "it is in no figure"}
+    table = shown(build(results).workers)
+    assert table.rows[0][:3] == ("local", "lost, 2026-01-31 12:00:09 UTC", "load-1:4711")
+    assert table.note.endswith(" local: it is in no figure.")
 
 
 def test_a_place_that_several_threads_came_by_is_told_once() -> None:
