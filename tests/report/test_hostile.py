@@ -29,6 +29,9 @@ def test_a_page_has_no_tag_and_no_attribute_from_data(text: str) -> None:
     assert "could not be drawn" not in page.text
 
 
+FOLDS = {"<details>", "</details>", "<summary>Environment</summary>", "<summary>Settings</summary>"}
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_markdown_has_one_row_each_and_no_markup_from_data(text: str) -> None:
     tables = markdown_tables(text_of(text))
@@ -36,7 +39,7 @@ def test_markdown_has_one_row_each_and_no_markup_from_data(text: str) -> None:
     assert all(len(shape) == 1 for shape in shapes)
     criteria = next(table for table in tables if table[0][:2] == ["Verdict", "Criterion"])
     assert len(criteria) == len(hostile(text)["criteria"]) + 1
-    lines = [line for line in text_of(text).split("\n") if not line.startswith(("|", ">", " "))]
+    lines = [line for line in text_of(text).split("\n") if not line.startswith(("|", ">", " ")) and line not in FOLDS]
     prose = re.sub(r"\\.|(`+).*?\1", "", " ".join(lines))  # what is escaped or code is no markup
     assert not re.search(r"<[a-zA-Z/!]|\]\(|https?://", prose)
 

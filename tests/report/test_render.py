@@ -14,7 +14,7 @@ from asyncload_lib.report import render
 from asyncload_lib.report.render import TEMPLATES, render_all, render_html, render_markdown
 from asyncload_lib.results.files import dump
 from tests.browser import document_of, needs_browser
-from tests.report.cases import CASES, Page
+from tests.report.cases import CASES, Page, markdown_tables
 from tests.results.sample import sample_results
 
 STAMP = "20260131_120000"
@@ -148,6 +148,19 @@ def test_the_first_tables_are_cards_on_a_narrow_screen(title: str) -> None:
     columns = re.findall(r"<th [^>]*>(.*?)</th>", table[0])
     labels = re.findall(r'<td [^>]*data-label="(.*?)"', table[0])
     assert labels == columns * (table[0].count("<tr>") - 1)
+
+
+def test_environment_and_settings_are_folded_in_markdown() -> None:
+    """A table inside HTML is one on GitHub only with an empty line on each side."""
+    results = sample_results()
+    results["run"]["settings"] = {f"loop.key{number:02}": number for number in range(50)}
+    text = render_markdown(results)
+    folded = re.findall(r"\n\n<details>\n<summary>(\w+)</summary>\n\n(.*?)\n\n</details>(?=\n\n)", text, re.DOTALL)
+    tables = {title: markdown_tables(content) for title, content in folded}
+    assert list(tables) == ["Environment", "Settings"] == re.findall(r"<summary>(.*?)</summary>", text)
+    assert ["host", "load-1"] in tables["Environment"][0]
+    assert len(tables["Settings"][0]) == 1 + 50
+    assert text.index("Target `http") < text.index("## Criteria")  # what is not folded: whom the load went to
 
 
 def test_a_long_table_is_cut_in_markdown_alone() -> None:
