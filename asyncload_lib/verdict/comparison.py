@@ -15,6 +15,7 @@ from typing import Any
 from asyncload_lib.results.figures import number
 from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_rates
 from asyncload_lib.verdict.stalls import observe_loops
+from asyncload_lib.verdict.wording import time_words
 
 __all__ = ["PRACTICALLY_EQUAL", "compare", "markdown"]
 
@@ -282,7 +283,7 @@ def _blocked(metric: Run, limit_s: float) -> tuple[bool | None, float | None]:
 def _stalled(blocked: bool | None, stall_s: float | None) -> str:
     if blocked is None:
         return "no data"
-    return "not blocked" if not blocked else "blocked" + (f" for {stall_s * 1e3:.4g} ms" if stall_s else "")
+    return "not blocked" if not blocked else "blocked" + (f" for {time_words(stall_s)}" if stall_s else "")
 
 
 def _figure(value: float | None, unit: str, factor: float = 1) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import improvement_problem
 from asyncload_lib.verdict.stalls import STALL_METRICS, is_about, longest_unrecorded, most_of_queues, observe_loops
+from asyncload_lib.verdict.wording import readable, time_words
 
 __all__ = [
     "DIMENSIONS",
@@ -258,7 +259,7 @@ def _unrecorded(loops: Sequence[Entry], name: str, subject: Subject, results: En
     unrecorded = longest_s if name == "max_stall" else math.inf
     if queued[0] is not None and queued[0] > unrecorded:
         return queued
-    return unrecorded, f"stalls under {longest_s * 1e3:.4g} ms are not recorded"
+    return unrecorded, f"stalls under {time_words(longest_s)} are not recorded"
 
 
 def _of_requests(
@@ -309,7 +310,7 @@ def _missing(row: Entry, name: str) -> tuple[float | None, str]:
     overdue, ok = number(row.get("overdue_requests")) or 0.0, number(row.get("successful_requests")) or 0.0
     invalid = min(number(row.get("invalid_latencies")) or 0.0, ok)
     age_s = number(row.get("abandoned_max_age"))
-    oldest = "" if age_s is None else f", the oldest after {age_s:.3g} s"
+    oldest = "" if age_s is None else f", the oldest after {time_words(age_s)}"
     unanswered = f"{overdue:.0f} more had no answer at the end, for longer than any that succeeded had taken{oldest}"
     if name == "error_rate" and overdue:
         failed, total = number(row.get("failed_requests")) or 0.0, number(row.get("total_requests")) or 0.0
@@ -393,7 +394,7 @@ def _remark(phase: Entry, name: str) -> str:
     low, high = detailed.get("ci_low"), detailed.get("ci_high")
     if low is not None and high is not None:
         return f"95 % interval {low:.3g} s to {high:.3g} s"
-    return str(detailed.get("note") or (phase.get("extra_notes") or {}).get(name) or "")
+    return readable(str(detailed.get("note") or (phase.get("extra_notes") or {}).get(name) or ""))
 
 
 def _of_speedup(entry: Entry) -> str:
@@ -403,7 +404,8 @@ def _of_speedup(entry: Entry) -> str:
     operation_s = number(baseline.get("blocking_operation_time"))
     if before_s is None or after_s is None or operation_s is None:
         return ""
-    told = f"{before_s:.3g} s before, {after_s:.3g} s now; one blocking operation takes {operation_s * 1e3:.3g} ms"
+    told = f"{time_words(before_s)} before, {time_words(after_s)} now"
+    told += f"; one blocking operation takes {time_words(operation_s)}"
     near = ", so little of it waiting that what computes, the clients among it, decides"
     return told + (near if operation_s < NEAR_S else "")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import HUB, deciding_loops, is_of_generator, is_of_target
+from asyncload_lib.verdict.wording import time_words
 
 __all__ = [
     "STALL_METRICS",
@@ -62,7 +63,7 @@ def most_of_queues(loops: Sequence[Loop], metric: str, subject: str) -> tuple[fl
         return None, ""
     worst = max(queues, key=lambda loop: loop["max_stall"])
     return max(loop[_FLAT[metric]] for loop in queues), (
-        f"{worst['name']}: an answer was late by {worst['max_stall'] * 1e3:.4g} ms while other requests were on their "
+        f"{worst['name']}: an answer was late by {time_words(worst['max_stall'])} while other requests were on their "
         "way; from outside their queue and a blocked loop look the same"
     )
 
@@ -168,7 +169,8 @@ def _remark(loop: Loop) -> str:
         return f"{loop.get('name')}{_from_outside(loop) if _is_bounded(loop) else ''}"
     places = [_joined(rows) for rows in by_place(culprits)]
     longest, most = (max(places, key=lambda row: row[key]) for key in ("longest_s", "total_s"))
-    beside = "" if most is longest else f"; {_place(most)} for {most['total_s']:.3g} s in all, {most['count']} times"
+    often = f"{time_words(most['total_s'])} in all, {most['count']} times"
+    beside = "" if most is longest else f"; {_place(most)} for {often}"
     return f"{loop.get('name')}: {_place(longest)}{beside}"
 
 
@@ -192,9 +194,9 @@ def _joined(rows: Sequence[Loop]) -> dict[str, Any]:
 
 def _from_outside(loop: Loop) -> str:
     if late_s := loop.get("max_stall"):
-        return f", at least: an answer was late by {late_s * 1e3:.4g} ms"
-    shortest_ms = ((loop.get("period_s") or 0.0) + (loop.get("limit_s") or 0.0)) * 1e3
-    return f": none seen; one under {shortest_ms:.4g} ms may fall between two probes"
+        return f", at least: an answer was late by {time_words(late_s)}"
+    shortest_s = (loop.get("period_s") or 0.0) + (loop.get("limit_s") or 0.0)
+    return f": none seen; one under {time_words(shortest_s)} may fall between two probes"
 
 
 def _place(culprit: Mapping[str, Any]) -> str:

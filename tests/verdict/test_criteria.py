@@ -493,8 +493,17 @@ def test_an_improvement_says_what_it_is_made_of(results: Results) -> None:
     baseline = metric(results, "redis")["baseline"]
     baseline["blocking_operation_time"] = 0.01
     assert row_of("redis speedup >= 10x", results)["why"].endswith("; one blocking operation takes 10 ms")
+    baseline |= {"total_time": 115.0, "blocking_operation_time": 1.15}
+    why = row_of("redis speedup >= 10x", results)["why"]
+    assert why.startswith("115 s before, ")
+    assert why.endswith(" ms now; one blocking operation takes 1.15 s")
     baseline["blocking_operation_time"] = 0.0009
     assert "takes 0.9 ms, so little of it waiting that" in row_of("redis speedup >= 10x", results)["why"]
+
+
+def test_a_remark_of_a_ratio_tells_its_times_without_an_exponent(results: Results) -> None:
+    metric(results, "chat")["extra_notes"] = {"degradation": "sustained 2.8e+03 ms, few 996 ms"}
+    assert row_of("chat degradation <= 1.5x", results)["why"] == "sustained 2.8 s, few 996 ms"
 
 
 def test_one_process_without_a_figure_leaves_all_unknown(results: Results) -> None:

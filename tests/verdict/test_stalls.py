@@ -112,7 +112,7 @@ def test_from_outside_a_blocked_loop_was_so_for_as_long_as_is_proven() -> None:
     """How late an answer was is the sum of all that stood before it."""
     blocked = queue(0.03) | {"blocked": True, "max_stall": 1.367}
     value, remark = observe_loops([blocked], "max_stall", "chat")
-    assert (value, remark) == (0.03, "target (outside), at least: an answer was late by 1367 ms")
+    assert (value, remark) == (0.03, "target (outside), at least: an answer was late by 1.37 s")
     assert observe_loops([blocked], "stalls", "chat")[0] == 1
     assert observe_loops([blocked], "blocked_time", "chat")[0] == 0.03
     assert most_of_queues([blocked], "max_stall", "chat")[0] == 1.367
