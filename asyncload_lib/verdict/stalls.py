@@ -166,12 +166,16 @@ def is_blamed(loop: Loop, culprit: Mapping[str, Any]) -> bool:
 def _remark(loop: Loop) -> str:
     culprits = [row for row in loop.get("culprits") or [] if row.get("function") and is_blamed(loop, row)]
     if not culprits:
-        return f"{loop.get('name')}{_from_outside(loop) if _is_bounded(loop) else ''}"
+        name = str(loop.get("name"))
+        return f"{name}{_from_outside(loop)}" if _is_bounded(loop) else _WHOSE.get(name, name)
     places = [_joined(rows) for rows in by_place(culprits)]
     longest, most = (max(places, key=lambda row: row[key]) for key in ("longest_s", "total_s"))
     often = f"{time_words(most['total_s'])} in all, {most['count']} times"
     beside = "" if most is longest else f"; {_place(most)} for {often}"
     return f"{loop.get('name')}: {_place(longest)}{beside}"
+
+
+_WHOSE = {"target": "the target's loop", "generator": "the generator's loop", HUB: "the generator's hub"}
 
 
 def by_place(culprits: Iterable[Loop]) -> list[list[Loop]]:

@@ -63,6 +63,18 @@ def test_worst_loop_counts_and_names_the_culprit() -> None:
     assert observe_loops(loops, "stalls", "chat")[0] == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "subject", "words"),
+    [
+        ("target", "chat", "the target's loop"),
+        ("generator", "redis", "the generator's loop"),
+        ("generator hub", "generator", "the generator's hub"),
+    ],
+)
+def test_a_loop_without_a_culprit_is_told_in_words(name: str, subject: str, words: str) -> None:
+    assert observe_loops([loop(name)], "max_stall", subject) == (0.0, words)
+
+
 def test_witness_inside_decides_over_the_one_outside() -> None:
     """From outside, a queue and a busy machine look like a blocked loop."""
     outside = loop("target (outside)", by_cause={}, max_stall=0.3, stalls=5, blocked_s=0.9)
