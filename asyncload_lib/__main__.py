@@ -64,7 +64,7 @@ def _parser() -> _Parser:
     compare = commands.add_parser("compare", help="compare two runs; leaves with 3 when the second is worse")
     compare.add_argument("before", type=Path, metavar="A.json")
     compare.add_argument("after", type=Path, metavar="B.json")
-    compare.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help="write it here as Markdown too")
     compare.add_argument("--force", action="store_true", help="compare what is not comparable")
     check = commands.add_parser("check", help="show the settings and criteria as they would hold; sends nothing")
     check.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml")
@@ -103,17 +103,16 @@ def _timestamp(results: Path, directory: Path) -> str:
 def _compare(options: argparse.Namespace) -> int:
     from asyncload_lib.results.files import load, write_atomic
     from asyncload_lib.results.kinds import misfit
-    from asyncload_lib.verdict.comparison import compare, markdown
+    from asyncload_lib.verdict.comparison import compare, markdown, plain
 
     before, after = load(options.before), load(options.after)
     for path, results in ((options.before, before), (options.after, after)):
         if problem := misfit(results):
             raise ResultError(f"{path}: {problem}")
     comparison = compare(before, after, force=options.force)
-    table = markdown(comparison)
-    _say(table.rstrip("\n"))
+    _say(plain(comparison).rstrip("\n"))
     if options.markdown:
-        write_atomic(options.markdown, table, overwrite=True)
+        write_atomic(options.markdown, markdown(comparison), overwrite=True)
     if not comparison["comparable"] and not options.force:
         raise ConfigurationError("these runs are not comparable; --force compares them all the same")
     return ExitCode.CRITERIA_FAILED if comparison["change"] == "worse" else ExitCode.PASS

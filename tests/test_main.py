@@ -148,6 +148,15 @@ def test_compare_prints_the_table_and_writes_it(tmp_path: Path, capsys: pytest.C
     assert table.read_text("utf-8") == out
 
 
+def test_compare_prints_text_and_writes_markdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd, table = copy.deepcopy(SAMPLE), tmp_path / "table.md"
+    odd["metrics"][0]["test_name"] = "chat <b> | x"
+    (tmp_path / "odd.json").write_text(json.dumps(odd))
+    assert run("compare", saved(tmp_path / "a.json"), tmp_path / "odd.json", "--markdown", table) == ExitCode.PASS
+    assert "## chat <b> | x\n" in capsys.readouterr().out
+    assert "## chat &lt;b> \\| x\n" in table.read_text("utf-8")
+
+
 def test_compare_leaves_with_3_when_the_second_run_is_worse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     worse = copy.deepcopy(SAMPLE)
     worse["metrics"][0]["error_rate"] = 0.5

@@ -17,7 +17,7 @@ from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_
 from asyncload_lib.verdict.stalls import observe_loops
 from asyncload_lib.verdict.wording import time_words
 
-__all__ = ["PRACTICALLY_EQUAL", "compare", "markdown"]
+__all__ = ["PRACTICALLY_EQUAL", "compare", "markdown", "plain"]
 
 PRACTICALLY_EQUAL = 1.1
 """A ratio between 1 / 1.1 and 1.1 is less than what one run of each can tell apart: runs differ by themselves."""
@@ -72,19 +72,28 @@ def compare(before: Run, after: Run, *, force: bool = False) -> dict[str, Any]:
 
 
 def markdown(comparison: Mapping[str, Any]) -> str:
-    """Return the comparison as a Markdown text that is readable in a terminal too."""
+    """Return the comparison as a Markdown text."""
+    return _written(comparison, _cell)
+
+
+def plain(comparison: Mapping[str, Any]) -> str:
+    """Return the comparison for a terminal: laid out alike, with nothing escaped, and no control character."""
+    return _written(comparison, _line)
+
+
+def _written(comparison: Mapping[str, Any], words: Callable[[str], str]) -> str:
     lines = [
-        f"# {_cell(str(comparison['before']['id']))} -> {_cell(str(comparison['after']['id']))}: {comparison['words']}",
+        f"# {words(str(comparison['before']['id']))} -> {words(str(comparison['after']['id']))}: {comparison['words']}",
         "",
     ]
-    lines += [f"- {_cell(note)}" for note in comparison["notes"]]
+    lines += [f"- {words(note)}" for note in comparison["notes"]]
     for name, rows in groupby(comparison["rows"], lambda row: str(row["test_name"])):
         table = [("metric", "before", "after", "change")]
         table += [(row["metric"], row["before"], row["after"], row["words"]) for row in rows]
         widths = [max(len(line[column]) for line in table) for column in range(4)]
         drawn = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table]
         rule = "-|-".join("-" * width for width in widths)
-        lines += ["", f"## {_cell(name)}", "", *(f"| {line} |" for line in (drawn[0], rule, *drawn[1:]))]
+        lines += ["", f"## {words(name)}", "", *(f"| {line} |" for line in (drawn[0], rule, *drawn[1:]))]
     return "\n".join(lines) + "\n"
 
 
@@ -293,3 +302,8 @@ def _figure(value: float | None, unit: str, factor: float = 1) -> str:
 def _cell(text: str) -> str:
     """Return `text` on one line, harmless in a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _line(text: str) -> str:
+    """Return `text` on one line, without anything that a terminal would obey."""
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))

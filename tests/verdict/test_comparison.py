@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asyncload_lib.verdict.comparison import compare, markdown
+from asyncload_lib.verdict.comparison import compare, markdown, plain
 from tests.results.sample import sample_results
 
 Results = dict[str, Any]
@@ -301,3 +301,16 @@ def test_hostile_names_stay_in_their_cell(before: Results, after: Results) -> No
     text = markdown(compare(before, after))
     assert "<script>" not in text
     assert "## a\\|b &lt;script>\n" in text
+
+
+def test_on_a_terminal_nothing_is_escaped_and_nothing_obeyed(before: Results, after: Results) -> None:
+    before["criteria"][0]["name"] = after["criteria"][0]["name"] = "chat p95 <2 s | x"
+    after["criteria"][0]["verdict"] = "fail"
+    before["run"]["id"] = "a\x1b[31m\nb"
+    comparison = compare(before, after)
+    told = plain(comparison)
+    assert '"chat p95 <2 s | x" was pass and is fail' in told
+    assert told.startswith("# a?[31m b -> ")
+    assert "chat p95 &lt;2 s \\| x" in markdown(comparison)
+    same = compare(after, after)
+    assert plain(same) == markdown(same)
