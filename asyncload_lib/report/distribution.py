@@ -40,7 +40,7 @@ def draw_distribution(figure: Any, metric: Entry, bars: list[Entry], limits: Seq
     scale = ", logarithmic" if axes.get_xscale() == "log" else ""
     axes.set_xlabel(f"latency of a request{scale} (left is better)", color=MUTED, labelpad=7)
     axes.text(0, 1.13, "requests", transform=axes.transAxes, color=MUTED, ha="left", va="bottom")
-    _mark(axes, metric, limits)
+    _mark(axes, metric, limits, has_legend=any(failed))
 
 
 def _scale(axes: Any, low: float, high: float) -> None:
@@ -55,8 +55,12 @@ def _scale(axes: Any, low: float, high: float) -> None:
     axes.set_xlim(low, high)
 
 
-def _mark(axes: Any, metric: Entry, limits: Sequence[float]) -> None:
-    """Mark percentiles and limits; one beyond the axis is named at its end, inside, where it moves no other name."""
+_LEGEND_WIDTH = 0.42
+"""Of the width of the axes, where there is a legend."""
+
+
+def _mark(axes: Any, metric: Entry, limits: Sequence[float], *, has_legend: bool) -> None:
+    """Mark percentiles and limits; those beyond the axis are named in the head, where they are on no line."""
     low, high = axes.get_xlim()
     percentiles = [(name, number(metric.get(f"{name}_latency")), INK) for name in ("p50", "p95", "p99")]
     lines = [(name, at, colour) for name, at, colour in percentiles if at is not None]
@@ -69,15 +73,16 @@ def _mark(axes: Any, metric: Entry, limits: Sequence[float]) -> None:
             axes.axvline(at, color=colour, linewidth=1.1, linestyle=style)
             labels.append((words, share, colour))
         else:
-            words, side = (f"← {words}", "left") if share < 0 else (f"{words} →", "right")
-            beyond.append(words)
-            height = 1.05 - 0.1 * len(beyond)
-            axes.text(share > 1, height, words, transform=axes.transAxes, color=colour, ha=side, va="top")
+            beyond.append(f"← {words}" if share < 0 else f"{words} →")
+    right, words = 1 - _LEGEND_WIDTH if has_legend else 1, ", ".join(beyond)
+    axes.text(right, 1.13, words, transform=axes.transAxes, color=VERMILLION, ha="right", va="bottom")
     label_row(axes, 1.03, labels)
 
 
 def _rebin(bars: list[Entry]) -> tuple[list[float], list[float], list[float]]:
     """Join fine bars so that a small sample shows its shape: Rice's rule, 12 to 80 logarithmic bins.
+
+    Fewer where the bars are wide: each bin holds two of them, or one would be empty only because a bar spans it.
 
     Gives edges (s), successful and failed requests per bin; no request is lost or counted twice.
     """
@@ -88,6 +93,8 @@ def _rebin(bars: list[Entry]) -> tuple[list[float], list[float], list[float]]:
     if high / low < 1.2:
         low, high = low / 1.1, high * 1.1
     bins = int(min(80, max(12, 2 * sum(map(sum, outcomes)) ** (1 / 3))))
+    widest = max(math.log(b / a) for a, b in zip(lows, highs, strict=True))
+    bins = max(1, min(bins, int(math.log(high / low) / (2 * widest))))
     step = math.log(high / low) / bins
     edges = [low * math.exp(step * place) for place in range(bins + 1)]
     places = [min(bins - 1, int(math.log(math.sqrt(a * b) / low) / step)) for a, b in zip(lows, highs, strict=True)]

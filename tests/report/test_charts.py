@@ -12,9 +12,10 @@ from matplotlib.transforms import Bbox
 from asyncload_lib.report import charts, drawings
 from asyncload_lib.report.before_after import Pair, draw_before_after, pairs
 from asyncload_lib.report.canvas import inline_svg, latency_ticks, spread
-from asyncload_lib.report.distribution import _rebin
+from asyncload_lib.report.distribution import _rebin, draw_distribution, latency_bars
 from asyncload_lib.report.limits import latency_limits
 from asyncload_lib.report.series import lag_series, timeline
+from asyncload_lib.report.table import Entry
 from asyncload_lib.report.units import duration
 from tests.report.cases import CASES, HOSTILE, hostile
 from tests.results.sample import sample_results
@@ -71,6 +72,32 @@ def test_joining_bars_loses_no_request() -> None:
     assert sum(failed) == sum(bar["failed"] for bar in bars) == 6
     assert len(edges) == len(ok) + 1
     assert edges == sorted(edges)
+
+
+def test_no_bin_is_empty_only_because_a_bar_spans_it() -> None:
+    """Thirteen octaves of eight bars each, as long runs have: a bin narrower than a bar had nothing, every few bins."""
+    edges_s = [2.0**octave * (1 + part / 8) * 1e-3 for octave in range(13) for part in range(8)] + [2.0**13 * 1e-3]
+    bars: list[Entry] = [{"low": low, "high": high, "ok": 700, "failed": 0} for low, high in pairwise(edges_s)]
+    edges, ok, _ = _rebin(bars)
+    assert sum(ok) == 700 * len(bars)
+    assert len(edges) > 20
+    assert min(ok) > 0
+
+
+@pytest.mark.parametrize("case", ["passing", "failing"])
+def test_a_limit_beyond_the_axis_is_named_above_every_line(case: str) -> None:
+    for metric in CASES[case]()["metrics"]:
+        figure = Figure(figsize=(5.6, 3.8), dpi=72)
+        draw_distribution(figure, metric, latency_bars(metric), [500.0])
+        drawer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+        axes = figure.axes[0]
+        words = next(text for text in axes.texts if text.get_text() == "limit 500 s →")
+        box, others = words.get_window_extent(drawer), [text for text in axes.texts if text is not words]
+        if legend := axes.get_legend():
+            others += legend.get_texts()
+        assert box.y0 > axes.get_window_extent(drawer).y1
+        assert box.x0 > 0
+        assert not any(box.overlaps(other.get_window_extent(drawer)) for other in others)
 
 
 def test_the_course_over_time_names_phases_loops_and_stalls() -> None:
