@@ -190,7 +190,8 @@ def _witness_table(loops: list[Entry]) -> Table | None:
         ("Verdict", [_loop_verdict(loop, deciding_loops(loops)) for loop in loops]),
         ("Seen from", [clean(loop.get("witness")) for loop in loops]),
         ("Process", [clean(loop.get("process"), 60) for loop in loops]),
-        ("Longest stall charged to the code", [_longest_stall(loop) for loop in loops]),
+        ("Longest stall charged to the code", [_of_code(loop, "max_stall", duration) for loop in loops]),
+        ("Stall proven from outside", [_proven(loop) for loop in loops]),
         ("Limit of a stall", [short_duration(loop.get("limit_s")) for loop in loops]),
         ("Stalls charged to the code", [_of_code(loop, "stalls", count) for loop in loops]),
         ("Time stalled by the code", [_of_code(loop, "blocked_time", duration) for loop in loops]),
@@ -234,10 +235,9 @@ def _is_late(loop: Entry) -> bool:
     return loop.get("witness") == "outside" and "proven_stall" in loop and bool(number(loop.get("watched_s")))
 
 
-def _longest_stall(loop: Entry) -> str:
-    if not _is_late(loop):
-        return _of_code(loop, "max_stall", duration)
-    if loop.get("blocked") is None:
+def _proven(loop: Entry) -> str:
+    """Write how much of the late answers must have been a stall, whatever caused it."""
+    if not _is_late(loop) or loop.get("blocked") is None:
         return NOTHING
     return f"at least {duration(loop.get('proven_stall'))}" if loop.get("blocked") else "none seen"
 
