@@ -374,11 +374,11 @@ def disagreement(inside: dict[str, Any], outside: dict[str, Any]) -> str | None:
 
 
 def unexplained(inside: Sequence[dict[str, Any]], outside: dict[str, Any]) -> str | None:
-    """Say so when a stall that is proven from outside is longer than the loop of any worker was ever late, else None.
+    """Say so when an answer that proves a stall was later than the loop of any worker ever was, else None.
 
-    `inside`: all workers that were read, each of which was judged. A queue looks like a stall, but in the loop that has
-    one it is late as well; where it stood before the loop, and so long that one request of it took more than the limit,
-    nobody knows whose it was.
+    How late it was is no stall: only a part of it is proven to be one. `inside`: all workers that were read, each of
+    which was judged. A queue looks like a stall, but in the loop that has one it is late as well; where it stood before
+    the loop, and so long that one request of it took more than the limit, nobody knows whose it was.
     """
     told = outside["proven_delay"] or 0.0
     felt = max(max(row["max_stall"], row["lag"]["max"] or 0.0) for row in inside)
@@ -386,9 +386,11 @@ def unexplained(inside: Sequence[dict[str, Any]], outside: dict[str, Any]) -> st
         return None
     whose = "the loop itself was" if len(inside) == 1 else "the loops that were read were"
     return (
-        f"The witnesses disagree: from outside a stall of {told * 1e3:.0f} ms was seen, {whose} never late by more than"
-        f" {felt * 1e3:.0f} ms. The time went by outside: network, accept queue, proxy, a pool of threads, or another"
-        " worker that the probe did not read."
+        f"The witnesses differ: from outside an answer was late by {told * 1e3:.0f} ms and a stall of"
+        f" {(outside['proven_stall'] or 0.0) * 1e3:.0f} ms at least is proven, {whose} never late by more than"
+        f" {felt * 1e3:.0f} ms. The other {(told - felt) * 1e3:.0f} ms were several such lags one after another, or"
+        " went by outside the loop: network, accept queue, proxy, a pool of threads, or another worker that the probe"
+        " did not read."
     )
 
 

@@ -428,7 +428,7 @@ def test_a_wrong_address_is_told_at_once() -> None:
 
 def report(blocked: bool | None, max_stall: float, lag: float = 0.0, proven: float | None = None) -> dict[str, Any]:
     row = {"blocked": blocked, "max_stall": max_stall, "lag": {"max": lag}, "limit_s": 0.01, "period_s": 0.02}
-    return {**row, "proven_delay": proven}
+    return {**row, "proven_delay": proven, "proven_stall": proven and proven / 2}
 
 
 @pytest.mark.parametrize(
@@ -451,8 +451,8 @@ def test_the_witnesses_are_compared(inside: dict[str, Any], outside: dict[str, A
 @pytest.mark.parametrize(
     ("inside", "proven", "says"),
     [
-        ([report(False, 0.0)], 0.3, "a stall of 300 ms was seen, the loop itself was never late by more than 0 ms"),
-        ([report(True, 0.02)], 0.3, "late by more than 20 ms"),
+        ([report(False, 0.0)], 0.3, "an answer was late by 300 ms and a stall of 150 ms at least is proven, the loop"),
+        ([report(True, 0.02)], 0.3, "never late by more than 20 ms. The other 280 ms were several such lags"),
         ([report(False, 0.0), report(False, 0.0, lag=0.1)], 0.3, "the loops that were read were never late"),
         ([report(False, 0.0), report(True, 0.29)], 0.3, None),  # it was in the other worker, which was read
         ([report(False, 0.0, lag=0.3)], 0.3, None),  # a queue is late for both
