@@ -8,7 +8,6 @@ from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import NOTHING, counted
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import heading
-from asyncload_lib.verdict.metrics import FREE
 
 __all__ = [
     "VERDICTS",
@@ -109,11 +108,8 @@ def build_table(
 
 
 def scenario_title(metric: Entry) -> str:
-    """Give the name of a scenario, with the real number beside it where the name tells another.
-
-    A free run of users that belong to no scenario is a run, and no more needs to be said.
-    """
-    name = clean(metric.get("test_name") or metric.get("scenario"), 120).removesuffix(f": {FREE}")
+    """Give the name of a scenario, with the real number beside it where the name tells another."""
+    name = clean(metric.get("test_name") or metric.get("scenario"), 120)
     return heading(name, number(metric.get("concurrency")))
 
 

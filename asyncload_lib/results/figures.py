@@ -34,6 +34,7 @@ def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
         "abandoned_max_age": phase.abandoned_max_age_s,
         "overdue_requests": sum(overdue.values()),
         "invalid_latencies": phase.invalid_count,
+        "unmeasured_requests": phase.unmeasured_count,
         "latency": latency,
         "failed_latency": _percentiles(failed) if failed.count else None,
         "endpoints": [
@@ -134,6 +135,7 @@ def _endpoint(phase: PhaseResult, key: tuple[str, str], endpoint: Endpoint) -> d
         "type": key[0],
         "name": key[1],
         **_answers(endpoint.ok.count, endpoint.failed.count, phase.total_time_s),
+        "unmeasured_requests": endpoint.ok.invalid,
         **_latencies(endpoint.ok.histogram, latency),
         "latency": latency,
         "failed_p95_latency": failed_latency["p95"]["value"] if failed_latency else None,

@@ -85,6 +85,11 @@ class PhaseResult:
         return sum(endpoint.ok.invalid + endpoint.failed.invalid for endpoint in self.endpoints.values())
 
     @property
+    def unmeasured_count(self) -> int:
+        """Those of them that succeeded."""
+        return sum(endpoint.ok.invalid for endpoint in self.endpoints.values())
+
+    @property
     def abandoned_count(self) -> int:
         """Operations that were cut off in flight."""
         return sum(tally.count for (metric, _), tally in self.metrics.items() if metric == ABANDONED)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncload_lib.redaction import redact
-from asyncload_lib.report.units import duration, short_duration
 from asyncload_lib.results.figures import counts, percentile, ratio, seconds
 from asyncload_lib.results.model import build_metric, time_problem
 from asyncload_lib.results.phase import PhaseResult
@@ -13,6 +12,8 @@ from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.verdict.comparison import PRACTICALLY_EQUAL
 from asyncload_lib.verdict.grammar import FREE_PHASES
+from asyncload_lib.verdict.metrics import FREE
+from asyncload_lib.verdict.wording import time_words
 
 __all__ = ["Phase", "Scenario", "free_metric", "planned", "suite_metric"]
 
@@ -196,9 +197,8 @@ def free_metric(scenario: str, measured: Mapping[str, PhaseResult], *, event_loo
     """Return the one element of "metrics" of a run without scenarios."""
     headline = measured.get("run") or PhaseResult("run")
     phases = [measured[name] for name in FREE_PHASES if name in measured]
-    return build_metric(
-        scenario, f"Load run: {scenario}", headline, phases, None, concurrency=headline.users, event_loops=event_loops
-    )
+    name = "Load run" if scenario == FREE else f"Load run: {scenario}"
+    return build_metric(scenario, name, headline, phases, None, concurrency=headline.users, event_loops=event_loops)
 
 
 def _explanation(scenario: Scenario, operation_s: float | None, baseline_s: float | None) -> str:
@@ -235,12 +235,12 @@ def _p95_ratio(above: PhaseResult, below: PhaseResult, kind: str | None) -> tupl
             return None, problem
         p95 = percentile(_of_kind(phase, kind).ok, "p95")
         p95s.append(None if p95["value"] is None else max(p95["value"], least_s))
-        told += [f"{name} {duration(p95['value'])}"] if p95["value"] is not None else []
+        told += [f"{name} {time_words(p95['value'])}"] if p95["value"] is not None else []
         if p95["note"]:
             notes.setdefault(p95["note"], []).append(name)
     doubts = [f"{' and '.join(names)}: {note}" for note, names in notes.items()]
     if least_s in p95s:
-        doubts.insert(0, f"less than {short_duration(least_s)} counts as that")
+        doubts.insert(0, f"less than {time_words(least_s)} counts as that")
     found = ratio(*p95s)
     if found is not None and found < 1 / PRACTICALLY_EQUAL:
         doubts.insert(0, f"the phase {name} was the slower one, so this ratio shows nothing of what load costs")

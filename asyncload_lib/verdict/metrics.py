@@ -12,7 +12,7 @@ from typing import Any
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import improvement_problem
 from asyncload_lib.verdict.stalls import STALL_METRICS, is_about, longest_unrecorded, most_of_queues, observe_loops
-from asyncload_lib.verdict.wording import readable, time_words
+from asyncload_lib.verdict.wording import time_words
 
 __all__ = [
     "DIMENSIONS",
@@ -288,17 +288,17 @@ def _of_requests(
         named = [row for row in phase.get("endpoints") or [] if _is_named(row, subject.endpoint)]
         if len(named) != 1:
             return Observation(None, f"{len(named)} endpoints are named {subject.endpoint}{_named(phase)}")
-        phase = {**named[0], "invalid_latencies": _invalid_of(named[0], phase)}
+        phase = named[0]
     if metric.levels != SCENARIO and not phase.get("total_requests"):
         return Observation(None, f"no request{where} has ended")
     if name in _OF_SUCCESS and not phase.get("successful_requests"):
         return Observation(None, f"no request{where} succeeded")
     if name == "speedup" and phase.get("baseline") and (problem := improvement_problem(phase, phase["baseline"])):
         return Observation(None, problem)
-    value, invalid = number(metric.read(phase)), _invalid(phase) if name in _STATISTICS else ""
+    value, unmeasured = number(metric.read(phase)), _unmeasured(phase) if name in _STATISTICS else ""
     if value is None:
-        return Observation(None, (phase.get("extra_notes") or {}).get(name) or invalid or f"{name} was not measured")
-    return Observation(value, "; ".join(filter(None, (_remark(phase, name), invalid))), *_missing(phase, name))
+        return Observation(None, (phase.get("extra_notes") or {}).get(name) or unmeasured or f"{name} was not measured")
+    return Observation(value, "; ".join(filter(None, (_remark(phase, name), unmeasured))), *_missing(phase, name))
 
 
 def _missing(row: Entry, name: str) -> tuple[float | None, str]:
@@ -308,16 +308,16 @@ def _missing(row: Entry, name: str) -> tuple[float | None, str]:
     ended. Those that succeeded without a valid latency may have taken any time.
     """
     overdue, ok = number(row.get("overdue_requests")) or 0.0, number(row.get("successful_requests")) or 0.0
-    invalid = min(number(row.get("invalid_latencies")) or 0.0, ok)
+    unmeasured = number(row.get("unmeasured_requests")) or 0.0
     age_s = number(row.get("abandoned_max_age"))
     oldest = "" if age_s is None else f", the oldest after {time_words(age_s)}"
     unanswered = f"{overdue:.0f} more had no answer at the end, for longer than any that succeeded had taken{oldest}"
     if name == "error_rate" and overdue:
         failed, total = number(row.get("failed_requests")) or 0.0, number(row.get("total_requests")) or 0.0
         return (failed + overdue) / (total + overdue), unanswered
-    if not _is_hidden(name, overdue + invalid, ok + overdue):
+    if not _is_hidden(name, overdue + unmeasured, ok + overdue):
         return None, ""
-    return math.inf, "; ".join(filter(None, (unanswered if overdue else "", _invalid(row))))
+    return math.inf, "; ".join(filter(None, (unanswered if overdue else "", _unmeasured(row))))
 
 
 def _is_hidden(name: str, missing: float, total: float) -> bool:
@@ -326,25 +326,10 @@ def _is_hidden(name: str, missing: float, total: float) -> bool:
     return bool(missing) and (name == "avg" or (quantile is not None and missing > (1 - quantile) * total))
 
 
-def _invalid(row: Entry) -> str:
-    """Say how many requests had no valid latency; where some failed, each of those may be one that succeeded."""
-    invalid, total = number(row.get("invalid_latencies")), number(row.get("total_requests")) or 0.0
-    whose = "requests, successful or failed," if row.get("failed_requests") else "successful requests"
-    return f"{invalid:.0f} of {total:.0f} {whose} had no valid latency" if invalid else ""
-
-
-def _invalid_of(endpoint: Entry, phase: Entry) -> float:
-    """Return how many latencies of an endpoint are invalid at most: those of its phase that are not of another."""
-    others = [row for row in phase.get("endpoints") or [] if row is not endpoint]
-    invalid = (number(phase.get("invalid_latencies")) or 0.0) - sum(map(_invalid_at_least, others))
-    return max(0.0, min(invalid, number(endpoint.get("total_requests")) or 0.0))
-
-
-def _invalid_at_least(endpoint: Entry) -> float:
-    """Return how many latencies of an endpoint are known to be invalid: all of an outcome that has none at all."""
-    ok = 0.0 if endpoint.get("min_response_time") is not None else number(endpoint.get("successful_requests"))
-    failed = 0.0 if endpoint.get("failed_latency") else number(endpoint.get("failed_requests"))
-    return (ok or 0.0) + (failed or 0.0)
+def _unmeasured(row: Entry) -> str:
+    """Say how many requests succeeded without a valid latency."""
+    unmeasured, ok = number(row.get("unmeasured_requests")), number(row.get("successful_requests")) or 0.0
+    return f"{unmeasured:.0f} of {ok:.0f} successful requests had no valid latency" if unmeasured else ""
 
 
 def _invalid_values(seen: Observation, rows: Sequence[Entry], statistic: str) -> Observation:
@@ -394,7 +379,7 @@ def _remark(phase: Entry, name: str) -> str:
     low, high = detailed.get("ci_low"), detailed.get("ci_high")
     if low is not None and high is not None:
         return f"95 % interval {low:.3g} s to {high:.3g} s"
-    return readable(str(detailed.get("note") or (phase.get("extra_notes") or {}).get(name) or ""))
+    return str(detailed.get("note") or (phase.get("extra_notes") or {}).get(name) or "")
 
 
 def _of_speedup(entry: Entry) -> str:
@@ -406,7 +391,8 @@ def _of_speedup(entry: Entry) -> str:
         return ""
     told = f"{time_words(before_s)} before, {time_words(after_s)} now"
     told += f"; one blocking operation takes {time_words(operation_s)}"
-    near = ", so little of it waiting that what computes, the clients among it, decides"
+    near = ", so little of it waiting that what computes, the clients among it, decides: such a service needs a limit "
+    near += "of its own (criteria)"
     return told + (near if operation_s < NEAR_S else "")
 
 

@@ -356,7 +356,7 @@ def test_the_kind_of_every_baseline_is_told_whole() -> None:
 
 def test_a_free_run_has_no_before_and_is_a_load_run() -> None:
     results = free_run()
-    results["metrics"][0]["test_name"] = "Load run: run"
+    results["metrics"][0]["test_name"] = "Load run"
     report = build(results)
     assert (report.scenarios[0].title, shown(report.overview).rows[0][0]) == ("Load run", "Load run")
     for text in (render_html(results), render_markdown(results)):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from asyncload_lib.verdict.wording import readable, time_words
+from asyncload_lib.verdict.wording import time_words
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,3 @@ from asyncload_lib.verdict.wording import readable, time_words
 )
 def test_a_time_is_written_without_an_exponent(seconds: float, words: str) -> None:
     assert time_words(seconds) == words
-
-
-def test_a_note_of_others_is_made_readable() -> None:
-    assert readable("sustained 2.8e+03 ms, few 996 ms") == "sustained 2.8 s, few 996 ms"
-    assert readable("1e+04 ms; v1.2e+03 msgs") == "10 s; v1.2e+03 msgs"
