@@ -84,6 +84,7 @@ class Participant:
         self._not_created = ""
         """What kept users of the run from being created, if anything did."""
         self._recording = False
+        self._is_prepared = False
         self._master_silence = Silence()
         self._listen()
         gevent.spawn(self._report_forever)
@@ -153,8 +154,8 @@ class Participant:
         ChatUser.timeout_s = plan["timeout_s"]
         AsyncUser.target = Target.from_wire(plan["target"]) if plan["target"] else self._target
         call_or_give_up(self.thread, self._reset_gate(), LOOP_TIMEOUT_S)
-        if not (plan["gated"] and gc.get_freeze_count()):  # a scenario's phases are prepared for before it is watched
-            _prepare()
+        if not (plan["gated"] and self._is_prepared):  # a scenario is prepared for before it is watched
+            self._prepare()
         self._state = self._told = (0, 0)
         self._released_ns, self._starts_us = 0, []
         self._seen_started = tally.started
@@ -283,8 +284,21 @@ class Participant:
             self.thread.post(gate.finish)
 
     def _on_watch(self, **_: Any) -> None:
-        _prepare()
+        self._prepare()
         self._watch_anew()
+
+    def _prepare(self) -> None:
+        """Do now what would stall the loop for a tenth of a second amid the load: import numpy, collect garbage.
+
+        A full collection takes 100 ms in a process with Locust in it; what exists now need not be looked at again.
+        """
+        load_numpy()
+        gc.collect()
+        gc.freeze()
+        young, *older = gc.get_threshold()
+        if 0 < young < YOUNG_OBJECTS:
+            gc.set_threshold(YOUNG_OBJECTS, *older)
+        self._is_prepared = True
 
     def _watch_anew(self) -> None:
         self.health.reset()
@@ -369,19 +383,6 @@ class Participant:
         events.request_metrics.remove_listener(self._on_metrics)
         events.request_abandoned.remove_listener(self._on_abandoned)
         self.thread.close()
-
-
-def _prepare() -> None:
-    """Do now what would stall the loop for a tenth of a second amid the load: import numpy, collect garbage.
-
-    A full collection takes 100 ms in a process with Locust in it; what exists now need not be looked at again.
-    """
-    load_numpy()
-    gc.collect()
-    gc.freeze()
-    young, *older = gc.get_threshold()
-    if 0 < young < YOUNG_OBJECTS:
-        gc.set_threshold(YOUNG_OBJECTS, *older)
 
 
 def introduction(settings: Settings, environment: Environment) -> dict[str, Any]:
