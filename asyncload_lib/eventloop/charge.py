@@ -80,7 +80,7 @@ def _evidence(
         asleep_s=_asleep_ns(longest.segment if longest is not None else None) / NS,
         gc_s=own / NS,
         gc_elsewhere_s=elsewhere / NS,
-        gil_share=stall.gil_share,
+        gil_share=_gil_share(stall),
         witness_s=stall.witness_ns / NS,
         refuted_s=stall.refuted_ns / NS,
         witness_delay_s=stall.witness_delay_ns / NS,
@@ -90,6 +90,16 @@ def _evidence(
         samples=stall.samples,
         idle=bool(stall.segments) and all(segment.idle for segment in stall.segments),
     )
+
+
+def _gil_share(stall: Stall) -> float | None:
+    """As the looks tell; without any, from whether another thread used so much CPU time that it may have kept the GIL.
+
+    A loop that sleeps in a call of its own leaves the GIL to the watchdog, which then looks.
+    """
+    if stall.samples or stall.holder is None or stall.holder.cpu_ns < stall.late.off_cpu_ns:
+        return stall.gil_share
+    return 1.0
 
 
 def _callbacks(stall: Stall, pauses: list[GcPause], limit_s: float) -> list[_Callback]:
@@ -183,8 +193,13 @@ def _asleep_ns(segment: Segment | None) -> int:
 
 
 def _culprit(segment: Segment) -> tuple[Spot | None, str]:
-    """The innermost function of the user's own code that most samples are in, at the line where it was seen most."""
+    """The innermost function of the user's own code that most samples are in, at the line where it was seen most.
+
+    Neither that nor a task, where what kept the loop lay between two callbacks.
+    """
     stacks = [sample.stack for sample in segment.samples]
+    if not stacks[0]:
+        return None, ""
     inside = [stack for stack in stacks if not is_bare(stack)]
     if 2 * len(inside) >= len(stacks):  # the others were taken as the loop went in or out
         stacks = inside

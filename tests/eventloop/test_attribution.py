@@ -7,7 +7,7 @@ from asyncload_lib.eventloop.attribution import CAUSES, QUEUE, Evidence, cause_o
 from asyncload_lib.eventloop.clocks import ASLEEP, ON_GIL, RUNNING
 from asyncload_lib.eventloop.findings import Findings
 from asyncload_lib.eventloop.gcpause import GcPause
-from asyncload_lib.eventloop.stall import Late, Sample, Segment, Stall
+from asyncload_lib.eventloop.stall import Holder, Late, Sample, Segment, Stall
 
 LIMIT_S = 0.010
 
@@ -174,6 +174,18 @@ def test_each_callback_over_the_limit_is_a_stall_of_its_own(
     report = findings.report("loop", 75 * ms)
     assert [round(stall["length"] * 1e3) for stall in report["stall_times"]] == blocked_ms
     assert (report["stalls"], round(report["blocked_s"] * 1e3)) == (2, sum(blocked_ms))
+
+
+@pytest.mark.parametrize(("holder_cpu_ms", "cause"), [(95, "gil"), (40, QUEUE)])
+def test_a_loop_asleep_that_nobody_could_look_at_waited_for_a_thread_that_worked_as_long(
+    holder_cpu_ms: int, cause: str
+) -> None:
+    """The watchdog lost the GIL amid its settling of the stall before: of this one it knows nothing."""
+    ms = 10**6
+    holder = Holder("worker", (), holder_cpu_ms * ms)
+    stall = Stall(Late(0, 100 * ms, 2 * ms, 2 * ms, 7 * ms), [], 0, None, 0, 0, 0, 0, holder)
+
+    assert cause_of(charge._evidence(stall, [], 1, LIMIT_S, None)) == cause
 
 
 @pytest.mark.parametrize(
