@@ -162,7 +162,9 @@ def _among(
 def _callback(stall: Stall, segment: Segment, own_ns: int, collected_ns: int, begin_ns: int, end_ns: int) -> _Callback:
     own_ns = min(own_ns, stall.late.length_ns)
     collected_ns = min(collected_ns, stall.late.cpu_ns)  # what a finalizer slept in it was not the collector's
-    return _Callback(segment, max(0, own_ns - collected_ns), max(own_ns, end_ns - begin_ns), end_ns)
+    # What lay between two callbacks is known by its CPU time alone: the waits of the beat may have been anywhere in it.
+    length_ns = max(own_ns, end_ns - begin_ns) if segment.samples[0].stack else own_ns
+    return _Callback(segment, max(0, own_ns - collected_ns), length_ns, end_ns)
 
 
 def _collected_ns(pauses: list[GcPause], since_ns: int, until_ns: int) -> int:

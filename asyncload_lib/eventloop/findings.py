@@ -58,6 +58,7 @@ class Findings:
         self._culprits: dict[tuple[str, int, str, str, str], Culprit] = {}
         self._times: list[dict[str, Any]] = []
         self._unnamed = 0
+        self._between = [0, 0.0, 0.0]
 
     def anew(self, started_ns: int) -> "Findings":
         """Return empty findings from then on; late beats stay known to `own_share` across that moment."""
@@ -92,6 +93,7 @@ class Findings:
     def stall(self, end_ns: int, length_s: float, cause: str, spot: Spot | None, task: str) -> None:
         """One stall over the limit, charged to `cause`; a GIL holder that is not named does not block.
 
+        One of the loop without a line and without a task lay between two callbacks.
         Of one that had begun before these findings only the rest counts, if that is still over the limit.
         """
         length_s = self._since_start(end_ns, length_s)
@@ -105,6 +107,8 @@ class Findings:
             self._times.append({"t": round(start_s, 4), "length": round(length_s, 5), "cause": cause})
         if spot is None:
             self._unnamed += cause in ("loop", "gil")  # a machine that gave no CPU has no line
+            if cause == "loop" and not task:
+                _add(self._between, length_s)
             return
         code = spot.position[0]
         key = (code.co_filename, spot.line, code.co_qualname, task, cause)
@@ -182,6 +186,13 @@ class Findings:
             notes.append(
                 f"{counted(int(count), 'time')} many short callbacks in a row kept the loop longer than the limit"
                 f" (longest {longest * 1e3:.1f} ms): load, not a blocking call."
+            )
+        count, _, longest = self._between
+        if count:
+            notes.append(
+                f"{counted(int(count), 'time')} the loop was blocked between two callbacks, where no line of Python is"
+                f" (longest {longest * 1e3:.1f} ms): so it is when what one of them leaves is freed, such as a large"
+                " result that nobody keeps."
             )
         if self._unnamed:
             notes.append(f"Without a culprit in the table: {counted(self._unnamed, 'stall')}.")

@@ -6,6 +6,7 @@ step. Of those frames the innermost one of the user's own code is the culprit: i
 
 import asyncio.base_events
 import asyncio.events
+import dis
 import functools
 import gc
 import linecache
@@ -32,6 +33,7 @@ __all__ = [
     "culprit_spot",
     "described",
     "excerpt",
+    "has_run",
     "innermost_own",
     "is_bare",
     "loop_base",
@@ -52,7 +54,13 @@ _STDLIB = tuple(
     {spelt(sysconfig.get_path(key)) + os.sep for key in ("stdlib", "platstdlib") for spelt in (str, os.path.realpath)}
 )
 _RUN_ONCE: CodeType = asyncio.base_events.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
+_ASYNCIO = os.path.dirname(asyncio.base_events.__file__) + os.sep
 _HANDLE_RUN: CodeType = asyncio.events.Handle._run.__code__
+_RESUME = dis.opmap["RESUME"]
+_AWAITED = 2
+"""From this argument on RESUME stands behind an `await`."""
+_JUMPS = ("JUMP_FORWARD", "JUMP_BACKWARD_NO_INTERRUPT", "SEND")
+_TAKES_NO_TIME = (*_JUMPS, "COPY", "END_SEND", "KW_NAMES", "LOAD_", "NOP", "POP_TOP", "PRECALL", "PUSH_NULL", "SWAP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,41 @@ def loop_base(frame: FrameType | None, outermost: FrameType | None = None) -> Co
 def positions(frames: list[FrameType]) -> tuple[Position, ...]:
     """Where each frame stands now."""
     return tuple((frame.f_code, frame.f_lasti) for frame in frames)
+
+
+def has_run(stack: tuple[Position, ...]) -> bool:
+    """Whether a callback that gave the GIL up here has done anything yet that can have taken time.
+
+    CPython gives it up at the first instruction of a function, at the end of a call, and as a loop goes round. What
+    went on until then was, where a function is about to begin, something before it: in the one that calls it, unless
+    that one has itself only just come out of an `await`, where the GIL is not given up. The same goes for the first
+    call that asyncio itself makes there (`h.cancel()` at the end of a sleep).
+    """
+    code, lasti = stack[-1]
+    if lasti >= 0 and code.co_code[lasti] == _RESUME:
+        return len(stack) > 1 and not _has_just_gone_on(*stack[-2])
+    return not (code.co_filename.startswith(_ASYNCIO) and _has_just_gone_on(code, lasti))
+
+
+def _has_just_gone_on(code: CodeType, lasti: int) -> bool:
+    return any(lasti in call for call in _first_calls(code))
+
+
+@functools.lru_cache(maxsize=256)
+def _first_calls(code: CodeType) -> tuple[range, ...]:
+    """Where the calls stand that come behind an `await`, with nothing in between that can take time."""
+    steps = list(dis.get_instructions(code))
+    numbers = {step.offset: number for number, step in enumerate(steps)}
+    calls = []
+    for number, step in enumerate(steps):
+        if step.opcode != _RESUME or (step.arg or 0) & 3 < _AWAITED:
+            continue
+        at = number + 1
+        while at < len(steps) - 1 and steps[at].opname.startswith(_TAKES_NO_TIME):
+            at = numbers[steps[at].argval] if steps[at].opname in _JUMPS else at + 1
+        if at < len(steps) - 1 and steps[at].opname.startswith("CALL"):
+            calls.append(range(steps[at].offset, steps[at + 1].offset))
+    return tuple(calls)
 
 
 class _Uncollected:

@@ -118,6 +118,7 @@ class Segment:
     """Consecutive samples of one callback, known by its outermost frame: held, so that no later one gets its address.
 
     Inner frames are not held: their locals (50 MB just parsed) would live on until the next beat. `idle`: no callback.
+    Samples without a stack that are not idle are of what the loop did before a callback that was about to begin.
     """
 
     callback: FrameType | None

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from .alarm import Alarm
 from .clocks import ASLEEP, ON_GIL, StealMeter, ThreadMeter, state_of, threads_cpu_ns
 from .native import native, start_native_thread
-from .stacks import Home, Position, callback_frames, positions, step_frame, uncollected
+from .stacks import Home, Position, callback_frames, has_run, positions, step_frame, uncollected
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
 from .switching import switch_interval
 
@@ -295,6 +295,12 @@ class Watchdog:
             current = self._frames()
             frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
             stack, callback = positions(frames), step_frame(frames)
+            # Something in C has run until now, and this callback is only about to begin: it was not in there. Without a
+            # callback it must be known to be longer than the limit, for uvloop has those in C that have no frame.
+            is_between = proven >= self._limit_s * NS if not stack else proven > 0 and not has_run(stack)
+            if is_between:
+                self._pulse.discard += [callback] if callback is not None else []  # the loop's thread lets it go
+                stack, callback = (), None
             self._hand_back(frames)
             # To ask all threads for their CPU time is dear, and most beats that are a little late are no stall.
             is_suspect = state != ASLEEP and now - pulse_alive_ns >= 2 * self.patience_ns
@@ -308,7 +314,8 @@ class Watchdog:
             last.samples.append(sample)
         else:
             self._let_go(self._segments)  # while they wait to be settled, no frame of theirs is asked for again
-            self._segments.append(Segment(callback, self._loop.task_name() if stack else None, [sample], not stack))
+            is_idle = not stack and not is_between
+            self._segments.append(Segment(callback, self._loop.task_name() if stack else None, [sample], is_idle))
 
     def unended(self, late: Late) -> Stall:
         """Return a stall that goes on, as far as it was seen; for any thread."""

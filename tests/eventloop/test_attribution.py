@@ -176,6 +176,30 @@ def test_each_callback_over_the_limit_is_a_stall_of_its_own(
     assert (report["stalls"], round(report["blocked_s"] * 1e3)) == (2, sum(blocked_ms))
 
 
+def test_what_lay_between_two_callbacks_is_as_long_as_its_cpu_time_and_has_no_line() -> None:
+    """Of a beat 120 ms late the loop used a CPU for 20, and waited for the GIL before; then it freed something."""
+    ms = 10**6
+    samples = [Sample(119 * ms, 107 * ms, 0, (), 20 * ms, RUNNING, 0, None)]
+    stall = Stall(
+        Late(0, 120 * ms, 2 * ms, 20 * ms, 0),
+        [Segment(None, None, samples, idle=False)],
+        1,
+        None,
+        98 * ms,
+        0,
+        0,
+        0,
+        None,
+    )
+    findings = Findings(0, LIMIT_S, 0.003)
+
+    charge.charge(stall, [], 1, findings)
+
+    report = findings.report("loop", 120 * ms)
+    assert (report["stalls"], report["max_stall"], report["culprits"]) == (1, pytest.approx(0.020), [])
+    assert "1 time the loop was blocked between two callbacks" in report["note"]
+
+
 @pytest.mark.parametrize(("holder_cpu_ms", "cause"), [(95, "gil"), (40, QUEUE)])
 def test_a_loop_asleep_that_nobody_could_look_at_waited_for_a_thread_that_worked_as_long(
     holder_cpu_ms: int, cause: str

@@ -238,3 +238,32 @@ def test_a_child_that_is_forked_amid_a_look_collects_garbage() -> None:
         print(json.dumps({"child": told == b"1", "parent": gc.isenabled(), "culprits": []}))
     """)
     assert (report["child"], report["parent"]) == (True, True)
+
+
+@pytest.mark.parametrize("run", ["asyncio.run", "uvloop.run"])
+def test_what_a_callback_leaves_to_be_freed_is_not_laid_to_the_one_behind_it(run: str) -> None:
+    """The result of a thread's work is dropped with the last handle that knew its future."""
+    report = told(f"""
+        text = json.dumps([{{"id": at, "name": "x" * 40, "tags": ["a", "b"]}} for at in range(250_000)])
+        async def serve(pool):
+            while True:
+                item = await pool.get()
+                await asyncio.sleep(0.001)
+                pool.put_nowait(item)
+        async def main():
+            gc.disable()
+            pool = asyncio.Queue()
+            for item in range(3):
+                pool.put_nowait(item)
+            servers = [asyncio.create_task(serve(pool)) for _ in range(9)]
+            async with LoopMonitor() as monitor:
+                await asyncio.sleep(0.3)
+                for _ in range(6):
+                    await asyncio.to_thread(json.loads, text)
+                    await asyncio.sleep(0.1)
+                return monitor.report()
+        print(json.dumps({run}(main())))
+    """)
+    assert {culprit["cause"] for culprit in report["culprits"]} == {"gil"}, report
+    assert report["by_cause"]["loop"]["stalls"], report
+    assert "between two callbacks" in report["note"]

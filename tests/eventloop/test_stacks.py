@@ -1,0 +1,47 @@
+import asyncio
+import dis
+from collections.abc import Awaitable, Callable
+from types import CodeType
+from typing import Any
+
+import pytest
+
+from asyncload_lib.eventloop.stacks import Position, has_run
+
+
+async def resumes(work: Callable[[], Awaitable[None]], numbers: list[int]) -> list[int]:
+    await work()
+    double(numbers)
+    numbers += numbers
+    double(numbers)
+    return numbers
+
+
+def double(numbers: list[int]) -> list[int]:
+    return numbers * 2
+
+
+def begin(function: Callable[..., Any]) -> Position:
+    return at(function.__code__, "RESUME", 0)
+
+
+def at(code: CodeType, name: str, which: int) -> Position:
+    return code, [step.offset for step in dis.get_instructions(code) if step.opname == name][which]
+
+
+@pytest.mark.parametrize(
+    ("stack", "has"),
+    [
+        ((begin(asyncio.Handle._run),), False),  # before the callback
+        ((at(asyncio.Handle._run.__code__, "CALL", 0),), True),  # a callback in C
+        ((begin(double),), False),
+        ((at(resumes.__code__, "CALL", 0), begin(double)), True),  # the argument of `work` may have taken time
+        ((at(resumes.__code__, "CALL", 1), begin(double)), False),  # nothing since the `await`
+        ((at(resumes.__code__, "CALL", 2), begin(double)), True),  # since the `await` a list was copied
+        ((at(resumes.__code__, "CALL", 1),), True),  # the call itself has ended
+        ((at(asyncio.Queue.get.__code__, "CALL", -2), begin(asyncio.Queue.empty)), False),
+        ((at(asyncio.sleep.__code__, "CALL", -2),), False),  # h.cancel()
+    ],
+)
+def test_a_callback_that_has_only_just_begun_is_known(stack: tuple[Position, ...], has: bool) -> None:
+    assert has_run(stack) is has
