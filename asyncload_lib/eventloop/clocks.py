@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from .native import native
 
-__all__ = ["ASLEEP", "ON_GIL", "RUNNING", "StealMeter", "ThreadMeter", "state_of", "threads_cpu_ns"]
+__all__ = ["ASLEEP", "ON_GIL", "RUNNING", "DelayMeter", "StealMeter", "ThreadMeter", "state_of", "threads_cpu_ns"]
 
 ON_GIL, ASLEEP, RUNNING = "on the GIL", "asleep", "running"
 
@@ -155,6 +155,28 @@ class StealMeter:
             return int(fields[8]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
         except (IndexError, ValueError):
             return 0
+
+    def close(self) -> None:
+        """Give the open file back."""
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+
+
+class DelayMeter:
+    """Time for which the main thread of another process was runnable and had no CPU."""
+
+    def __init__(self, process: int) -> None:
+        self._file = _open(f"/proc/{process}/schedstat")
+        self._buffer = ctypes.create_string_buffer(BUFFER_BYTES)
+        self._calls = _c_calls()
+
+    def run_delay_ns(self) -> int:
+        """Return it; 0 where it is not known, or the process has ended."""
+        if self._calls is None or self._file is None:
+            return 0
+        fields = self._calls.read(self._file, self._buffer).split()
+        return int(fields[1]) if len(fields) > 1 else 0
 
     def close(self) -> None:
         """Give the open file back."""

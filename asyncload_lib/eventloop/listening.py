@@ -6,7 +6,7 @@ Linux only, from /proc; elsewhere nothing is known.
 import os
 from contextlib import suppress
 
-__all__ = ["listening_places"]
+__all__ = ["listening_places", "only_listener"]
 
 LISTENS = "0A"
 ACCEPTS = 0x10000
@@ -20,11 +20,32 @@ def listening_places(process: int | str = "self", apart_from: str | None = None)
     places = _tcp("tcp") | _tcp("tcp6") | _unix(apart_from)
     if not places:
         return frozenset()
+    found = _open_files(process)
+    return frozenset(place for inode, place in places.items() if f"socket:[{inode}]" in found)
+
+
+def only_listener(port: int) -> int | None:
+    """The one process that listens at a TCP port of this machine; None if there are several, or it is this very one.
+
+    None, too, where none may be looked into.
+    """
+    places = _tcp("tcp") | _tcp("tcp6")
+    sockets = {f"socket:[{inode}]" for inode, place in places.items() if int(place.rpartition(":")[2], 16) == port}
+    if not sockets:
+        return None
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):  # it has ended, or is somebody else's
+            found += [int(process)] if sockets & _open_files(process) else []
+    return found[0] if len(found) == 1 and found[0] != os.getpid() else None
+
+
+def _open_files(process: int | str) -> set[str]:
     directory, found = f"/proc/{process}/fd", set()
     for name in os.listdir(directory):
         with suppress(OSError):  # closed meanwhile
             found.add(os.readlink(f"{directory}/{name}"))
-    return frozenset(place for inode, place in places.items() if f"socket:[{inode}]" in found)
+    return found
 
 
 def _tcp(table: str) -> dict[str, str]:

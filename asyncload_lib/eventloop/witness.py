@@ -7,6 +7,10 @@ Where the load's own requests were on their way too, one of them kept the loop a
 their number (what the probe itself takes is the usual answer's): only if that is over the limit it is proven. Where
 it is not, and where even the usual answer takes longer than the limit, the witness says that it cannot tell (`blocked`
 is None).
+
+A target that waits for a CPU is as late as one that is blocked. Where a single process on this very machine listens at
+its port, the kernel tells how long its main thread, which runs the loop, was runnable without a CPU while a probe was
+on its way: that is taken off too. Of another machine, or of several workers, nothing of the kind is known.
 """
 
 import asyncio
@@ -20,8 +24,10 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
+from .clocks import DelayMeter
 from .findings import MAX_BUCKETS, MAX_STALL_TIMES, counted, lag_key, middle_us
 from .lag import LIMIT_S, LoopMonitor
+from .listening import only_listener
 
 __all__ = ["OutsideWitness", "disagreement", "unexplained"]
 
@@ -37,6 +43,14 @@ SLOWEST = 10_000
 """Probes kept one by one: the slowest, so that no run is too long to see a stall; of all others only the count."""
 
 
+class _Due(NamedTuple):
+    """What was known when a probe was due: how much of the load was over, and how long the target had waited for CPUs
+    in all."""
+
+    over: int
+    delay_ns: int = 0
+
+
 class _Probe(NamedTuple):
     """Its latency, less the share of the own loop; then the intended send time, the end, and the load beside it."""
 
@@ -45,6 +59,8 @@ class _Probe(NamedTuple):
     ended_ns: int
     beside: int
     """How many requests of the load were on their way at any time between the two."""
+    delay_ns: int
+    """How long the target had no CPU meanwhile, as far as that is known."""
 
 
 class _Stall(NamedTuple):
@@ -99,8 +115,11 @@ class OutsideWitness:
         self._load = load
         self._tasks: list[asyncio.Task[None]] = []
         self._due: asyncio.Queue[int] = asyncio.Queue()
-        self._open: dict[int, int] = {}
-        """Intended send time of each probe that is due or on its way, and how much of the load was over by then."""
+        self._open: dict[int, _Due] = {}
+        """Each probe that is due or on its way, by its intended send time."""
+        self._meter: DelayMeter | None = None
+        self._is_here = False
+        """Whether the target is on this machine."""
         self.reset()
 
     def reset(self) -> None:
@@ -123,7 +142,8 @@ class OutsideWitness:
     def start(self) -> None:
         """Begin to send."""
         self.reset()
-        self._tasks = [asyncio.create_task(self._pace(), name="outside witness")]
+        paced, found = self._pace(), self._find_target()
+        self._tasks = [asyncio.create_task(task, name="outside witness") for task in (paced, found)]
         ages_s = (number * LINE_S / CONNECTIONS for number in range(CONNECTIONS))
         self._tasks += [asyncio.create_task(self._connection(age_s), name="outside witness") for age_s in ages_s]
 
@@ -140,6 +160,9 @@ class OutsideWitness:
         for sent in sorted(self._open):
             self._record(sent, now, answered=False)
         self._open.clear()
+        if self._meter is not None:
+            self._meter.close()
+            self._meter = None
         self._due = asyncio.Queue()
         self._ended_ns = now
 
@@ -215,6 +238,12 @@ class OutsideWitness:
                 f"An answer was late by {queue.length_s * 1e3:.1f} ms while {counted(queue.beside, 'request')} of the"
                 " load were on their way: from outside their queue and a blocked loop look the same."
             )
+        if starved := self._starved(usual_s or 0.0):
+            notes.append(
+                f"{counted(len(starved), 'answer')} {'was' if len(starved) == 1 else 'were'} late by"
+                f" {max(starved) * 1e3:.1f} ms at most because this machine gave the target's process no CPU: that is"
+                " no stall of its loop."
+            )
         if self._left_out and self._slowest[0].latency_ns / NS - (usual_s or 0.0) >= self._limit_s:
             notes.append(f"Only the {SLOWEST} slowest probes were looked at: there were more stalls than these.")
         return " ".join(notes)
@@ -249,7 +278,7 @@ class OutsideWitness:
         stalls: list[_Stall] = []
         end_ns = 0
         for probe in sorted([*self._slowest, *unanswered], key=lambda probe: probe.sent_ns):
-            length_s = probe.latency_ns / NS - usual_s
+            length_s = (probe.latency_ns - probe.delay_ns) / NS - usual_s
             if length_s < self._limit_s:
                 continue
             start_s = max(0.0, (probe.sent_ns - self._started_ns) / NS)
@@ -264,11 +293,21 @@ class OutsideWitness:
             end_ns = max(end_ns, probe.ended_ns)
         return stalls
 
+    def _starved(self, usual_s: float) -> list[float]:
+        """How late each answer was that was so only for want of a CPU."""
+        late = [(probe.latency_ns / NS - usual_s, probe.delay_ns / NS) for probe in self._slowest]
+        return [late_s for late_s, delay_s in late if late_s - delay_s < self._limit_s <= late_s]
+
     def _probe(self, sent_ns: int, ended_ns: int) -> _Probe:
         own = self._monitor.own_share(sent_ns, ended_ns) if self._monitor is not None else 0
         begun, _ = self._load()
-        beside = max(0, begun - self._open.get(sent_ns, begun))
-        return _Probe(max(0, ended_ns - sent_ns - own), sent_ns, ended_ns, beside)
+        delay_ns = self._delay_ns()
+        due = self._open.get(sent_ns, _Due(begun, delay_ns))
+        beside, delay_ns = max(0, begun - due.over), max(0, delay_ns - due.delay_ns) if self._is_here else 0
+        return _Probe(max(0, ended_ns - sent_ns - own), sent_ns, ended_ns, beside, delay_ns)
+
+    def _delay_ns(self) -> int:
+        return self._meter.run_delay_ns() if self._meter is not None else 0
 
     def _record(self, sent_ns: int, ended_ns: int, answered: bool = True, status: int = 0) -> None:
         if sent_ns < self._started_ns:
@@ -296,13 +335,18 @@ class OutsideWitness:
             self._series = halved
         self._series[bucket] = max(latency, self._series.get(bucket, 0))
 
+    async def _find_target(self) -> None:
+        # To look through all processes takes 20 ms.
+        listener = await asyncio.get_running_loop().run_in_executor(None, only_listener, self._port)
+        self._meter = DelayMeter(listener) if listener is not None else None
+
     async def _pace(self) -> None:
         due = time.perf_counter()
         while True:
             due += self._interval_s
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             sent = int(due * 1e9)
-            self._open[sent] = self._load()[1]
+            self._open[sent] = _Due(self._load()[1], self._delay_ns())
             self._due.put_nowait(sent)
 
     async def _connection(self, age_s: float) -> None:
@@ -339,6 +383,7 @@ class OutsideWitness:
 
     async def _open_line(self, age_s: float = 0.0) -> _Line:
         reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
+        self._is_here = writer.get_extra_info("sockname")[0] == writer.get_extra_info("peername")[0]
         return _Line(reader, writer, time.perf_counter() + LINE_S - age_s)
 
     async def _renewed(self, line: _Line) -> _Line:

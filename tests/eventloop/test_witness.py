@@ -1,8 +1,11 @@
 import asyncio
 import contextlib
+import os
 import re
+import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +16,8 @@ import pytest
 
 from asyncload_lib.eventloop.findings import lag_key, middle_us
 from asyncload_lib.eventloop.lag import LoopMonitor
-from asyncload_lib.eventloop.witness import OutsideWitness, disagreement, unexplained
+from asyncload_lib.eventloop.listening import only_listener
+from asyncload_lib.eventloop.witness import OutsideWitness, _Due, disagreement, unexplained
 
 pytestmark = pytest.mark.chance
 
@@ -342,7 +346,7 @@ def test_a_queue_of_the_load_is_not_taken_for_a_blocked_loop(
         witness = OutsideWitness("http://127.0.0.1:1/health", limit_s=0.01, load=lambda: (begun, ended))
         for number in range(100):
             due = witness._started_ns + number * 1_000_000_000
-            witness._open[due] = ended
+            witness._open[due] = _Due(ended)
             begun = ended + (beside if number == 50 else 0)
             witness._record(due, due + 1_000_000 + (int(late_s * 1e9) if number == 50 else 0))
         return witness.report()
@@ -353,6 +357,108 @@ def test_a_queue_of_the_load_is_not_taken_for_a_blocked_loop(
     assert report["proven_stall"] == pytest.approx(proven_s, rel=0.05)
     assert report["max_stall"] == pytest.approx(late_s if late_s > 0.01 else 0.0, rel=0.05)
     assert (f"while {beside} requests of the load" in report["note"]) is (blocked is None)
+
+
+@pytest.mark.parametrize(
+    ("late_ms", "delay_ms", "is_here", "stall_ms"),
+    [
+        (25, 0, True, 25),
+        (25, 20, True, 0),
+        (70, 20, True, 50),  # what is left is over the limit
+        (25, 20, False, 25),  # of another machine nothing is known, whoever listens at that port here
+    ],
+)
+def test_what_the_target_waited_for_a_cpu_is_no_stall_of_its_loop(
+    late_ms: int, delay_ms: int, is_here: bool, stall_ms: int
+) -> None:
+    ms = 10**6
+
+    async def main() -> dict[str, Any]:
+        witness = OutsideWitness("http://127.0.0.1:1/health", limit_s=0.01)
+        witness._is_here = is_here
+        for number in range(100):
+            due = witness._started_ns + number * 1000 * ms
+            witness._open[due] = _Due(0, 0)
+            is_late = number == 50
+            witness._delay_ns = lambda is_late=is_late: delay_ms * ms * is_late  # type: ignore[method-assign,misc]
+            witness._record(due, due + ms + late_ms * ms * is_late)
+        return witness.report()
+
+    report = asyncio.run(main())
+
+    assert report["blocked"] is bool(stall_ms)
+    assert report["proven_stall"] == pytest.approx(stall_ms / 1e3, abs=0.001)
+    assert ("1 answer was late by 25.0 ms" in report["note"]) is (not stall_ms)
+
+
+SERVER = """
+import asyncio, sys, time
+async def answer(reader, writer):
+    while await reader.readline():
+        await reader.readuntil(b"\\r\\n\\r\\n")
+        writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+async def main():
+    server = await asyncio.start_server(answer, "127.0.0.1", int(sys.argv[1]), reuse_port=True)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    while True:
+        await asyncio.sleep(0.4)
+        time.sleep(float(sys.argv[2]))
+asyncio.run(main())
+"""
+
+RIVAL = """
+import time
+while True:
+    end = time.perf_counter() + 0.1
+    while time.perf_counter() < end:
+        pass
+    time.sleep(0.3)
+"""
+
+
+@contextlib.contextmanager
+def process(code: str, *arguments: object) -> Iterator[tuple[int, str]]:
+    """Run it in a process of its own; its identifier, and the first line that it says."""
+    command = [sys.executable, "-uc", f"{code.strip()}\n", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout is not None
+            yield running.pid, running.stdout.readline().strip() if "print" in code else ""
+        finally:
+            running.kill()
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "SCHED_IDLE"), reason="the kernel tells on Linux alone how long a CPU was waited for"
+)
+@pytest.mark.parametrize("block_s", [0, 0.1])
+def test_a_machine_that_is_busy_is_told_from_a_loop_that_is_blocked(block_s: float) -> None:
+    """The target gives way to another process, on the one CPU that both have, for 0.1 s at a time."""
+    cpu = {max(os.sched_getaffinity(0))}
+    with process(SERVER, 0, block_s) as (target, port), process(RIVAL) as (rival, _):
+        os.sched_setaffinity(target, cpu)
+        os.sched_setaffinity(rival, cpu)
+        os.sched_setscheduler(target, os.SCHED_IDLE, os.sched_param(0))
+
+        async def main() -> dict[str, Any]:
+            url = f"http://127.0.0.1:{port}/health"
+            async with LoopMonitor() as monitor, OutsideWitness(url, monitor=monitor, limit_s=0.05) as witness:
+                await asyncio.sleep(2)
+            return witness.report()
+
+        report = asyncio.run(main())
+
+    assert report["blocked"] is bool(block_s), report
+    assert block_s or "because this machine gave the target's process no CPU" in report["note"]
+
+
+def test_who_alone_listens_at_a_port_is_found() -> None:
+    with process(SERVER, 0, 0) as (first, port):
+        assert only_listener(int(port)) == first
+        with process(SERVER, port, 0):
+            assert only_listener(int(port)) is None
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        assert only_listener(own.getsockname()[1]) is None
 
 
 def test_no_percentile_is_over_the_largest_lag() -> None:
@@ -478,7 +584,7 @@ def test_only_the_delay_that_proves_something_counts() -> None:
         witness = OutsideWitness("http://127.0.0.1:1/health", limit_s=0.025, load=lambda: (begun, 100))
         for number in range(100):
             due = witness._started_ns + number * 2_000_000_000
-            witness._open[due] = 100
+            witness._open[due] = _Due(100)
             beside, late_s = {50: (50, 1.0), 70: (1, 0.1)}.get(number, (0, 0.0))
             begun = 100 + beside
             witness._record(due, due + 1_000_000 + int(late_s * 1e9))
