@@ -17,6 +17,11 @@ async def resumes(work: Callable[[], Awaitable[None]], numbers: list[int]) -> li
     return numbers
 
 
+async def waits(work: Callable[[], Awaitable[None]], numbers: list[int]) -> None:
+    while double(numbers):
+        await work()
+
+
 def double(numbers: list[int]) -> list[int]:
     return numbers * 2
 
@@ -39,7 +44,8 @@ def at(code: CodeType, name: str, which: int) -> Position:
         ((at(resumes.__code__, "CALL", 1), begin(double)), False),  # nothing since the `await`
         ((at(resumes.__code__, "CALL", 2), begin(double)), True),  # since the `await` a list was copied
         ((at(resumes.__code__, "CALL", 1),), True),  # the call itself has ended
-        ((at(asyncio.Queue.get.__code__, "CALL", -2), begin(asyncio.Queue.empty)), False),
+        ((at(waits.__code__, "CALL", -1), begin(double)), False),  # as in `Queue.get`, the loop has come round
+        ((at(waits.__code__, "CALL", 0), begin(double)), True),
         ((at(asyncio.sleep.__code__, "CALL", -2),), False),  # h.cancel()
     ],
 )
