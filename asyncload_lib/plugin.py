@@ -87,7 +87,7 @@ class Plugin:
         self._refused = ""
         """Why the newest test could not begin, if so."""
         self.is_headless = bool(getattr(environment.parsed_options, "headless", False))
-        self._is_autostarted = not self.is_headless and bool(getattr(environment.parsed_options, "autostart", False))
+        self._starts_by_itself = self.is_headless or bool(getattr(environment.parsed_options, "autostart", False))
         if not environment.stop_timeout:
             environment.stop_timeout = self.settings.stop_timeout
 
@@ -173,8 +173,8 @@ class Plugin:
         self._source.check(self.settings.scenarios if self.is_suite else ())
         if not self._source.is_embedded:
             return
-        self._source.start(self._on_demo, web_ui_first=not self._is_autostarted)
-        if self.is_headless or self._is_autostarted:  # its start must not use up --run-time
+        self._source.start(self._on_demo, web_ui_first=not self._starts_by_itself)
+        if self._starts_by_itself:  # its start must not use up --run-time
             self._source.wait()
 
     def _on_demo(self, target: Target) -> None:
@@ -386,9 +386,9 @@ class Plugin:
         if isinstance(self.environment.runner, WorkerRunner):
             return
         if session is None:
-            if self._signals.came is not None and (self.is_headless or self._is_autostarted):
+            if self._signals.came is not None and self._starts_by_itself:
                 self.environment.process_exit_code = 128 + self._signals.came
-            elif self._is_autostarted and self._refusal is None:
+            elif self._starts_by_itself and not self.is_headless and self._refusal is None:
                 say("INCOMPLETE: the run ended before it had begun.")
                 self.environment.process_exit_code = ExitCode.INCOMPLETE
             return

@@ -137,52 +137,51 @@ def _read(clock: int) -> int:
         return 0
 
 
-class StealMeter:
+class _FileMeter:
+    """Reads figures of the kernel's from one file that it keeps open."""
+
+    def __init__(self, path: str) -> None:
+        self._file = _open(path)
+        self._buffer = ctypes.create_string_buffer(BUFFER_BYTES)
+        self._calls = _c_calls()
+
+    def _fields(self, maxsplit: int = -1) -> list[bytes]:
+        if self._calls is None or self._file is None:
+            return []
+        # The GIL stays held: given up here, it comes back only after a switch interval if the loop is busy.
+        return self._calls.read(self._file, self._buffer).split(maxsplit=maxsplit)
+
+    def close(self) -> None:
+        """Give the open file back."""
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+
+
+class StealMeter(_FileMeter):
     """Time the hypervisor gave to others while this machine's CPUs had work, in steps of one tick (10 ms)."""
 
     def __init__(self) -> None:
-        self._file = _open("/proc/stat")
-        self._buffer = ctypes.create_string_buffer(BUFFER_BYTES)
-        self._calls = _c_calls()
+        super().__init__("/proc/stat")
 
     def steal_ns(self) -> int:
         """Return it; 0 where it is not known."""
-        if self._calls is None or self._file is None:
-            return 0
-        # The GIL stays held: given up here, it comes back only after a switch interval if the loop is busy.
-        fields = self._calls.read(self._file, self._buffer).split(maxsplit=9)
         try:
-            return int(fields[8]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+            return int(self._fields(maxsplit=9)[8]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
         except (IndexError, ValueError):
             return 0
 
-    def close(self) -> None:
-        """Give the open file back."""
-        file, self._file = self._file, None
-        if file is not None:
-            os.close(file)
 
-
-class DelayMeter:
+class DelayMeter(_FileMeter):
     """Time for which the main thread of another process was runnable and had no CPU."""
 
     def __init__(self, process: int) -> None:
-        self._file = _open(f"/proc/{process}/schedstat")
-        self._buffer = ctypes.create_string_buffer(BUFFER_BYTES)
-        self._calls = _c_calls()
+        super().__init__(f"/proc/{process}/schedstat")
 
     def run_delay_ns(self) -> int:
         """Return it; 0 where it is not known, or the process has ended."""
-        if self._calls is None or self._file is None:
-            return 0
-        fields = self._calls.read(self._file, self._buffer).split()
+        fields = self._fields()
         return int(fields[1]) if len(fields) > 1 else 0
-
-    def close(self) -> None:
-        """Give the open file back."""
-        file, self._file = self._file, None
-        if file is not None:
-            os.close(file)
 
 
 def _open(path: str) -> int | None:

@@ -6,6 +6,7 @@ from asyncload_lib.report.table import Entry, Fact, mapping, scenario_title
 from asyncload_lib.report.text import clean, sentence_case
 from asyncload_lib.report.units import NOTHING, count, duration, ratio, short_ratio
 from asyncload_lib.results.figures import number
+from asyncload_lib.results.model import BY_CONSTRUCTION, BY_OVERLAP
 from asyncload_lib.verdict.comparison import PRACTICALLY_EQUAL
 
 __all__ = ["Improvement", "prepare_improvement"]
@@ -55,11 +56,6 @@ def prepare_improvement(metric: Entry) -> Improvement | None:
     )
 
 
-_CEILINGS = (" What waits instead of computing can overlap", " The ratio depends on both figures")
-"""Each begins the last sentence of an explanation, which tells the most there is to gain; `run.scenarios` and
-`results.model` write them."""
-
-
 def _explanation(baseline: Entry, speedup: float | None) -> str:
     """Give what the ratio depends on; nothing of the ceiling where there was no gain, more where it was passed."""
     text, ceiling = baseline.get("explanation"), number(baseline.get("ceiling"))
@@ -67,8 +63,8 @@ def _explanation(baseline: Entry, speedup: float | None) -> str:
         return ""
     told = sentence_case(clean(text, 600))
     if speedup is not None and speedup < 1:
-        for ceiling_told in _CEILINGS:
-            told = told.partition(ceiling_told)[0]
+        for ceiling_told in (BY_OVERLAP, BY_CONSTRUCTION):
+            told = told.partition(f" {ceiling_told}")[0]
     if speedup is not None and ceiling is not None and speedup > ceiling and ratio(speedup) != ratio(ceiling):
         above = "what was measured is above the ceiling, because single operations took longer in the blocking run"
         told = f"{told.rstrip('.')}; {above}."

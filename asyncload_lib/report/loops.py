@@ -9,7 +9,7 @@ from asyncload_lib.report.text import clean, code_line
 from asyncload_lib.report.units import NOTHING, count, counted, duration, listed, short_duration
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import deciding_loops, is_of_target
-from asyncload_lib.verdict.stalls import by_place, charged, is_blamed, is_watched
+from asyncload_lib.verdict.stalls import by_place, charged, is_blamed, is_watched, joined
 
 __all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "from_one_side"]
 __all__ += ["from_outside", "in_order", "loop_section"]
@@ -94,11 +94,9 @@ def _places(found: list[Entry]) -> list[Entry]:
     """Give each place once, those that took most time first; what several came by with has all their names."""
     places = []
     for rows in by_place(found):
-        longest = max(rows, key=lambda row: number(row.get("longest_s")) or 0.0)
-        sums = {key: sum(number(row.get(key)) or 0.0 for row in rows) for key in ("count", "total_s")}
         names = {key: _names(row.get(key) for row in rows) for key in ("loop", "task")}
         causes = list(dict.fromkeys(str(row.get("cause")) for row in rows))
-        places.append({**longest, **sums, **names, "causes": causes})
+        places.append({**joined(rows), **names, "causes": causes})
     return sorted(places, key=_total_s, reverse=True)
 
 

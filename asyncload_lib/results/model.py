@@ -11,6 +11,8 @@ from asyncload_lib.results.files import SCHEMA_VERSION
 from asyncload_lib.results.phase import PhaseResult
 
 __all__ = [
+    "BY_CONSTRUCTION",
+    "BY_OVERLAP",
     "HUB",
     "build_metric",
     "build_results",
@@ -22,6 +24,8 @@ __all__ = [
     "time_problem",
 ]
 
+BY_CONSTRUCTION, BY_OVERLAP = "The ratio depends on both figures", "What waits instead of computing can overlap"
+"""Each begins the last sentence of an explanation of an improvement: that of the most there is to gain."""
 HUB = "generator hub"
 """Name of the loop of Locust's greenlets, in `event_loops`."""
 
@@ -190,7 +194,7 @@ def _explain(kind: str, concurrency: int, operation_time_s: float | None) -> str
     total = "" if operation_time_s is None else f", {concurrency * operation_time_s:.3g} s in all"
     return (
         f"{kind}: {concurrency} operations wait for each other, {each} at a time{total}. "
-        f"The ratio depends on both figures and comes near {concurrency} by construction."
+        f"{BY_CONSTRUCTION} and comes near {concurrency} by construction."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from asyncload_lib.redaction import redact
 from asyncload_lib.results.figures import counts, percentile, ratio, seconds
-from asyncload_lib.results.model import build_metric, time_problem
+from asyncload_lib.results.model import BY_OVERLAP, build_metric, time_problem
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
@@ -207,8 +207,8 @@ def _explanation(scenario: Scenario, operation_s: float | None, baseline_s: floa
         return ""
     return (
         f"Before, with {scenario.baseline_kind}, {count} operations took {baseline_s:.3g} s, on average "
-        f"{operation_s * 1e3:.3g} ms each. What waits instead of computing can overlap: if all of them do, and each "
-        f"takes as long as before, the improvement is {count}x."
+        f"{operation_s * 1e3:.3g} ms each. {BY_OVERLAP}: if all of them do, and each takes as long as before, the "
+        f"improvement is {count}x."
     )
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "is_about",
     "is_blamed",
     "is_watched",
+    "joined",
     "longest_unrecorded",
     "most_of_queues",
     "observe_loops",
@@ -168,9 +169,9 @@ def _remark(loop: Loop) -> str:
     if not culprits:
         name = str(loop.get("name"))
         return f"{name}{_from_outside(loop)}" if _is_bounded(loop) else _WHOSE.get(name, name)
-    places = [_joined(rows) for rows in by_place(culprits)]
-    longest, most = (max(places, key=lambda row: row[key]) for key in ("longest_s", "total_s"))
-    often = f"{time_words(most['total_s'])} in all, {most['count']} times"
+    places = [joined(rows) for rows in by_place(culprits)]
+    longest, most = (max(places, key=lambda row: number(row.get(key)) or 0.0) for key in ("longest_s", "total_s"))
+    often = f"{time_words(most['total_s'])} in all, {most['count']:.0f} times"
     beside = "" if most is longest else f"; {_place(most)} for {often}"
     return f"{loop.get('name')}: {_place(longest)}{beside}"
 
@@ -190,10 +191,11 @@ def by_place(culprits: Iterable[Loop]) -> list[list[Loop]]:
     return list(places.values())
 
 
-def _joined(rows: Sequence[Loop]) -> dict[str, Any]:
-    """Return the culprits of one place as one."""
-    sums = {key: sum(row.get(key) or 0 for row in rows) for key in ("count", "total_s")}
-    return {**rows[0], **sums, "longest_s": max(row.get("longest_s") or 0.0 for row in rows)}
+def joined(rows: Sequence[Loop]) -> dict[str, Any]:
+    """Return the culprits of one place as one: the longest of them, with the number and the time of all."""
+    longest = max(rows, key=lambda row: number(row.get("longest_s")) or 0.0)
+    sums = {key: sum(number(row.get(key)) or 0.0 for row in rows) for key in ("count", "total_s")}
+    return {**longest, **sums}
 
 
 def _from_outside(loop: Loop) -> str:
