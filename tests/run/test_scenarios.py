@@ -148,6 +148,11 @@ def test_a_service_that_starts_lazily_has_done_so_before_it_is_measured() -> Non
         ("baseline_warm_up", 5, True),
         ("baseline", 50, True),
     ]
+    # a p95 of few samples would be chance, and what it is compared with would look degraded
+    assert {phase.name: phase.sustain_s for phase in scenario.phases if phase.sustain_s} == {
+        "few": 15.0,
+        "sustained": 15.0,
+    }
     (scenario,) = planned(replace(DEFAULT, scenarios=("chat",), chat=replace(DEFAULT.chat, sustain=0.0)), Target())
     assert [phase.name for phase in scenario.phases] == ["warm_up", "burst"]
 
