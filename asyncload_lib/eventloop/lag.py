@@ -52,7 +52,9 @@ CHORES_NS, CALM_CHORES_NS = 250_000_000, 1_000_000_000
 """How often the watchdog is called to take the baseline of all threads' CPU time and of the steal: what the hypervisor
 stole since then is held against a stall, so an old one would excuse too much. It costs a saturated loop 0.4 ms, most of
 it the GIL's way to the watchdog and back; so less often where nothing is stolen and no other thread is busy."""
-PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, 0.95, 1.0), (0.95, math.inf, 5 / 3))
+SATURATED = 0.95
+"""Share of a CPU from which on a loop has none to spare."""
+PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, SATURATED, 1.0), (SATURATED, math.inf, 5 / 3))
 """From which load to which (share of a CPU) a loop beats after what part of the period: where there is CPU to spare a
 faster beat costs no throughput, and the beginnings of stalls are known better. In a saturated loop each beat does."""
 LONGEST_PACE_SHARE = 0.5
@@ -61,9 +63,10 @@ WINDOW_NS = 50_000_000
 """How often the load and the usual gap between two beats are reckoned anew."""
 SIGNS_NS = 1_000_000_000
 """How long after a long turn of the loop signs of life are wanted."""
-OFF_CPU_NS = 4_000_000
-"""After how much time off the CPU the run delay is read anew, which costs as much as the rest of a beat. So much of
-what is charged to the machine can be of the time before the stall. A loop never off the CPU has no run delay."""
+OFF_CPU_NS = 1_000_000
+"""After how much time off the CPU the run delay is read anew in a saturated loop, for among requests that costs as much
+as the rest of a beat. So much of what is charged to the machine can be of the time before the stall. A loop with CPU to
+spare reads it at each beat: it wakes up after each, and what it waited for a CPU then adds up to half a millisecond."""
 
 
 class _Monitor:
@@ -276,7 +279,7 @@ class _Monitor:
 
     def _read_delay(self, off_cpu_ns: int) -> None:
         self._delay_ns = self._meter.run_delay_ns()
-        self._delay_due_ns = off_cpu_ns + OFF_CPU_NS
+        self._delay_due_ns = off_cpu_ns + (OFF_CPU_NS if self._load >= SATURATED else 0)
 
     def _reckon(self, now: int, cpu: int) -> None:
         """Reckon what is usual from the beats since the last time, and take the pace that suits it."""

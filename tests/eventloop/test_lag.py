@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from asyncload_lib.eventloop import stacks
+from asyncload_lib.eventloop import lag, stacks
 from asyncload_lib.eventloop.charge import charge
 from asyncload_lib.eventloop.clocks import RUNNING, ThreadMeter, threads_cpu_ns
 from asyncload_lib.eventloop.findings import Findings
@@ -395,6 +395,28 @@ def test_a_loop_with_cpu_to_spare_beats_faster_and_a_saturated_one_slower(
     monitor._load = load
     monitor._change_pace()
     assert monitor._pace_ns == pytest.approx(pace_ms * 1e6, abs=1000)
+
+
+@pytest.mark.parametrize(("load", "least_us", "most_us"), [(0.0, 0, 0), (0.94, 0, 0), (0.95, 900, 1000)])
+def test_what_the_loop_waited_for_a_cpu_before_its_last_beat_is_not_held_against_a_stall(
+    monkeypatch: pytest.MonkeyPatch, load: float, least_us: int, most_us: int
+) -> None:
+    """Waits of 0.1 ms at beats in time, and none in the stall."""
+    clock_ns, delay_ns, us = 0, 0, 1000
+    monkeypatch.setattr(lag, "perf_counter_ns", lambda: clock_ns)
+    monkeypatch.setattr(lag, "thread_time_ns", lambda: 0)
+    monkeypatch.setattr(ThreadMeter, "run_delay_ns", lambda _: delay_ns)
+    monitor = LoopMonitor()
+    monitor._meter, monitor._load = ThreadMeter(), load
+    monitor._read_delay(0)
+    monitor._window_ns = sys.maxsize
+    for _ in range(20):
+        delay_ns += 100 * us
+        clock_ns += 100 * us
+        monitor._measure()
+    clock_ns += 50_000 * us
+    monitor._measure()
+    assert least_us * us <= monitor._pulse.late[0].run_delay_ns <= most_us * us
 
 
 @pytest.mark.parametrize("is_first", [False, True])
