@@ -22,7 +22,8 @@ def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
     """Return everything the document says of a phase.
 
     Latencies (avg, min, max, percentiles, intervals) are those of successful requests; failed ones have
-    `failed_latency`. requests_per_second counts both, over total_time: the phase's start to its last answer.
+    `failed_latency`. requests_per_second counts both, over total_time: the phase's start to its last answer, or
+    as long as its users waited for what had none.
     """
     ok, failed, overdue = phase.ok, phase.failed, phase.overdue
     latency = _percentiles(ok)

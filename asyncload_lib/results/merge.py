@@ -177,10 +177,10 @@ class _Totals:
             self._in_flight -= ages.total + invalid
 
     def figures(self) -> dict[str, Any]:
-        p95_us = self._latencies.quantile(0.95)
+        p95_us, wall_s = self._latencies.quantile(0.95), self._wall_ns / 1e9
         return {
             "operations": self._operations,
             "in_flight": self._in_flight,
-            "requests_per_second": self._operations / (self._wall_ns / 1e9) if self._wall_ns else None,
+            "requests_per_second": self._operations / wall_s if self._operations and wall_s else None,
             "p95_latency": None if p95_us is None else p95_us / 1e6,
         }

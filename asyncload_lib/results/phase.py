@@ -63,7 +63,8 @@ class PhaseResult:
     users: int = 0
     started: int = 0
     wall_ns: int = 0
-    """From the phase's start to its last answer; of several workers the longest."""
+    """From the phase's start to its last answer, or as long as what had none was waited for; of several workers the
+    longest."""
     endpoints: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
     errors: dict[tuple[str, str, str], int] = field(default_factory=dict)
     metrics: dict[tuple[str, str], Tally] = field(default_factory=dict)
@@ -111,8 +112,11 @@ class PhaseResult:
 
     @property
     def total_time_s(self) -> float | None:
-        """Wall time from the phase's start (its intended start, where given) to the last answer; None without one."""
-        return self.wall_ns / 1e9 if self.wall_ns else None
+        """Wall time from the phase's start (its intended start, where given) to the last answer; None without one.
+
+        Where operations were cut off later, until then, or until the users were stopped.
+        """
+        return self.wall_ns / 1e9 if self.wall_ns and self.endpoints else None
 
     @property
     def ok(self) -> Histogram:

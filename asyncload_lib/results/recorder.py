@@ -1,6 +1,7 @@
 """Every request of one process, counted where it happens: buffered as it comes, binned in batches."""
 
 import math
+import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ class Recorder:
         self._said: set[tuple[Any, ...]] = set()  # phases and blocks of series that were reported and cannot change
         self._phase: PhaseResult | None = None
         self._ended = False
+        self._stopping_ns = sys.maxsize  # when nothing more was begun
         self._moment_ns = 0  # of the newest answer; none yet
         self._next_second_ns = 0
         self._ok: dict[Key, array[float]] = {}
@@ -63,6 +65,7 @@ class Recorder:
         self._frozen.pop(phase, None)
         self._said.discard((phase,))
         self._ended = False
+        self._stopping_ns = sys.maxsize
         self._moment_ns, self._next_second_ns = 0, 0
         self._ok, self._failed, self._metrics = {}, {}, {}
 
@@ -74,6 +77,10 @@ class Recorder:
         self.begin(phase, users)
         before.started -= in_flight
         self.add_started(in_flight)
+
+    def stopping(self) -> None:
+        """Say that the users are stopped now: what is in flight may end, and nothing more is begun."""
+        self._stopping_ns = min(self._stopping_ns, self._clock_ns())
 
     def end(self) -> None:
         """Stop the phase's wall time at its last answer; what still comes before the next `begin` is counted in it."""
@@ -157,8 +164,15 @@ class Recorder:
         self._current().started += n
 
     def add_abandoned(self, name: str, age_us: float) -> None:
-        """Count an operation that was cut off in flight, `age_us` after its start."""
+        """Count an operation that was cut off in flight just now, `age_us` after its start.
+
+        Its phase lasts at least until then, or until its users were stopped: whoever waited for this operation would
+        have begun others meanwhile, and a target that hangs is no faster for it.
+        """
         self._measure((ABANDONED, name), (ABANDONED, OTHER), age_us)
+        phase = self._current()
+        if not self._ended:
+            phase.wall_ns = max(phase.wall_ns, min(self._clock_ns(), self._stopping_ns) - self._start_ns())
 
     # Results
 

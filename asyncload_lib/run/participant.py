@@ -168,6 +168,7 @@ class Participant:
 
     def _on_test_stopping(self, **_: Any) -> None:
         """Let users that have done their part end by themselves; Locust would complain that they just did."""
+        self.recorder.stopping()
         waiting, done = self._state
         deadline = time.monotonic() + ENDING_LIMIT_S
         while self._plan.get("gated") and done == waiting and self._runner.user_count and time.monotonic() < deadline:

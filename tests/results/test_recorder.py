@@ -165,12 +165,34 @@ def test_phase_time_runs_from_the_intended_start_to_the_last_answer() -> None:
     assert (phase.ok_count, phase.total_time_s) == (4, 2.5)
 
 
+def test_a_phase_lasts_as_long_as_its_users_waited_for_what_had_no_answer() -> None:
+    recorder, clock = recorder_at()
+    recorder.begin("run", 2)
+    recorder.tick(clock.ns + SECOND)
+    recorder.add("GET", "/", 1.0, None)
+    clock.ns += 5 * SECOND
+    recorder.add_abandoned("/", 4e6)
+    assert only_phase(recorder).total_time_s == 5.0
+    clock.ns += 15 * SECOND
+    recorder.stopping()
+    clock.ns += 10 * SECOND  # in which nothing is begun
+    recorder.add_abandoned("/", 29e6)
+    assert only_phase(recorder).total_time_s == 20.0
+    recorder.begin("next")
+    recorder.tick(clock.ns + SECOND)
+    recorder.add("GET", "/", 1.0, None)
+    clock.ns += 3 * SECOND
+    recorder.add_abandoned("/", 2e6)
+    assert recorder.results()["next"].total_time_s == 3.0
+
+
 def test_phase_without_an_answer_has_no_time() -> None:
     recorder, clock = recorder_at()
     recorder.begin("chat/burst")
     clock.ns += SECOND
     recorder.add_started()
     recorder.add_metric("send_delay", 5.0)
+    recorder.add_abandoned("/", 1e6)
     assert only_phase(recorder).total_time_s is None
 
 
