@@ -25,7 +25,7 @@ def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
     `failed_latency`. requests_per_second counts both, over total_time: the phase's start to its last answer, or
     as long as its users waited for what had none.
     """
-    ok, failed, overdue = phase.ok, phase.failed, phase.overdue
+    ok, failed, overdue, omitted_share = phase.ok, phase.failed, phase.overdue, phase.omitted_share
     latency = _percentiles(ok)
     return {
         **counts(phase),
@@ -34,12 +34,17 @@ def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
         "concurrency": concurrency,
         "abandoned_max_age": phase.abandoned_max_age_s,
         "overdue_requests": sum(overdue.values()),
+        "omitted_share": omitted_share,
         "invalid_latencies": phase.invalid_count,
         "unmeasured_requests": phase.unmeasured_count,
         "latency": latency,
         "failed_latency": _percentiles(failed) if failed.count else None,
         "endpoints": [
-            {**_endpoint(phase, key, endpoint), "overdue_requests": overdue.get(key[1], 0)}
+            {
+                **_endpoint(phase, key, endpoint),
+                "overdue_requests": overdue.get(key[1], 0),
+                "omitted_share": omitted_share if key[1] in overdue else None,
+            }
             for key, endpoint in sorted(phase.endpoints.items())
         ],
         "request_metrics": [_metric(*key, tally) for key, tally in sorted(phase.metrics.items())],

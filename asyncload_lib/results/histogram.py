@@ -69,8 +69,12 @@ class Histogram:
 
     def count_above(self, value_us: float) -> int:
         """Return how many latencies lie in buckets above that of `value_us`."""
-        place = int(self.layout.index(np.array([value_us], dtype=np.float64))[0])
-        return int(self.counts[place + 1 :].sum())
+        return int(self.counts[self._above(value_us) :].sum())
+
+    def excess_above(self, value_us: float, less_us: float) -> float:
+        """Return the sum of those latencies in us, each reduced by `less_us` but not below zero."""
+        above = np.flatnonzero(self.counts[self._above(value_us) :]) + self._above(value_us)
+        return float(np.maximum(self.layout.middle(above) - less_us, 0.0) @ self.counts[above])
 
     def confidence_interval(self, q: float, level: float = 0.95) -> tuple[float, float] | None:
         """Return bounds in us that cover the q-quantile with probability `level`; None if the sample is too small."""
@@ -95,6 +99,9 @@ class Histogram:
             self.sum_ns += other.sum_ns
             self.min_us = min(self.min_us, other.min_us)
             self.max_us = max(self.max_us, other.max_us)
+
+    def _above(self, value_us: float) -> int:
+        return int(self.layout.index(np.array([value_us], dtype=np.float64))[0]) + 1
 
     def _at_rank(self, *ranks: int) -> tuple[float, float]:
         """Return the latencies at two ranks (0-based); the first and the last are known exactly."""

@@ -117,7 +117,7 @@ class Store:
 
 def _checked(phase: Mapping[str, Any]) -> tuple[Mapping[str, int], list[tuple[EntryKey, Entry]]]:
     """Return head and entries by key; raises one of `_MISFITS` on what has not their form."""
-    head = {key: int(phase[key]) for key in ("users", "started", "wall_ns")}
+    head = {key: int(phase[key]) for key in ("users", "started", "wall_ns", "tail_ns")}
     found: list[tuple[EntryKey, Entry]] = []
     for section, length in _KEY_LENGTHS.items():
         for entry in phase.get(section, ()):

@@ -65,6 +65,8 @@ class PhaseResult:
     wall_ns: int = 0
     """From the phase's start to its last answer, or as long as what had none was waited for; of several workers the
     longest."""
+    tail_ns: int = 0
+    """How long after the stop of the users the last operation was cut off; of several workers the longest."""
     endpoints: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
     errors: dict[tuple[str, str, str], int] = field(default_factory=dict)
     metrics: dict[tuple[str, str], Tally] = field(default_factory=dict)
@@ -98,11 +100,38 @@ class PhaseResult:
     @property
     def overdue(self) -> dict[str, int]:
         """How many operations of each name, when they were cut off, were older than any that succeeded."""
+        longest_us = self._longest_us()
+        ages = self._ages().items()
+        return {name: found for name, age in ages if (found := age.count_above(longest_us.get(name, 0.0)))}
+
+    @property
+    def omitted_share(self) -> float | None:
+        """Share of its requests that the phase lacks because users waited for what is overdue; None: it is not known.
+
+        It is the share of the users' time, for such a user would have gone on as before (coordinated omission, which
+        one request that has no answer hides). What never succeeded may be there to be waited for, as a stream that is
+        held: it does not count.
+        """
+        if not self.users or not self.wall_ns:
+            return None
+        longest_us, ages = self._longest_us(), self._ages()
+        lost_us = sum(
+            ages[name].excess_above(longest, self.tail_ns / 1e3)
+            for name, longest in longest_us.items()
+            if longest and name in ages
+        )
+        return min(lost_us * 1e3 / (self.users * self.wall_ns), 1.0)
+
+    def _longest_us(self) -> dict[str, float]:
+        """Return the longest latency of a success by name, 0 where there was none."""
         longest_us: dict[str, float] = {}
         for (_, name), endpoint in self.endpoints.items():
             longest_us[name] = max(longest_us.get(name, 0.0), endpoint.ok.histogram.max_us)
-        ages = {name: tally.histogram for (metric, name), tally in self.metrics.items() if metric == ABANDONED}
-        return {name: found for name, age in ages.items() if (found := age.count_above(longest_us.get(name, 0.0)))}
+        return longest_us
+
+    def _ages(self) -> dict[str, Histogram]:
+        """Return how long operations had run when they were cut off, by name."""
+        return {name: tally.histogram for (metric, name), tally in self.metrics.items() if metric == ABANDONED}
 
     @property
     def abandoned_max_age_s(self) -> float | None:
@@ -134,7 +163,7 @@ class PhaseResult:
 
     def head(self) -> dict[str, int]:
         """Return the part of the wire form that is too small to be split."""
-        return {"users": self.users, "started": self.started, "wall_ns": self.wall_ns}
+        return {"users": self.users, "started": self.started, "wall_ns": self.wall_ns, "tail_ns": self.tail_ns}
 
     def entries(self) -> Iterator[tuple[str, list[Any]]]:
         """Yield (section, entry) in plain msgpack types; each entry is whole, so any subset of them can be sent."""
@@ -149,10 +178,11 @@ class PhaseResult:
 
     def add_head(self, head: Mapping[str, int]) -> None:
         """Add another process's `head`; raises ValueError, KeyError or TypeError on misfits."""
-        users, started, wall_ns = int(head["users"]), int(head["started"]), int(head["wall_ns"])
+        users, started, wall_ns, tail_ns = (int(head[key]) for key in ("users", "started", "wall_ns", "tail_ns"))
         self.users += users
         self.started += started
         self.wall_ns = max(self.wall_ns, wall_ns)
+        self.tail_ns = max(self.tail_ns, tail_ns)
 
     def add(self, section: str, values: Sequence[Any]) -> None:
         """Add what `read_entry` has read of one of another process's `entries`."""

@@ -13,7 +13,7 @@ from asyncload_lib.results.text import OTHER, clean, error_text
 
 __all__ = ["WIRE_SCHEMA", "Recorder"]
 
-WIRE_SCHEMA = 2
+WIRE_SCHEMA = 3
 
 _FOLD_AT = 4096  # latencies at which a buffer is emptied at once; those of good requests are emptied every second
 _NS = 1_000_000_000
@@ -170,9 +170,10 @@ class Recorder:
         have begun others meanwhile, and a target that hangs is no faster for it.
         """
         self._measure((ABANDONED, name), (ABANDONED, OTHER), age_us)
-        phase = self._current()
+        phase, now_ns = self._current(), self._clock_ns()
+        phase.tail_ns = max(phase.tail_ns, now_ns - self._stopping_ns)
         if not self._ended:
-            phase.wall_ns = max(phase.wall_ns, min(self._clock_ns(), self._stopping_ns) - self._start_ns())
+            phase.wall_ns = max(phase.wall_ns, min(now_ns, self._stopping_ns) - self._start_ns())
 
     # Results
 

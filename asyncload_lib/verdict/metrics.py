@@ -305,17 +305,20 @@ def _missing(row: Entry, name: str) -> tuple[float | None, str]:
     """Return what a figure may be in truth where latencies are missing, and why; None where they change nothing.
 
     Requests that were cut off younger than others that succeeded are the end of any run; older ones may never have
-    ended. Those that succeeded without a valid latency may have taken any time.
+    ended. Each of them stands for all that its user would have asked meanwhile. Those that succeeded without a valid
+    latency may have taken any time.
     """
     overdue, ok = number(row.get("overdue_requests")) or 0.0, number(row.get("successful_requests")) or 0.0
-    unmeasured = number(row.get("unmeasured_requests")) or 0.0
+    unmeasured, omitted = number(row.get("unmeasured_requests")) or 0.0, number(row.get("omitted_share")) or 0.0
     age_s = number(row.get("abandoned_max_age"))
     oldest = "" if age_s is None else f", the oldest after {time_words(age_s)}"
     unanswered = f"{overdue:.0f} more had no answer at the end, for longer than any that succeeded had taken{oldest}"
     if name == "error_rate" and overdue:
         failed, total = number(row.get("failed_requests")) or 0.0, number(row.get("total_requests")) or 0.0
         return (failed + overdue) / (total + overdue), unanswered
-    if not _is_hidden(name, overdue + unmeasured, ok + overdue):
+    if _is_hidden(name, omitted, 1.0):
+        unanswered += f"; {omitted * 100:.3g} % of all requests were not made because users waited for these"
+    elif not _is_hidden(name, overdue + unmeasured, ok + overdue):
         return None, ""
     return math.inf, "; ".join(filter(None, (unanswered if overdue else "", _unmeasured(row))))
 

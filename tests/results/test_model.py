@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from asyncload_lib.results.figures import phase_figures
+from asyncload_lib.results.merge import Store
 from asyncload_lib.results.model import build_metric, build_results, heading
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.results.recorder import Recorder
@@ -74,6 +75,35 @@ def test_what_was_cut_off_older_than_any_that_succeeded_is_counted_apart() -> No
     assert {(row["type"], row["name"]): row["overdue_requests"] for row in figures["endpoints"]} == {
         ("GET", "/a"): 0, ("POST", "/a"): 0, ("GET", "/b"): 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("stopped_s", "share"), [(10, 3 * 8 / (4 * 10)), (None, 3 * 10 / (4 * 12))])
+def test_each_operation_that_hangs_stands_for_all_that_its_user_would_have_asked(
+    stopped_s: int | None, share: float
+) -> None:
+    now_ns = 0
+    recorder = Recorder("run", clock_ns=lambda: now_ns)
+    recorder.begin("run", users=4, t0_ns=0)
+    recorder.tick(2 * SECOND)
+    for _ in range(1_000):
+        recorder.add("GET", "/hangs", 8.0, None)
+        recorder.add("GET", "/quick", 8.0, None)
+    recorder.add("GET", "/held", 8.0, "HTTP 503")
+    if stopped_s is not None:
+        now_ns = stopped_s * SECOND
+        recorder.stopping()
+    now_ns = 12 * SECOND
+    for age_ms in (10e3, 10e3, 10e3, 5.0):  # the last is no older than others of its name
+        recorder.add_abandoned("/hangs", age_ms * 1e3)
+    recorder.add_abandoned("/held", 12e6)  # none of which ever ended: a stream, it may be
+    store = Store("run")
+    assert store.accept("worker", recorder.snapshot())
+    for phase in (recorder.results()["run"], store.merged()["run"]):
+        figures = phase_figures(phase, 4)
+        assert figures["omitted_share"] == pytest.approx(share, rel=1e-3)
+        assert {row["name"]: row["omitted_share"] is not None for row in figures["endpoints"]} == {
+            "/hangs": True, "/held": True, "/quick": False,
+        }  # fmt: skip
 
 
 def test_a_percentile_that_the_sample_cannot_resolve_says_so() -> None:

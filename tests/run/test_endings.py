@@ -106,6 +106,43 @@ def test_a_target_that_hangs_does_not_pass_and_users_who_take_long_to_end_lose_n
     assert verdicts["run error_rate < 1 %"] == verdicts["run p95 < 2 s"] == "no data"
 
 
+HANGS_IN_MANY = dedent("""\
+    from locust import constant, task
+    from asyncload_lib import AsyncHttpUser
+
+    class Hung(AsyncHttpUser):
+        wait_time = constant(0)
+        asked = 0
+
+        @task
+        async def ask(self):
+            self.asked += 1
+            if self.asked <= 200:
+                await self.client.get("/api/health", name="any")
+            else:
+                message = {"message": "hello", "session_id": "one"}
+                await self.client.post("/api/chat?fault=delay:30", json=message, name="any")
+""")
+
+
+def test_a_target_that_hangs_does_not_pass_for_all_that_it_answered_before(tmp_path: Path) -> None:
+    path = tmp_path / "hangs.py"
+    path.write_text(HANGS_IN_MANY)
+    options = ("--headless", "-u", "2", "-r", "2", "-t", "6s", "--asyncload-criteria", "run throughput > 100")
+    with DemoStack(model_time_s=0.02, network_delay_s=0.001, keep_going=True, faults=True) as stack:
+        settings = target_settings(stack) | {"ASYNCLOAD_STOP_TIMEOUT": "1s"}
+        with LocustRun(path, *options, out=tmp_path / "reports", settings=settings) as run:
+            assert run.wait(60) == 3, run.output
+            results = run.results
+    (metric,) = results["metrics"]
+    assert (metric["total_requests"], metric["abandoned_requests"], metric["overdue_requests"]) == (400, 2, 2)
+    verdicts = {row["name"]: row["verdict"] for row in results["criteria"]}
+    assert verdicts["run p95 < 2 s"] == "no data"
+    assert verdicts["run error_rate < 1 %"] == "pass"  # 2 in 402
+    assert 5.5 < metric["total_time"] < 6.5, "until the users were stopped"
+    assert verdicts["run throughput > 100"] == "fail"
+
+
 BLOCKS_AT_ONCE = dedent("""\
     from locust import constant, task
     from asyncload_lib import AsyncHttpUser

@@ -364,6 +364,27 @@ def test_what_never_had_an_answer_is_not_passed_over(text: str, overdue: int, ve
 
 
 @pytest.mark.parametrize(
+    ("text", "omitted", "verdict"),
+    [
+        ("chat p95 < 2 s", 0.049, "pass"),
+        ("chat p95 < 2 s", 0.051, "no data"),
+        ("chat p50 < 2 s", 0.49, "pass"),
+        ("chat p95 < 1 us", 0.9, "fail"),
+        ("chat min < 2 s", 0.9, "pass"),
+        ("chat error_rate < 50 %", 0.9, "pass"),
+    ],
+)
+def test_who_waits_for_what_never_has_an_answer_makes_no_other_request(
+    text: str, omitted: float, verdict: str, results: Results
+) -> None:
+    metric(results, "chat").update(overdue_requests=1, abandoned_max_age=24.3, omitted_share=omitted)
+    row = row_of(text, results)
+    assert row["verdict"] == verdict
+    if verdict == "no data":
+        assert row["why"].endswith("; 5.1 % of all requests were not made because users waited for these")
+
+
+@pytest.mark.parametrize(
     ("text", "unmeasured", "verdict"),
     [
         ("chat p95 < 2 s", 2, "pass"),
