@@ -38,6 +38,7 @@ from asyncload_lib.run.verdict_tab import add_verdict_tab
 from asyncload_lib.settings import CONFIG, OPTIONS, Settings, add_arguments, from_sources
 from asyncload_lib.target import Target, base_address
 from asyncload_lib.users.base import AsyncUser, loop_thread
+from asyncload_lib.users.cut_off import hear_of_cut_offs
 from asyncload_lib.users.files import FileUser, directory_problems
 from asyncload_lib.users.measure import tally
 from asyncload_lib.verdict.criteria import problems as criteria_problems
@@ -491,6 +492,7 @@ def _quit(**_: Any) -> None:
             say("\n" + plugin.session.summary)
 
 
+hear_of_cut_offs()
 events.init_command_line_parser.add_listener(_add_arguments)
 events.init.add_listener(_init)
 events.test_start.add_listener(_test_start)

@@ -107,27 +107,29 @@ def test_a_target_that_hangs_does_not_pass_and_users_who_take_long_to_end_lose_n
 
 
 HANGS_IN_MANY = dedent("""\
-    from locust import constant, task
+    from locust import FastHttpUser, HttpUser, constant, task
     from asyncload_lib import AsyncHttpUser
 
-    class Hung(AsyncHttpUser):
+    class Hung({kind}):
         wait_time = constant(0)
         asked = 0
 
         @task
-        async def ask(self):
+        {async_}def ask(self):
             self.asked += 1
             if self.asked <= 200:
-                await self.client.get("/api/health", name="any")
+                {await_}self.client.get("/api/health", name="any")
             else:
-                message = {"message": "hello", "session_id": "one"}
-                await self.client.post("/api/chat?fault=delay:30", json=message, name="any")
+                message = {{"message": "hello", "session_id": "one"}}
+                {await_}self.client.post("/api/chat?fault=delay:30", json=message, name="any")
 """)
 
 
-def test_a_target_that_hangs_does_not_pass_for_all_that_it_answered_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["AsyncHttpUser", "HttpUser", "FastHttpUser"])
+def test_a_target_that_hangs_does_not_pass_for_all_that_it_answered_before(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "hangs.py"
-    path.write_text(HANGS_IN_MANY)
+    words = {"async_": "async ", "await_": "await "} if kind == "AsyncHttpUser" else {"async_": "", "await_": ""}
+    path.write_text(HANGS_IN_MANY.format(kind=kind, **words))
     options = ("--headless", "-u", "2", "-r", "2", "-t", "6s", "--asyncload-criteria", "run throughput > 100")
     with DemoStack(model_time_s=0.02, network_delay_s=0.001, keep_going=True, faults=True) as stack:
         settings = target_settings(stack) | {"ASYNCLOAD_STOP_TIMEOUT": "1s"}

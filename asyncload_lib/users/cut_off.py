@@ -1,0 +1,55 @@
+"""Requests of Locust's own HTTP users that are cut off in flight: Locust says nothing of them."""
+
+import time
+from functools import wraps
+from typing import Any
+
+import gevent
+import requests
+from locust.clients import HttpSession
+from locust.contrib.fasthttp import FastHttpSession
+
+from asyncload_lib.users import events
+from asyncload_lib.users.measure import tally
+
+__all__ = ["hear_of_cut_offs"]
+
+
+def hear_of_cut_offs() -> None:
+    """Have `request_abandoned` fired for each request of an HttpUser or FastHttpUser that is killed amid it.
+
+    Call it once. Without it, a target that hangs would look as if nobody had asked it any more.
+    """
+    for session_class in (HttpSession, FastHttpSession):
+        _hear_of(session_class)
+
+
+def _hear_of(session_class: Any) -> None:
+    send = session_class.request
+
+    @wraps(send)
+    def request(self: Any, method: Any, url: Any, name: Any = None, *args: Any, **kwargs: Any) -> Any:
+        begun_ns = time.perf_counter_ns()
+        try:
+            return send(self, method, url, name, *args, **kwargs)
+        except gevent.GreenletExit:
+            if self.user is not None:
+                age_us = (time.perf_counter_ns() - begun_ns) / 1e3
+                tally.started += 1  # as nobody has told of its start either
+                tally.ended += 1
+                events.request_abandoned.fire(
+                    environment=self.user.environment,
+                    request_type=method,
+                    name=name or self.request_name or _name(self, method, url, kwargs.get("params")),
+                    age_us=age_us,
+                )
+            raise
+
+    session_class.request = request
+
+
+def _name(session: Any, method: Any, url: Any, params: Any) -> str:
+    """Return the name that Locust gives to a request that was given none."""
+    if isinstance(session, FastHttpSession):
+        return str(url)
+    return str(requests.Request(method, session._build_url(url), params=params).prepare().path_url)
