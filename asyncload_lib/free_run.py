@@ -1,6 +1,8 @@
 """A run without scenarios: what the users of any locustfile do, from Locust's start to its stop."""
 
+import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -22,6 +24,7 @@ class FreeRun:
     def __init__(self, plugin: "Plugin") -> None:
         self._plugin = plugin
         self._is_ramped_up = False
+        self._most_users = 0
         plugin.environment.events.test_start.add_listener(self._on_test_start)
         plugin.environment.events.spawning_complete.add_listener(self._on_spawning_complete)
 
@@ -35,6 +38,7 @@ class FreeRun:
                 gevent.spawn(plugin.environment.runner.quit)
             raise gevent.GreenletExit from error  # no `Exception`: Locust's start must not go on
         session.measured = [self._metric]
+        self._most_users = 0
         first_phase = self._first_phase()
         self._is_ramped_up = first_phase == "run"
         plugin.announce(first_phase, gated=False, timeout_s=plugin.settings.chat.timeout)
@@ -46,8 +50,9 @@ class FreeRun:
         assert runner is not None
         return "ramp" if runner.target_user_count > rate else "run"
 
-    def _on_spawning_complete(self, **_: Any) -> None:
+    def _on_spawning_complete(self, user_count: int, **_: Any) -> None:
         # Locust says so again whenever it has spawned users anew: in place of a lost worker's, or by an edit in its UI.
+        self._most_users = max(self._most_users, user_count)
         self._plugin.check_host()
         if self._plugin.observer is not None and not self._is_ramped_up:
             self._is_ramped_up = True
@@ -57,7 +62,13 @@ class FreeRun:
         assert self._plugin.coordinator is not None
         event_loops = self._plugin.event_loops()
         measured = self._plugin.coordinator.store.merged()  # after what may wait: the rest is of the same moment
-        phases = {name: phase for name, phase in measured.items() if name in FREE_PHASES}
+        # Each worker tells the most that it had: users that were dealt out anew are with more than one.
+        most_users = self._most_users or sys.maxsize
+        phases = {
+            name: replace(phase, users=min(phase.users, most_users))
+            for name, phase in measured.items()
+            if name in FREE_PHASES
+        }
         return free_metric(scenario_of(self._plugin.environment.user_classes), phases, event_loops=event_loops)
 
 

@@ -194,6 +194,7 @@ def test_a_worker_that_joins_late_takes_its_share_and_is_counted(tmp_path: Path,
 
     assert results["run"]["status_reasons"] == ["the run was ended by SIGTERM"]
     assert "joined late" in row(results, late.pid)["note"]
+    assert results["metrics"][0]["concurrency"] == 8, "dealt out anew, not more"
     assert row(results, late.pid)["version"]
     assert row(results, late.pid)["operations"] == by_process(read_ids(stack), "answered")[late.pid]
     assert differences(results, read_ledger(stack)) == []
