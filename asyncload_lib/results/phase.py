@@ -8,6 +8,7 @@ from asyncload_lib.results.arrays import Floats
 from asyncload_lib.results.buckets import HIGHEST_US
 from asyncload_lib.results.histogram import Histogram, SparseHistogram
 from asyncload_lib.results.series import Series
+from asyncload_lib.results.text import OTHER
 
 __all__ = ["ABANDONED", "Endpoint", "PhaseResult", "Tally", "read_entry"]
 
@@ -100,9 +101,7 @@ class PhaseResult:
     @property
     def overdue(self) -> dict[str, int]:
         """How many operations of each name, when they were cut off, were older than any that succeeded."""
-        longest_us = self._longest_us()
-        ages = self._ages().items()
-        return {name: found for name, age in ages if (found := age.count_above(longest_us.get(name, 0.0)))}
+        return {name: found for name, age, longest_us in self._cut_off() if (found := age.count_above(longest_us))}
 
     @property
     def omitted_share(self) -> float | None:
@@ -114,24 +113,23 @@ class PhaseResult:
         """
         if not self.users or not self.wall_ns:
             return None
-        longest_us, ages = self._longest_us(), self._ages()
-        lost_us = sum(
-            ages[name].excess_above(longest, self.tail_ns / 1e3)
-            for name, longest in longest_us.items()
-            if longest and name in ages
-        )
+        tail_us = self.tail_ns / 1e3
+        lost_us = sum(age.excess_above(longest_us, tail_us) for _, age, longest_us in self._cut_off() if longest_us)
         return min(lost_us * 1e3 / (self.users * self.wall_ns), 1.0)
 
-    def _longest_us(self) -> dict[str, float]:
-        """Return the longest latency of a success by name, 0 where there was none."""
+    def _cut_off(self) -> Iterator[tuple[str, Histogram, float]]:
+        """Yield by name how long operations had run when they were cut off, and the longest of those that succeeded.
+
+        That is 0 where none did. Beyond the caps of a recorder, which endpoints and metrics reach each by itself, what
+        has no name of its own is compared with whatever it may be.
+        """
         longest_us: dict[str, float] = {}
         for (_, name), endpoint in self.endpoints.items():
             longest_us[name] = max(longest_us.get(name, 0.0), endpoint.ok.histogram.max_us)
-        return longest_us
-
-    def _ages(self) -> dict[str, Histogram]:
-        """Return how long operations had run when they were cut off, by name."""
-        return {name: tally.histogram for (metric, name), tally in self.metrics.items() if metric == ABANDONED}
+        unnamed_us, any_us = longest_us.get(OTHER, 0.0), max(longest_us.values(), default=0.0)
+        for (metric, name), tally in self.metrics.items():
+            if metric == ABANDONED:
+                yield name, tally.histogram, any_us if name == OTHER else longest_us.get(name, unnamed_us)
 
     @property
     def abandoned_max_age_s(self) -> float | None:

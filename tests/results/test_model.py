@@ -77,6 +77,21 @@ def test_what_was_cut_off_older_than_any_that_succeeded_is_counted_apart() -> No
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("names", "metrics", "overdue"), [("abcd", 0, {"a": 1}), ("ad", 2, {})])
+def test_what_is_cut_off_beyond_a_cap_of_names_is_compared_with_what_is_counted_there(
+    names: str, metrics: int, overdue: dict[str, int]
+) -> None:
+    recorder = Recorder("run", max_names=2, clock_ns=lambda: 0)
+    recorder.begin("run", t0_ns=0)
+    for name in names:
+        recorder.add("GET", name, 400.0 if name in "cd" else 10.0, None)
+    for number in range(metrics):  # which leave none for what is cut off
+        recorder.add_metric(f"metric {number}", 1.0)
+    for name in "dae":
+        recorder.add_abandoned(name, 300e3)
+    assert recorder.results()["run"].overdue == overdue
+
+
 @pytest.mark.parametrize(("stopped_s", "share"), [(10, 3 * 8 / (4 * 10)), (None, 3 * 10 / (4 * 12))])
 def test_each_operation_that_hangs_stands_for_all_that_its_user_would_have_asked(
     stopped_s: int | None, share: float
