@@ -1,4 +1,7 @@
-"""Secrets taken out of what is shown or stored: passwords in URLs, secret parameters, values of secret options."""
+"""Secrets taken out of what is shown or stored: passwords in URLs, secret parameters, values of secret options.
+
+A text may come from a hostile target: whatever it holds, to read it costs its length and no more.
+"""
 
 import re
 import shlex
@@ -7,13 +10,15 @@ from typing import Any
 
 __all__ = ["command_line", "redact", "redacted"]
 
+_WORD = re.compile(r"\S+")
 # A password up to the last @: it may hold characters that end a host name, and none of them may be shown. An @ in the
 # path of an address with a port, or without any password, is no such thing.
-_USER_INFO = re.compile(r"(?<=://)(?:(?!(?:\[[^]\s]*\]|[^:@/?#\s]+):\d+/)([^:@/?#\s]*):\S*|[^:@/?#\s]*)@")
+_USER_INFO = re.compile(r"(?<=://)(?:(?!(?:\[[^][\s]*\]|[^:@/?#\s]+):\d+/)([^:@/?#\s]*):\S*|[^:@/?#\s]*)@")
 # Of Redis the path is a number: whatever stands before an @ is a password.
 _REDIS_USER_INFO = re.compile(r"(?:(?<=redis://)|(?<=rediss://))(?:([^:@/?#\s]*):\S*|[^:@/?#\s]*)@")
 _WORDS = r"(?:pass|pwd|token|secret|key(?!word|board)|auth(?!ors?(?![a-z]))|sig(?!nal|ht|ma))"
-_SECRET_PARAMETER = re.compile(rf"([?&][^=&#\s]*{_WORDS}[^=&#\s]*=)(?!\*\*\*)[^&#\s]+", re.I)
+# The name of any other parameter is matched as well, to go on behind it: the next ? may stand within it.
+_SECRET_PARAMETER = re.compile(rf"([?&](?=[^=&#\s]*?{_WORDS})[^=&#\s]*+=)(?!\*\*\*)[^&#\s]+|[?&][^=&#\s]*+", re.I)
 _CREDENTIALS = re.compile(r"\b(Bearer +(?!\*)[\w.~+/=-]{8,}|Basic +(?=[\w+/]*[\d=])[\w+/=]{8,})")
 _PASSWORD = re.compile(r"(?<![?&\w])((?:password|passwd|pwd|secret|token|api[_-]?key) ?= ?)(?!\*\*\*)[^\s&,;]+", re.I)
 _SECRET_OPTION = re.compile(rf"--?\S*{_WORDS}", re.I)
@@ -21,11 +26,20 @@ _SECRET_OPTION = re.compile(rf"--?\S*{_WORDS}", re.I)
 
 def redact(line: str) -> str:
     """Return `line` with passwords in URLs, secret parameters and credentials of headers replaced by `***`."""
-    for user_info in (_REDIS_USER_INFO, _USER_INFO):
-        line = user_info.sub(lambda match: f"{match[1]}:***@" if match[1] is not None else "***@", line)
-    for secret in (_SECRET_PARAMETER, _PASSWORD):
-        line = secret.sub(r"\1***", line)
+    if "@" in line:
+        line = _WORD.sub(_without_user_info, line)
+    line = _SECRET_PARAMETER.sub(lambda match: f"{match[1]}***" if match[1] else match[0], line)
+    line = _PASSWORD.sub(r"\1***", line)
     return _CREDENTIALS.sub(lambda match: f"{match[1].partition(' ')[0]} ***", line)
+
+
+def _without_user_info(word: re.Match[str]) -> str:
+    """Return a word without passwords in URLs: only what ends with its last @ can hold one, and is searched for any."""
+    before, at, after = word[0].rpartition("@")
+    searched = before + at
+    for user_info in (_REDIS_USER_INFO, _USER_INFO):
+        searched = user_info.sub(lambda match: f"{match[1]}:***@" if match[1] is not None else "***@", searched)
+    return searched + after
 
 
 def redacted(value: Any) -> Any:

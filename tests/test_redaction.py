@@ -84,3 +84,13 @@ def test_an_address_without_a_secret_stays(address: str) -> None:
 )
 def test_a_secret_of_an_address_goes(address: str, shown: str) -> None:
     assert redact(address) == shown
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("piece", "end"), [("redis://", ""), ("redis://h/", "@h"), ("a://[/", "@h"), ("?key", ""), ("?", "")]
+)
+def test_a_long_text_costs_no_more_than_its_length(piece: str, end: str) -> None:
+    text = 50_000 * piece + end
+    assert redact(text) == text
+    assert redact(f"redis://u:s3cret@h {text} ?token=s3cret") == f"redis://u:***@h {text} ?token=***"
