@@ -1,6 +1,8 @@
 """The figures of one phase as JSON: latencies in seconds, null where there is nothing to say."""
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from asyncload_lib.results.arrays import np
@@ -27,6 +29,9 @@ def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
     """
     ok, failed, overdue, omitted_share = phase.ok, phase.failed, phase.overdue, phase.omitted_share
     latency = _percentiles(ok)
+    errors_of: defaultdict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
+    for (kind, name, text), count in phase.errors.items():
+        errors_of[kind, name].append((text, count))
     return {
         **counts(phase),
         "total_time": phase.total_time_s,
@@ -41,7 +46,7 @@ def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
         "failed_latency": _percentiles(failed) if failed.count else None,
         "endpoints": [
             {
-                **_endpoint(phase, key, endpoint),
+                **_endpoint(key, endpoint, errors_of[key], phase.total_time_s),
                 "overdue_requests": overdue.get(key[1], 0),
                 "omitted_share": omitted_share if key[1] in overdue else None,
             }
@@ -133,14 +138,15 @@ def percentile(histogram: Histogram, name: str) -> dict[str, Any]:
     }
 
 
-def _endpoint(phase: PhaseResult, key: tuple[str, str], endpoint: Endpoint) -> dict[str, Any]:
-    errors = [(text, count) for (*where, text), count in phase.errors.items() if tuple(where) == key]
+def _endpoint(
+    key: tuple[str, str], endpoint: Endpoint, errors: Sequence[tuple[str, int]], total_time_s: float | None
+) -> dict[str, Any]:
     latency, failed = _percentiles(endpoint.ok.histogram), endpoint.failed.histogram
     failed_latency = _percentiles(failed) if failed.count else None
     return {
         "type": key[0],
         "name": key[1],
-        **_answers(endpoint.ok.count, endpoint.failed.count, phase.total_time_s),
+        **_answers(endpoint.ok.count, endpoint.failed.count, total_time_s),
         "unmeasured_requests": endpoint.ok.invalid,
         **_latencies(endpoint.ok.histogram, latency),
         "latency": latency,
