@@ -43,7 +43,8 @@ class Coordinator:
         self.environment = environment
         self.store = Store("none")
         self.members: dict[str, Member] = {}
-        self.hellos: dict[str, dict[str, Any]] = {}
+        self._hellos: dict[str, dict[str, Any]] = {}
+        """How each process that may take part has introduced itself, whether a run is on or not."""
         self.keeps_missing = False
         """Whether Locust is kept from replacing the users of a missing worker by itself, in the middle of a phase."""
         self._changed = gevent.event.Event()
@@ -76,7 +77,7 @@ class Coordinator:
         """Return who sent a message, having noted that it lives; a worker that joined late becomes a member."""
         member = self.members.get(node_id)
         if member is None and self._watching and self._master is not None and node_id in self._master.clients:
-            member = self.members[node_id] = Member(node_id, self.hellos.get(node_id, {}), is_late=True)
+            member = self.members[node_id] = Member(node_id, self._hellos.get(node_id, {}), is_late=True)
         if member is not None:
             if member.lost_at is not None and not member.live and not member.left and self._watching:
                 logger.warning("worker %s is back", member.id)
@@ -84,7 +85,7 @@ class Coordinator:
         return member
 
     def _on_hello(self, msg: Any, **_: Any) -> None:
-        self.hellos[msg.node_id] = dict(msg.data)
+        self._hellos[msg.node_id] = dict(msg.data)
         if msg.node_id in self.members:
             self.members[msg.node_id].hello = dict(msg.data)
             self._changed.set()
@@ -136,7 +137,11 @@ class Coordinator:
         self.store = Store(run_id)
         ids: Iterable[str] = (LOCAL,)
         if self._master is not None:
-            ids = [client.id for client in self._master.clients.all if client.state != STATE_MISSING]
+            clients = self._master.clients
+            ids = [client.id for client in clients.all if client.state != STATE_MISSING]
+            # Whoever has just been stopped is no client of Locust's for a while, and comes back by itself.
+            known = {*clients, *self.members}
+            self._hellos = {id_: hello for id_, hello in self._hellos.items() if id_ in known}
         self.members = {id_: Member(id_) for id_ in ids}
         self._watching = True
         self.tell(ToParticipant.IDENTIFY, None, *self.live)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from locust import User
 from locust.env import Environment
+from locust.runners import WorkerNode
 
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.members import Member
@@ -75,3 +76,22 @@ def test_what_a_member_found_before_it_was_watched_anew_is_of_another_scenario()
     coordinator.watch()
     say(0, exceptions=5, farewell=True)
     assert (member.watched["health"], member.final["exceptions"]) == (0, {"E": 5})
+
+
+def test_how_a_worker_introduced_itself_is_kept_as_long_as_it_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncload_lib.run.coordinator.HELLO_LIMIT_S", 0.1)
+    environment = Environment(user_classes=[type("Nobody", (User,), {})])
+    runner = environment.create_master_runner("127.0.0.1", 0)
+    coordinator = Coordinator(environment)
+    for name in ("connected", "stopped", "gone"):
+        coordinator._on_hello(SimpleNamespace(node_id=name, data={"pid": 1}))
+    runner.clients["connected"] = WorkerNode("connected")
+    coordinator.members = {"stopped": Member("stopped")}
+    try:
+        coordinator.begin("run")
+        assert coordinator._hellos.keys() == {"connected", "stopped"}
+        runner.clients["stopped"] = WorkerNode("stopped")
+        coordinator._member("stopped")
+        assert coordinator.members["stopped"].hello == {"pid": 1}
+    finally:
+        runner.quit()
