@@ -1,11 +1,9 @@
 """`python -m asyncload_lib demo | report | compare | check`: what needs no load, and no locust."""
 
 import argparse
-import itertools
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -83,21 +81,16 @@ def _exit_code(error: AsyncloadError) -> ExitCode:
 def _report(options: argparse.Namespace) -> int:
     from asyncload_lib.report.render import render_all
     from asyncload_lib.results.files import load
+    from asyncload_lib.results.names import free_timestamps
 
     results = load(options.results)
     directory = options.out or options.results.parent
+    named = re.search(r"\d{8}_\d{6}", options.results.name)  # where it has no time, or its reports stand already: now
+    timestamp = next(free_timestamps(directory, [named[0]] if named else []))
     # Not as `latest`: that is the newest run, not the one that was looked at last.
-    for path in render_all(results, directory, _timestamp(options.results, directory), latest=False).values():
+    for path in render_all(results, directory, timestamp, latest=False).values():
         _say(str(path))
     return ExitCode.PASS
-
-
-def _timestamp(results: Path, directory: Path) -> str:
-    """Return the time in the name of the results file; where it has none or its reports stand already, now or soon."""
-    named = re.search(r"\d{8}_\d{6}", results.name)
-    later = (time.strftime("%Y%m%d_%H%M%S", time.gmtime(time.time() + seconds)) for seconds in itertools.count())
-    times = itertools.chain([named[0]] if named is not None else [], later)
-    return next(at for at in times if not any(directory.glob(f"async_load_test_report_{at}.*")))
 
 
 def _compare(options: argparse.Namespace) -> int:

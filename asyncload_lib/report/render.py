@@ -18,6 +18,7 @@ from asyncload_lib.report.loops import Culprit
 from asyncload_lib.report.text import clean, markdown_code, markdown_fence, markdown_text
 from asyncload_lib.report.view import build
 from asyncload_lib.results.files import load, write_atomic
+from asyncload_lib.results.names import report_path
 
 __all__ = ["TEMPLATES", "console_table", "render_all", "render_html", "render_junit", "render_markdown"]
 
@@ -97,7 +98,7 @@ def render_all(results: Results, directory: Path, timestamp: str, *, latest: boo
     except OSError as problem:
         raise ReportError(f"{directory}: cannot be made a directory: {problem.strerror or problem}") from problem
     for ending, render in _FORMATS.items():
-        path = directory / f"async_load_test_report_{timestamp}.{ending}"
+        path = report_path(directory, timestamp, ending)
         try:
             text = render(results)
             write_atomic(path, text)

@@ -25,6 +25,7 @@ from asyncload_lib.report.console import console_table
 from asyncload_lib.report.units import counted
 from asyncload_lib.results.files import dump
 from asyncload_lib.results.model import build_results
+from asyncload_lib.results.names import free_timestamps, report_path, results_path
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.members import Member, differences
 from asyncload_lib.run.participant import introduction
@@ -263,7 +264,7 @@ class Session:
                 render_all(results, directory, timestamp)
             finally:
                 for ending, name in _TITLES.items():
-                    if (path := directory / f"async_load_test_report_{timestamp}.{ending}").is_file():
+                    if (path := report_path(directory, timestamp, ending)).is_file():
                         self.files[ending] = path
                         lines.append(_line(name, path))
         self.checkpoint_path.unlink(missing_ok=True)
@@ -274,19 +275,15 @@ class Session:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ReportError(f"{directory}: {error.strerror}") from error
-        second = int(time.time())
+        timestamps = free_timestamps(directory)
         while True:
-            timestamp = time.strftime("%Y%m%d_%H%M%S", time.gmtime(second))
-            if any(directory.glob(f"async_load_test_report_{timestamp}.*")):  # of another run, made again
-                second += 1
-                continue
-            path = directory / f"async_load_test_results_{timestamp}.json"
+            timestamp = next(timestamps)
+            path = results_path(directory, timestamp)
             try:
                 dump(results, path)
             except FileExistsError:
-                second += 1
-            else:
-                return timestamp, path
+                continue
+            return timestamp, path
 
     @property
     def checkpoint_path(self) -> Path:
