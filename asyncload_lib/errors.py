@@ -39,6 +39,11 @@ class ExitCode(IntEnum):
     TERMINATED = 143
     """SIGTERM; a report was written and says so, unless the run had not begun."""
 
+    @classmethod
+    def of_signal(cls, number: int) -> "ExitCode":
+        """Return how a process ends in order that SIGHUP, SIGINT or SIGTERM ended: as a shell would tell it."""
+        return cls(128 + number)
+
 
 class AsyncloadError(Exception):
     """Base of all errors of this package."""

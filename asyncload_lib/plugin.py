@@ -388,7 +388,7 @@ class Plugin:
             return
         if session is None:
             if self._signals.came is not None and self._starts_by_itself:
-                self.environment.process_exit_code = 128 + self._signals.came
+                self.environment.process_exit_code = ExitCode.of_signal(self._signals.came)
             elif self._starts_by_itself and not self.is_headless and self._refusal is None:
                 say("INCOMPLETE: the run ended before it had begun.")
                 self.environment.process_exit_code = ExitCode.INCOMPLETE

@@ -48,11 +48,6 @@ Json = dict[str, Any]
 
 _TITLES = {"html": "Report", "md": "Markdown", "xml": "JUnit"}
 _PACKAGES = ("locust", "gevent", "redis", "uvloop", "pyreqwest", "numpy")
-_SIGNAL_CODES = {
-    signal.SIGHUP: ExitCode.HUNG_UP,
-    signal.SIGINT: ExitCode.INTERRUPTED,
-    signal.SIGTERM: ExitCode.TERMINATED,
-}
 
 
 class Session:
@@ -225,7 +220,7 @@ class Session:
         metrics, status = results["metrics"], results["run"]["status"]
         word, code = verdict(results["criteria"], status, any_failed=_any_failed(metrics))
         if self.interrupted_by is not None:
-            code = _SIGNAL_CODES[self.interrupted_by]
+            code = ExitCode.of_signal(self.interrupted_by)
         self.exit_code = code
         lines = [console_table(results)]
         try:

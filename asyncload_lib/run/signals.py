@@ -100,7 +100,7 @@ class Signals:
             self._runner.send_message("quit")
             gevent.sleep(_FAREWELL_S)
         _print(f"ended by {self.came.name} before the run began; nothing was sent")
-        gevent.kill(self._main, SystemExit(128 + self.came))
+        gevent.kill(self._main, SystemExit(ExitCode.of_signal(self.came)))
 
 
 def _print(line: str) -> None:
