@@ -7,6 +7,7 @@ from asyncload_lib.report.table import Entry, mappings
 from asyncload_lib.report.text import clean
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import HUB
+from asyncload_lib.results.phase import is_baseline
 
 __all__ = ["Lag", "Mark", "Point", "Span", "lag_series", "stalls", "timeline"]
 
@@ -60,7 +61,7 @@ def timeline(metric: Entry) -> list[Span]:
     """
     spans: list[Span] = []
     for phase in mappings(metric.get("phases")) or [metric]:
-        if str(phase.get("phase")).startswith("baseline"):
+        if is_baseline(str(phase.get("phase"))):
             continue
         start = spans[-1].end if spans else 0.0
         length = number(phase.get("total_time"))

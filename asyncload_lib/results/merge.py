@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from asyncload_lib.results.histogram import Histogram
-from asyncload_lib.results.phase import ABANDONED, PhaseResult, read_entry
+from asyncload_lib.results.phase import ABANDONED, PhaseResult, is_baseline, read_entry
 from asyncload_lib.results.recorder import WIRE_SCHEMA
 from asyncload_lib.results.series import check_block
 
@@ -160,7 +160,7 @@ class _Totals:
         self._is_baseline = False
 
     def begin(self, phase: str, head: Mapping[str, int]) -> None:
-        self._is_baseline = "/baseline" in phase  # what warms it up, too
+        self._is_baseline = is_baseline(phase)
         self._in_flight += head["started"]
         self._wall_ns += 0 if self._is_baseline else head["wall_ns"]
 

@@ -68,13 +68,13 @@ def build_metric(
     return {
         "scenario": scenario,
         "test_name": test_name,
-        "phase": _short(headline),
+        "phase": headline.short_name,
         **figures,
         "event_loop_blocked": blocked,
         "start_skew": skews_s.get(headline.name),
         "phases": [
             {
-                "phase": _short(phase),
+                "phase": phase.short_name,
                 **phase_figures(phase, phase.users),
                 "event_loop_blocked": None,
                 "start_skew": skews_s.get(phase.name),
@@ -85,7 +85,7 @@ def build_metric(
         if baseline is None
         else _baseline(
             baseline,
-            {"phase": _short(headline), **figures},
+            {"phase": headline.short_name, **figures},
             kind=baseline_kind,
             concurrency=concurrency if baseline_concurrency is None else baseline_concurrency,
             operation_time_s=blocking_operation_time_s,
@@ -160,7 +160,7 @@ def _baseline(
     figures = phase_figures(phase, concurrency)
     problem = improvement_problem(headline, figures)
     return {
-        "phase": _short(phase),
+        "phase": phase.short_name,
         **figures,
         "event_loop_blocked": None,
         "kind": kind,
@@ -225,7 +225,3 @@ def _any_blocked(event_loops: Sequence[Json]) -> bool | None:
     if True in answers:
         return True
     return False if answers and None not in answers else None
-
-
-def _short(phase: PhaseResult) -> str:
-    return phase.name.rpartition("/")[2]

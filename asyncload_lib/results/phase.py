@@ -10,7 +10,7 @@ from asyncload_lib.results.histogram import Histogram, SparseHistogram
 from asyncload_lib.results.series import Series
 from asyncload_lib.results.text import OTHER
 
-__all__ = ["ABANDONED", "Endpoint", "PhaseResult", "Tally", "read_entry"]
+__all__ = ["ABANDONED", "Endpoint", "PhaseResult", "Tally", "is_baseline", "read_entry"]
 
 ABANDONED = "abandoned_age"
 """The metric that holds how long each operation had run when it was cut off."""
@@ -57,7 +57,8 @@ class Endpoint:
 class PhaseResult:
     """Everything measured in a phase. Totals are sums over the endpoints, so the two cannot disagree.
 
-    Keys: endpoints (type, name); errors (type, name, text); metrics (metric, request name).
+    `name`: in a suite behind that of its scenario, as `chat/burst`. Keys: endpoints (type, name); errors (type, name,
+    text); metrics (metric, request name).
     """
 
     name: str
@@ -72,6 +73,11 @@ class PhaseResult:
     errors: dict[tuple[str, str, str], int] = field(default_factory=dict)
     metrics: dict[tuple[str, str], Tally] = field(default_factory=dict)
     series: Series = field(default_factory=Series)
+
+    @property
+    def short_name(self) -> str:
+        """Its name without that of its scenario."""
+        return _short(self.name)
 
     @property
     def ok_count(self) -> int:
@@ -199,6 +205,15 @@ class PhaseResult:
             self.metrics.setdefault((metric, request), Tally()).add_sparse(*tally)
         else:
             self.series.add_wire(values)
+
+
+def is_baseline(name: str) -> bool:
+    """Tell by its name, a short one too, whether a phase is that of the blocking service, or warms it up."""
+    return _short(name).startswith("baseline")
+
+
+def _short(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def read_entry(section: str, entry: Sequence[Any]) -> Sequence[Any]:

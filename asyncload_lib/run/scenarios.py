@@ -230,7 +230,7 @@ def _p95_ratio(above: PhaseResult, below: PhaseResult, kind: str | None) -> tupl
     p95s, told = [], []
     notes: dict[str, list[str]] = {}
     for phase in (above, below):
-        name = phase.name.rpartition("/")[2]
+        name = phase.short_name
         if problem := time_problem(counts(phase), f"the phase {name}"):
             return None, problem
         p95 = percentile(_of_kind(phase, kind).ok, "p95")
@@ -243,7 +243,8 @@ def _p95_ratio(above: PhaseResult, below: PhaseResult, kind: str | None) -> tupl
         doubts.insert(0, f"less than {time_words(least_s)} counts as that")
     found = ratio(*p95s)
     if found is not None and found < 1 / PRACTICALLY_EQUAL:
-        doubts.insert(0, f"the phase {name} was the slower one, so this ratio shows nothing of what load costs")
+        slower = f"the phase {below.short_name} was the slower one, so this ratio shows nothing of what load costs"
+        doubts.insert(0, slower)
     return found, "; ".join([", ".join(told), *doubts])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from asyncload_lib.errors import ExitCode
+from asyncload_lib.results.phase import is_baseline
 from asyncload_lib.verdict.defaults import not_asked, out_of_place, selected
 from asyncload_lib.verdict.grammar import OPERATORS, Criterion, problems, with_unit
 from asyncload_lib.verdict.metrics import DIMENSIONS, Metric, is_of, metric_of, observe
@@ -78,7 +79,7 @@ def _row(criterion: Criterion, results: Mapping[str, Any]) -> dict[str, Any]:
 def _lead(criterion: Criterion, results: Mapping[str, Any]) -> str:
     """Say where to look for the time that the target took, if its loop was free meanwhile."""
     subject = criterion.subject
-    if criterion.metric not in _TIMES_OF_ANSWERS or (subject.phase or "").startswith("baseline"):
+    if criterion.metric not in _TIMES_OF_ANSWERS or is_baseline(subject.phase or ""):
         return ""
     entry: Mapping[str, Any] = next((m for m in results.get("metrics") or [] if is_of(m, subject, results)), {})
     if entry.get("scenario") not in ("chat", "run") or not is_free_target(entry.get("event_loops") or []):

@@ -11,6 +11,7 @@ from typing import Any
 
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import improvement_problem
+from asyncload_lib.results.phase import is_baseline
 from asyncload_lib.verdict.stalls import STALL_METRICS, is_about, longest_unrecorded, most_of_queues, observe_loops
 from asyncload_lib.verdict.wording import time_words
 
@@ -227,7 +228,7 @@ def _of_loops(entry: Entry, name: str, subject: Subject, results: Entry) -> Obse
 
 def nothing_succeeded(entry: Entry) -> str:
     """Say so where requests of a scenario were made and none succeeded: the work that may block a loop was not done."""
-    phases = [phase for phase in entry.get("phases") or [entry] if not str(phase.get("phase")).startswith("baseline")]
+    phases = [phase for phase in entry.get("phases") or [entry] if not is_baseline(str(phase.get("phase")))]
     counts = [{key: number(phase.get(key)) or 0.0 for key in _OUTCOMES} for phase in phases]
     made = sum(max(each["started_requests"], each["total_requests"] + each["abandoned_requests"]) for each in counts)
     if not made or any(each["successful_requests"] for each in counts):
