@@ -23,11 +23,13 @@ __all__ = [
     "choices",
     "directory",
     "duration",
+    "duration_written",
     "flag",
     "number",
     "percentage",
     "shown",
     "size",
+    "size_written",
     "text",
     "texts",
     "url",
@@ -117,14 +119,17 @@ def _quantity(value: object, units: Mapping[str, float], low: float, high: float
     return float(value * factor)
 
 
-def _written_duration(seconds: float) -> str:
+def duration_written(seconds: float, gap: str = "") -> str:
+    """Return a duration as a user would write it, to its last digit; `gap` stands between figure and unit."""
     unit = next((unit for unit in ("s", "ms") if seconds >= DURATION_UNITS[unit]), "us" if seconds else "s")
-    return f"{seconds / DURATION_UNITS[unit]:.12g}{unit}"
+    return f"{seconds / DURATION_UNITS[unit]:.12g}{gap}{unit}"
 
 
-def _written_size(size_bytes: int) -> str:
-    unit = next(unit for unit in ("GiB", "MiB", "KiB", "GB", "MB", "kB", "B") if size_bytes % SIZE_UNITS[unit] == 0)
-    return f"{size_bytes // SIZE_UNITS[unit]:.0f}{unit}"
+def size_written(size_bytes: float, gap: str = "") -> str:
+    """Return a size as a user would write it: in the largest unit in which it is a whole number."""
+    units = ("GiB", "MiB", "KiB", "GB", "MB", "kB") if size_bytes else ()
+    unit = next((unit for unit in units if size_bytes % SIZE_UNITS[unit] == 0), "B")
+    return f"{size_bytes / SIZE_UNITS[unit]:.15g}{gap}{unit}"
 
 
 def whole(low: int = 0, high: int = 1_000_000) -> Kind[int]:
@@ -146,9 +151,9 @@ def number(low: float, high: float) -> Kind[float]:
 
 def duration(low_s: float = 0.0, high_s: float = 86_400.0) -> Kind[float]:
     """A duration: seconds, or text with a unit (us, ms, s, m, h); kept in seconds."""
-    low, high = _written_duration(low_s), _written_duration(high_s)
+    low, high = duration_written(low_s), duration_written(high_s)
     allowed = f'a duration from {low} to {high}, such as 15, "15s", "200 ms" or "1m"'
-    return Kind(allowed, lambda value: _quantity(value, DURATION_UNITS, low_s, high_s), written=_written_duration)
+    return Kind(allowed, lambda value: _quantity(value, DURATION_UNITS, low_s, high_s), written=duration_written)
 
 
 def size(low_bytes: int, high_bytes: int) -> Kind[int]:
@@ -160,8 +165,8 @@ def size(low_bytes: int, high_bytes: int) -> Kind[int]:
             raise ValueError(value)
         return int(size_bytes)
 
-    low, high = _written_size(low_bytes), _written_size(high_bytes)
-    return Kind(f'a size from {low} to {high}, such as 65536, "64KiB" or "1 MB"', check, written=_written_size)
+    low, high = size_written(low_bytes), size_written(high_bytes)
+    return Kind(f'a size from {low} to {high}, such as 65536, "64KiB" or "1 MB"', check, written=size_written)
 
 
 def percentage(low: float = 0.0, high: float = 100.0) -> Kind[float]:

@@ -25,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "addresses": {"settings"},
     "results": {"errors", "redaction"},
     "verdict": {"errors", "redaction", "results"},
-    "report": {"errors", "results", "verdict"},
+    "report": {"errors", "units", "results", "verdict"},
     "eventloop": {"errors"},
     "demo": WORDS | {"eventloop"},
     "users": WORDS | {"results", "eventloop"},

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from asyncload_lib.report.table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import NOTHING, count, duration, quantity, rate, set_duration, set_size, short_duration
+from asyncload_lib.report.units import NOTHING, count, duration, quantity, rate, short_duration
 from asyncload_lib.results.figures import number
+from asyncload_lib.units import duration_written, size_written
 
 __all__ = ["environment_table", "generator_section", "how_measured", "run_facts", "settings_table", "worker_table"]
 
@@ -151,9 +153,9 @@ _UNITS: Mapping[str, Callable[[float], str]] = {
     **dict.fromkeys(
         ("stop_timeout", "sustain", "timeout", "think_median", "ttl", "limit", "period", "model_time", "network_delay",
          "vm_delay", "max_loop_lag", "max_hub_lag", "max_send_delay"),
-        set_duration,
+        partial(duration_written, gap=" "),
     ),
-    **dict.fromkeys(("value_bytes", "bytes", "max_bytes"), set_size),
+    **dict.fromkeys(("value_bytes", "bytes", "max_bytes"), partial(size_written, gap=" ")),
     "max_cpu": lambda value: f"{value:g} %",
     "witness_rate": lambda value: f"{value:g}/s",
 }  # fmt: skip

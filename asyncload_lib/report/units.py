@@ -20,8 +20,6 @@ __all__ = [
     "quantity",
     "rate",
     "ratio",
-    "set_duration",
-    "set_size",
     "short_duration",
     "short_ratio",
     "span",
@@ -80,20 +78,6 @@ def short_duration(seconds: Any) -> str:
     """Write seconds as `duration` does, without trailing zeros: for what was set, not measured (limits, ticks)."""
     figure, _, unit = duration(seconds).partition(" ")
     return f"{figure.rstrip('0').rstrip('.')} {unit}" if "." in figure else f"{figure} {unit}".strip()
-
-
-def set_duration(seconds: float) -> str:
-    """Write seconds that somebody set, to the last digit."""
-    scale, unit = (1.0, "s") if seconds >= 1 or seconds == 0 else (1e3, "ms") if seconds >= 1e-3 else (1e6, "µs")
-    return f"{seconds * scale:.12g} {unit}"
-
-
-def set_size(size_bytes: float) -> str:
-    """Write bytes that somebody set, in the largest unit in which they are a whole number."""
-    for factor, unit in ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB")):
-        if size_bytes and size_bytes % factor == 0:
-            return f"{size_bytes / factor:.0f} {unit}"
-    return f"{size_bytes:,.12g} B"
 
 
 def span(low: Any, high: Any) -> str:
