@@ -1,11 +1,9 @@
-"""The wiring into Locust: options, the embedded target, who plays which part, and the end of a run.
+"""The wiring into Locust: who plays which part in a run, what is done at each of its events, and how it ends.
 
 Importing this module registers its listeners on Locust's own events; `asyncload_lib` imports it with its user classes.
 """
 
 import contextlib
-import logging
-import os
 import sys
 import tempfile
 import time
@@ -23,39 +21,31 @@ from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
 from asyncload_lib.free_run import FreeRun, scenario_of
 from asyncload_lib.redaction import redact
 from asyncload_lib.report.units import counted
+from asyncload_lib.run import command_line
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.health import ProcessHealth
 from asyncload_lib.run.members import differences
 from asyncload_lib.run.messages import PLAN
 from asyncload_lib.run.observer import TargetObserver
 from asyncload_lib.run.participant import Participant, introduction
-from asyncload_lib.run.processes import prepare_processes
 from asyncload_lib.run.refusal import contradictions
 from asyncload_lib.run.session import Session
 from asyncload_lib.run.signals import Signals
 from asyncload_lib.run.target_source import TargetSource
+from asyncload_lib.run.terminal import say, tell
 from asyncload_lib.run.verdict_tab import add_verdict_tab
-from asyncload_lib.settings import CONFIG, OPTIONS, Settings, add_arguments, from_sources
 from asyncload_lib.target import Target, base_address
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.cut_off import hear_of_cut_offs
 from asyncload_lib.users.files import FileUser, directory_problems
 from asyncload_lib.users.measure import tally
-from asyncload_lib.verdict.criteria import problems as criteria_problems
 
 __all__ = ["Plugin", "plugin_of"]
-
-logger = logging.getLogger(__name__)
 
 INIT_LIMIT_S = 30.0
 
 BROKEN_OFF = "the run ended before everything was measured"
 
-_STRENGTH = {"default": 0, "file": 1, "environment": 2, "command line": 3}
-_SOURCES = {"defaults": "default", "config_file": "file", "environment_variables": "environment"}
-"""Where a value comes from, as Locust's parser calls it."""
-
-_parsers: list[LocustArgumentParser] = []
 _plugins: dict[int, "Plugin"] = {}
 
 
@@ -69,7 +59,7 @@ class Plugin:
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
-        self.settings = _settings(environment)
+        self.settings = command_line.settings_of(environment)
         self._introduction = introduction(self.settings, environment)
         self._source = TargetSource(environment, self.settings)
         self.target = self._source.configured
@@ -401,62 +391,8 @@ class Plugin:
         self.environment.process_exit_code = code
 
 
-def say(text: str) -> None:
-    """Print a line for the person at the terminal."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def tell(error: AsyncloadError) -> ExitCode:
-    """Print what kept a run from beginning and return the exit code for it."""
-    for problem in str(error).splitlines():
-        print(f"asyncload: {problem}", file=sys.stderr)
-    if not isinstance(error, ConfigurationError):
-        return ExitCode.LOCUST_FAILURES
-    print("asyncload: nothing was sent", file=sys.stderr)
-    return ExitCode.BAD_CONFIGURATION
-
-
-def _settings(environment: Environment) -> Settings:
-    options = vars(environment.parsed_options)
-    try:
-        settings = from_sources(options, os.environ, criteria_problems=criteria_problems)
-    finally:
-        # The master's options are sent to every worker: secrets must not cross, nor replace the worker's own.
-        for option in (CONFIG, *OPTIONS.values()):
-            options.pop(option.dest, None)
-    if settings.host and _STRENGTH[settings.origin("host")] > _STRENGTH[_origin_of_host(environment)]:
-        environment.host = settings.host
-    return settings
-
-
-def _origin_of_host(environment: Environment) -> str:
-    """Say where Locust's own host comes from, in the words of `Settings.origin`; "default" if there is none."""
-    if not environment.host:
-        return "default"
-    sources = _parsers[0].get_source_to_settings_dict() if _parsers else {}
-    for source, given in sources.items():  # of the command line it holds no more than the words
-        if any(action is not None and action.dest == "host" for action, _ in given.values()):
-            return _SOURCES[source.partition("|")[0]]
-    return "command line"
-
-
 def _add_arguments(parser: LocustArgumentParser, **_: Any) -> None:
-    add_arguments(parser)
-    if _parsers:  # Locust's web UI makes more of them, when the master has its port
-        return
-    _parsers.append(parser)
-    parse_args = parser.parse_args
-
-    def parse_and_prepare(*args: Any, **kwargs: Any) -> Any:
-        options = parse_args(*args, **kwargs)
-        try:
-            prepare_processes(options)
-        except ConfigurationError as error:
-            sys.exit(tell(error))
-        return options
-
-    parser.parse_args = parse_and_prepare  # Locust has no event between this and its forks
+    command_line.extend(parser)
 
 
 def _init(environment: Environment, **_: Any) -> None:

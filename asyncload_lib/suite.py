@@ -11,7 +11,7 @@ from locust.dispatch import UsersDispatcher
 from locust.runners import LocalRunner, MasterRunner
 
 from asyncload_lib.errors import AsyncloadError
-from asyncload_lib.plugin import Plugin, plugin_of, say
+from asyncload_lib.plugin import Plugin, plugin_of
 from asyncload_lib.redaction import redact
 from asyncload_lib.report.text import clean
 from asyncload_lib.report.units import counted
@@ -19,6 +19,7 @@ from asyncload_lib.results.model import heading
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.run.scenarios import Phase, Scenario, planned, suite_metric
 from asyncload_lib.run.session import Session
+from asyncload_lib.run.terminal import say
 from asyncload_lib.users import baseline, phases
 
 __all__ = [

@@ -1,21 +1,15 @@
 """What a run's directing node says of its processes, and how a process ends."""
 
-import os
 import signal
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import gevent.lock
 import pytest
-from locust.argument_parser import get_parser
-from locust.env import Environment
 
-from asyncload_lib import plugin as plugin_module
-from asyncload_lib.plugin import Plugin, _settings
+from asyncload_lib.plugin import Plugin
 from asyncload_lib.run.members import Member
 from asyncload_lib.verdict.generator import judge_generator
-from tests.logged_process import OF_OTHERS
 
 HEALTH = {"process": "a:1", "cpu_percent_max": 1.0, "loop_lag_p99": 0.0, "hub_lag_p99": 0.0, "event_loops": []}
 
@@ -81,44 +75,3 @@ def test_a_worker_that_cannot_say_how_it_is_doing_is_named() -> None:
     assert not judged["valid"]
     assert judged["reasons"]
     assert all(reason.startswith("worker w2: ") for reason in judged["reasons"])
-
-
-@pytest.mark.parametrize(
-    ("given", "winner"),
-    [
-        (["-H"], "-H"),
-        (["LOCUST_HOST"], "LOCUST_HOST"),
-        (["locust.conf"], "locust.conf"),
-        (["-H", "--asyncload-host", "LOCUST_HOST", "ASYNCLOAD_HOST", "locust.conf", "file"], "-H"),
-        (["--asyncload-host", "LOCUST_HOST", "ASYNCLOAD_HOST", "locust.conf", "file"], "--asyncload-host"),
-        (["LOCUST_HOST", "ASYNCLOAD_HOST", "locust.conf", "file"], "LOCUST_HOST"),
-        (["ASYNCLOAD_HOST", "locust.conf", "file"], "ASYNCLOAD_HOST"),
-        (["locust.conf", "file"], "locust.conf"),
-        (["file"], "file"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_of_two_hosts_the_one_from_the_stronger_place_is_loaded(
-    given: list[str], winner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in [name for name in os.environ if name.startswith(OF_OTHERS)]:
-        monkeypatch.delenv(name)
-    hosts = {place: f"http://127.0.0.1:{port}" for port, place in enumerate(given, 9001)}
-    words: list[str] = []
-    for place, host in hosts.items():
-        if place == "-H":
-            words.append(f"--host={host}")
-        elif place == "--asyncload-host":
-            words += [place, host]
-        elif place == "locust.conf":
-            (tmp_path / place).write_text(f"host = {host}\n")
-        elif place == "file":
-            (tmp_path / "settings.toml").write_text(f'host = "{host}"\n')
-            words += ["--asyncload-config", str(tmp_path / "settings.toml")]
-        else:
-            monkeypatch.setenv(place, host)
-    monkeypatch.setattr(plugin_module, "_parsers", [])
-    options = get_parser(default_config_files=[str(tmp_path / "locust.conf")]).parse_args(words)
-    environment = Environment(parsed_options=options, host=options.host)
-    _settings(environment)
-    assert environment.host == hosts[winner]
