@@ -5,7 +5,6 @@ Importing this module registers its listeners on Locust's own events; `asyncload
 
 import contextlib
 import sys
-import tempfile
 import time
 from typing import Any
 
@@ -15,7 +14,7 @@ from locust import events
 from locust import log as locust_log
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.runners import STATE_INIT, LocalRunner, MasterRunner, Runner, WorkerRunner
+from locust.runners import STATE_INIT, LocalRunner, MasterRunner, WorkerRunner
 
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
 from asyncload_lib.free_run import FreeRun, scenario_of
@@ -28,7 +27,7 @@ from asyncload_lib.run.members import differences
 from asyncload_lib.run.messages import PLAN
 from asyncload_lib.run.observer import TargetObserver
 from asyncload_lib.run.participant import Participant, introduction
-from asyncload_lib.run.refusal import contradictions
+from asyncload_lib.run.refusal import contradictions, unwritable
 from asyncload_lib.run.session import Session
 from asyncload_lib.run.signals import Signals
 from asyncload_lib.run.target_source import TargetSource
@@ -37,7 +36,6 @@ from asyncload_lib.run.verdict_tab import add_verdict_tab
 from asyncload_lib.target import Target, base_address
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.cut_off import hear_of_cut_offs
-from asyncload_lib.users.files import FileUser, directory_problems
 from asyncload_lib.users.measure import tally
 
 __all__ = ["Plugin", "plugin_of"]
@@ -74,8 +72,8 @@ class Plugin:
         self._is_leaving = False
         self.is_broken_off = False
         """Whether the suite was stopped before its end."""
-        self._refusal: ExitCode | None = None
-        self._refused = ""
+        self._refusal_code: ExitCode | None = None
+        self._refusal = ""
         """Why the newest test could not begin, if so."""
         self.is_headless = bool(getattr(environment.parsed_options, "headless", False))
         self._starts_by_itself = self.is_headless or bool(getattr(environment.parsed_options, "autostart", False))
@@ -94,13 +92,13 @@ class Plugin:
         runner = self.environment.runner
         assert runner is not None
         self._signals = Signals(runner, headless=self.is_headless)
-        self._check_files(runner)
+        if problems := unwritable(self.environment, self.settings, is_suite=self.is_suite):
+            raise ConfigurationError(problems)
         if isinstance(runner, (LocalRunner, MasterRunner)):
             self.coordinator = Coordinator(self.environment)
             if not self.is_suite:
                 FreeRun(self)
             self.environment.events.test_stopping.add_listener(self._on_test_stopping)
-            self._check_out()
             self._check_request()
             self._find_target()
         if isinstance(runner, (LocalRunner, WorkerRunner)):
@@ -115,7 +113,7 @@ class Plugin:
         self._signals.is_starting = False
         if self.environment.web_ui is not None:
             base_path = getattr(self.environment.parsed_options, "web_base_path", None)
-            add_verdict_tab(self.environment.web_ui, base_path, lambda: self._refused or self.session)
+            add_verdict_tab(self.environment.web_ui, base_path, lambda: self._refusal or self.session)
         if isinstance(runner, MasterRunner) and self.is_headless:
             self._tell_who_comes(runner)
 
@@ -133,26 +131,6 @@ class Plugin:
                 say(f"Worker {there} of {wanted}: {client_id}")
 
         self.environment.events.worker_connect.add_listener(on_connect)
-
-    def _check_out(self) -> None:
-        """Refuse a directory that no report can be written to; raises ConfigurationError."""
-        out = self.settings.out
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=out):
-                pass
-        except OSError as error:
-            raise ConfigurationError(f"out is {out}, where nothing can be written: {error.strerror}") from error
-
-    def _check_files(self, runner: Runner) -> None:
-        """Refuse a directory that file users of this machine cannot write to; raises ConfigurationError."""
-        options, classes = self.environment.parsed_options, self.environment.user_classes
-        forks = bool(options and options.processes)  # then the master is where its workers are, and speaks for them
-        if isinstance(runner, MasterRunner) is not forks:
-            return
-        writes = "mixed" in self.settings.scenarios if self.is_suite else any(issubclass(c, FileUser) for c in classes)
-        if writes and (problems := directory_problems(self.settings)):
-            raise ConfigurationError(problems)
 
     def _check_request(self) -> None:
         """Refuse what this run cannot do; raises ConfigurationError."""
@@ -178,7 +156,7 @@ class Plugin:
 
     def open_session(self, kind: str) -> Session:
         """Begin a run: who takes part, against what, and under which name."""
-        self._refused = ""
+        self._refusal = ""
         assert self.coordinator is not None
         self._source.wait()
         if self.session is not None:  # one that broke off between two phases has nobody to close it
@@ -253,7 +231,7 @@ class Plugin:
 
     def refuse(self, error: AsyncloadError) -> None:
         """Say why a run cannot begin."""
-        self._refusal, self._refused = tell(error), str(error)
+        self._refusal_code, self._refusal = tell(error), str(error)
 
     def announce(self, phase: str, *, gated: bool, timeout_s: float) -> None:
         """Tell the participants, through Locust's own start message, what the next test is."""
@@ -372,14 +350,14 @@ class Plugin:
 
     def _settle_exit_code(self) -> None:
         session = self.session
-        if self._refusal is not None:
-            self.environment.process_exit_code = self._refusal
+        if self._refusal_code is not None:
+            self.environment.process_exit_code = self._refusal_code
         if isinstance(self.environment.runner, WorkerRunner):
             return
         if session is None:
             if self._signals.came is not None and self._starts_by_itself:
                 self.environment.process_exit_code = ExitCode.of_signal(self._signals.came)
-            elif self._starts_by_itself and not self.is_headless and self._refusal is None:
+            elif self._starts_by_itself and not self.is_headless and self._refusal_code is None:
                 say("INCOMPLETE: the run ended before it had begun.")
                 self.environment.process_exit_code = ExitCode.INCOMPLETE
             return

@@ -46,7 +46,7 @@ def test_all_steps_of_the_end_are_taken_and_the_failure_is_told() -> None:
 def test_a_run_that_is_interrupted_before_its_session_is_no_success() -> None:
     plugin = Plugin.__new__(Plugin)
     plugin.environment = SimpleNamespace(runner=None, process_exit_code=None)  # type: ignore[assignment]
-    plugin.session, plugin._refusal = None, None
+    plugin.session, plugin._refusal_code = None, None
     plugin.is_headless = plugin._starts_by_itself = True
     plugin._signals = SimpleNamespace(came=signal.SIGTERM)  # type: ignore[assignment]
     plugin._settle_exit_code()

@@ -1,17 +1,47 @@
 """What Locust's options and the settings ask of a run that it cannot do: found before anything is sent."""
 
 import math
+import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from locust.env import Environment
+from locust.runners import MasterRunner, WorkerRunner
 from locust.user.task import filter_tasks_by_tags
 
 from asyncload_lib.report.units import counted
 from asyncload_lib.settings import Settings
+from asyncload_lib.users.files import FileUser, directory_problems
 from asyncload_lib.verdict.criteria import out_of_place
 
-__all__ = ["contradictions"]
+__all__ = ["contradictions", "unwritable"]
+
+
+def unwritable(environment: Environment, settings: Settings, *, is_suite: bool) -> list[str]:
+    """Return one sentence for each directory that this process is to write to and cannot."""
+    return [*_unwritable_files(environment, settings, is_suite), *_unwritable_out(environment, settings)]
+
+
+def _unwritable_files(environment: Environment, settings: Settings, is_suite: bool) -> list[str]:
+    """Look at the directory of the users that write files, if some of them are on this machine."""
+    options, classes = environment.parsed_options, environment.user_classes
+    forks = bool(options and options.processes)  # then the master is where its workers are, and speaks for them
+    if isinstance(environment.runner, MasterRunner) is not forks:
+        return []
+    writes = "mixed" in settings.scenarios if is_suite else any(issubclass(a_class, FileUser) for a_class in classes)
+    return directory_problems(settings) if writes else []
+
+
+def _unwritable_out(environment: Environment, settings: Settings) -> Iterator[str]:
+    """Look at the directory of the reports, on the node that makes them."""
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.out):
+            pass
+    except OSError as error:
+        yield f"out is {settings.out}, where nothing can be written: {error.strerror}"
 
 
 def contradictions(environment: Environment, settings: Settings, scenarios: Collection[str]) -> list[str]:
