@@ -22,6 +22,7 @@ __all__ = [
     "is_of_generator",
     "is_of_target",
     "time_problem",
+    "utc",
 ]
 
 BY_CONSTRUCTION, BY_OVERLAP = "The ratio depends on both figures", "What waits instead of computing can overlap"
@@ -123,7 +124,7 @@ def build_results(
     own = [{**m, "criteria": [c for c in criteria if c["scenario"] == m["scenario"]]} for m in metrics]
     document: Json = {
         "schema_version": SCHEMA_VERSION,
-        "timestamp": run.get("started") or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "timestamp": run.get("started") or utc(time.time()),
         "test_suite": TEST_SUITE,
         "run": run,
         "metrics": own,
@@ -134,6 +135,11 @@ def build_results(
     }
     whole: Json = redacted(document)
     return whole
+
+
+def utc(moment_s: float) -> str:
+    """Return a moment (s since 1970) as the document writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment_s))
 
 
 def _summary(metrics: Sequence[Json], verdict: str) -> Json:

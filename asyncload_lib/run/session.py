@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -22,13 +21,13 @@ from asyncload_lib import __version__
 from asyncload_lib.errors import ExitCode, ReportError
 from asyncload_lib.redaction import command_line, redact
 from asyncload_lib.report.console import console_table
-from asyncload_lib.report.units import counted
 from asyncload_lib.results.files import dump
-from asyncload_lib.results.model import build_results
+from asyncload_lib.results.model import build_results, utc
 from asyncload_lib.results.names import free_timestamps, report_path, results_path
 from asyncload_lib.run.coordinator import Coordinator
-from asyncload_lib.run.members import Member, differences
+from asyncload_lib.run.members import Member
 from asyncload_lib.run.participant import introduction
+from asyncload_lib.run.workers import broken_tasks, late_misfits, losses, not_created, worker_rows
 from asyncload_lib.settings import OPTIONS, Settings
 from asyncload_lib.target import Target
 from asyncload_lib.verdict.criteria import evaluate, selected, verdict
@@ -37,9 +36,6 @@ from asyncload_lib.verdict.generator import judge_generator
 __all__ = ["Session"]
 
 logger = logging.getLogger(__name__)
-
-MOST_EXCEPTIONS = 5
-"""Kinds of exceptions that are told one by one."""
 
 CHECKPOINT_SHARE = 0.05
 """The most of the master's time that checkpoints may take; where many workers make them costly, they become rarer."""
@@ -93,30 +89,50 @@ class Session:
                 "send_delay_p99": settings.generator.max_send_delay,
             },
         )
+        members = list(self._coordinator.members.values())
         totals = self._coordinator.store.workers()
-        problems = [*self._not_created(), *self._broken_tasks(), *self.problems, *self._losses(totals)]
-        if not any(entry["total_requests"] for metric in metrics for entry in (metric, *metric["phases"])):
-            problems.append("no request was answered or failed: there is nothing to judge")
-        if not problems and generator["valid"]:
-            problems = _unaccounted(metrics)
-        if partial:
-            status, problems = "partial", ["this is a checkpoint: the run had not ended", *problems]
-        elif self.interrupted_by is not None:
-            status, problems = "interrupted", [f"the run was ended by {self.interrupted_by.name}", *problems]
-        elif problems:
-            status = "incomplete"
-        elif not generator["valid"]:
-            status, problems = "invalid", list(generator["reasons"])
-        else:
-            status = "complete"
-        run, workers = self._run(status, problems), self._workers(totals, generator)
+        status, reasons = self._status(self._problems(members, totals, metrics), metrics, generator, partial=partial)
+        run = self._run(status, reasons)
         scenarios = [metric["scenario"] for metric in metrics]
         criteria = selected(
             settings.criteria, scenarios, self.kind, settings.loop.limit, defaults=settings.criteria_defaults
         )
         rows = evaluate(criteria, {"run": run, "metrics": metrics, "generator": generator})
         word, _ = verdict(rows, status, any_failed=_any_failed(metrics))
+        workers = worker_rows(members, totals, generator["processes"])
         return build_results(run, metrics, rows, generator, workers, verdict=word)
+
+    def _problems(self, members: list[Member], totals: Mapping[str, Json], metrics: Sequence[Json]) -> list[str]:
+        """Say what keeps the figures from being those of the whole run."""
+        coordinator = self._coordinator
+        # When the run was interrupted so were its workers: that one left in order is no news.
+        to_tell = members if self.interrupted_by is None else [member for member in members if not member.left]
+        is_empty = not any(entry["total_requests"] for metric in metrics for entry in (metric, *metric["phases"]))
+        return [
+            *not_created(members),
+            *broken_tasks(members),
+            *self.problems,
+            *late_misfits(members, introduction(self._settings, coordinator.environment)),
+            *losses(to_tell, totals, coordinator.report_interval_s),
+            *(f"a report of worker {id_} was refused: {why}" for id_, why in coordinator.store.rejected.items()),
+            *(["no request was answered or failed: there is nothing to judge"] if is_empty else []),
+        ]
+
+    def _status(
+        self, problems: list[str], metrics: Sequence[Json], generator: Json, *, partial: bool
+    ) -> tuple[str, list[str]]:
+        """Return what became of the run in one word, and the reasons for it."""
+        if not problems and generator["valid"]:
+            problems = _unaccounted(metrics)
+        if partial:
+            return "partial", ["this is a checkpoint: the run had not ended", *problems]
+        if self.interrupted_by is not None:
+            return "interrupted", [f"the run was ended by {self.interrupted_by.name}", *problems]
+        if problems:
+            return "incomplete", problems
+        if not generator["valid"]:
+            return "invalid", list(generator["reasons"])
+        return "complete", []
 
     def _run(self, status: str, problems: Sequence[str]) -> Json:
         now = time.time()
@@ -127,8 +143,8 @@ class Session:
             "kind": self.kind,
             "seed": self._settings.seed,
             "command": command_line(_argv(), {option.flag: option.secret for option in OPTIONS.values()}),
-            "started": _iso(self._started),
-            "ended": _iso(now),
+            "started": utc(self._started),
+            "ended": utc(now),
             "duration_s": round(time.monotonic() - self._started_s, 3),
             "status": status,
             "status_reasons": list(problems),
@@ -150,46 +166,6 @@ class Session:
             "git_commit": self._git_commit,
             "simulated": target.simulated,
         }
-
-    def _all_metrics(self) -> list[Json]:
-        return [measure() for measure in self.measured]
-
-    def _losses(self, totals: Mapping[str, Json]) -> list[str]:
-        """Say who was lost with how much, and whose reports could not be read."""
-        interval_s = self._coordinator.report_interval_s
-        lost = [member for member in self._coordinator.members.values() if member.lost_at is not None]
-        if self.interrupted_by is not None:
-            lost = [member for member in lost if not member.left]
-        ours = introduction(self._settings, self._coordinator.environment)
-        late = [member for member in self._coordinator.members.values() if member.is_late]
-        others = [(member, differences(ours, member.hello)) for member in late if member.hello]
-        return [
-            *(f"worker {member.id}, which joined late: {'; '.join(found)}" for member, found in others if found),
-            *(_loss(member, totals.get(member.id, {}), interval_s) for member in lost),
-            *(f"a report of worker {id_} was refused: {why}" for id_, why in self._coordinator.store.rejected.items()),
-        ]
-
-    def _not_created(self) -> list[str]:
-        """Say what kept users from being created: load that was asked for and not made."""
-        members = self._coordinator.members.values()
-        found = dict.fromkeys(member.final.get("not_created") for member in members)
-        return [f"not all users could be created: {text}" for text in found if text]
-
-    def _broken_tasks(self) -> list[str]:
-        """Say what tasks raised: what was to come after it is load that was not made."""
-        raised: Counter[str] = Counter()
-        for member in self._coordinator.members.values():
-            raised.update(member.final.get("exceptions", {}))
-        told = [
-            f"{counted(times, 'time')} a task raised an exception and did not go on: {text}"
-            for text, times in raised.most_common(MOST_EXCEPTIONS)
-        ]
-        left = len(raised) - len(told)
-        return [*told, f"... and {counted(left, 'other exception')}, which are in the log"] if left > 0 else told
-
-    def _workers(self, totals: Mapping[str, Json], generator: Json) -> list[Json]:
-        judged = {row["process"]: row for row in generator["processes"]}
-        return [_worker(member, totals.get(member.id, {}), judged) for member in self._coordinator.members.values()]
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -289,7 +265,8 @@ class Session:
         begun_s = time.process_time()
         try:
             self.checkpoint_path.parent.mkdir(parents=True, exist_ok=True)
-            dump(self.results(self._all_metrics(), partial=True), self.checkpoint_path, overwrite=True)
+            metrics = [measure() for measure in self.measured]
+            dump(self.results(metrics, partial=True), self.checkpoint_path, overwrite=True)
         except (OSError, ReportError) as error:
             logger.warning("the checkpoint could not be written: %s", error)
         self._checkpoint_cost_s = time.process_time() - begun_s
@@ -307,49 +284,6 @@ class Session:
                         self.checkpoint()
                     except Exception:  # whatever it was, the next one may succeed
                         logger.exception("the checkpoint could not be made")
-
-
-def _loss(member: Member, totals: Json, interval_s: float) -> str:
-    heard = f"worker {member.id} was last heard at {_iso(member.lost_at or 0.0)}: {member.lost_why}"
-    if member.left:
-        return heard
-    if member.live:
-        return f"{heard}, and came back; what it measured is counted, what it did not do meanwhile is missing"
-    if member.last_report is None:
-        return f"{heard}; it had reported nothing, and with it goes all it did"
-    per_s = totals.get("requests_per_second")
-    about = "" if per_s is None else f", about {per_s * interval_s:.0f} operations"
-    in_flight = totals.get("in_flight")
-    unended = f", and {in_flight} that had been started by then" if in_flight else ""
-    lost = f"with it goes at most what it did in the {interval_s:.3g} s after its last report"
-    return f"{heard}; {lost}{about}{unended}"
-
-
-def _worker(member: Member, totals: Json, judged: Mapping[str, Json]) -> Json:
-    """Return the row of a worker; how its process did is told with the figures by which it was `judged`, if it was."""
-    last = member.final.get("health") or {}
-    health = judged.get(last.get("process", ""), last)
-    hello = member.hello
-    return {
-        "id": member.id,
-        "host": hello.get("host"),
-        "pid": hello.get("pid"),
-        "state": member.state,
-        "lost_at": None if member.lost_at is None else _iso(member.lost_at),
-        "operations": totals.get("operations", 0),
-        "in_flight": totals.get("in_flight", 0),
-        "requests_per_second": totals.get("requests_per_second"),
-        "p95_latency": totals.get("p95_latency"),
-        "cpu_percent_max": health.get("cpu_percent_max"),
-        "loop_lag_p99": health.get("loop_lag_p99"),
-        "hub_lag_p99": health.get("hub_lag_p99"),
-        "last_report_age": None if member.last_report is None else round(time.monotonic() - member.last_report, 3),
-        "version": hello.get("version"),
-        "settings_fingerprint": (hello.get("fingerprint") or "")[:12] or None,
-        "clock_offset_s": None if member.round_trip_ns is None else member.offset_ns / 1e9,
-        "note": "; ".join(filter(None, ("joined late" if member.is_late else "", member.lost_why, member.note)))
-        or None,
-    }
 
 
 def _unaccounted(metrics: Sequence[Json]) -> list[str]:
@@ -370,10 +304,6 @@ def _any_failed(metrics: Sequence[Json]) -> bool:
 
 def _line(name: str, path: Path) -> str:
     return f"  {name:<9}{path}"
-
-
-def _iso(moment: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
 def _argv() -> list[str]:
