@@ -23,10 +23,10 @@ from asyncload_lib.report.units import counted
 from asyncload_lib.run import command_line
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.health import ProcessHealth
-from asyncload_lib.run.members import differences
+from asyncload_lib.run.introduction import differences, introduction
 from asyncload_lib.run.messages import PLAN
 from asyncload_lib.run.observer import TargetObserver
-from asyncload_lib.run.participant import Participant, introduction
+from asyncload_lib.run.participant import Participant
 from asyncload_lib.run.refusal import contradictions, unwritable
 from asyncload_lib.run.session import Session
 from asyncload_lib.run.signals import Signals

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncload_lib.errors import ConfigurationError
-from asyncload_lib.run.members import _DIRECTING
+from asyncload_lib.run.introduction import _DIRECTING
 from asyncload_lib.settings import CONFIG, OPTIONS, Settings, Vm, add_arguments, from_sources
 
 EXAMPLE = Path(__file__).parents[1] / "asyncload.example.toml"

@@ -1,13 +1,10 @@
 """The processes of a run as their messages show them: who they are, how far they are, how long they are silent."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncload_lib.settings import OPTIONS
-
-__all__ = ["REPORT_EARLY", "REPORT_INTERVAL_S", "Member", "Silence", "differences", "report_interval_s"]
+__all__ = ["REPORT_EARLY", "REPORT_INTERVAL_S", "Member", "Silence", "report_interval_s"]
 
 REPORT_INTERVAL_S = 1.0
 """The most that a killed worker takes with it: what it measured in so much time."""
@@ -17,7 +14,6 @@ REPORT_EARLY = 0.9
 
 REPORTS_PER_S = 300
 """Taking in a report of 20 endpoints costs about 0.2 ms (bench/scale.py): so many take less than a tenth of a core."""
-
 
 _DRIFT = 1e-4
 """How fast two clocks may drift apart: 100 us a second, more than quartz and NTP's steering do."""
@@ -122,41 +118,3 @@ class Member:
                 return
         self.round_trip_ns, self.measured_ns = round_trip_ns, now_ns
         self.offset_ns = clock_ns - sent_ns - round_trip_ns // 2
-
-
-_DIRECTING = {
-    *("host", "scenarios", "stop_timeout", "criteria", "criteria_defaults"),
-    *("chat.users", "chat.few_users", "chat.sustain", "chat.timeout"),
-    *("loop.probe_path", "loop.probe_token", "loop.witness_path", "loop.witness_rate"),
-    *("baseline", "demo", "generator"),
-}
-"""Settings, or groups of them, that only the directing process reads: on a worker they change nothing."""
-
-
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Say in which ways a worker's introduction differs from the master's own, where that changes what it does."""
-    found = [
-        f"its {words} is {theirs.get(key)}, the master's is {ours[key]}"
-        for key, words in (("version", "asyncload"), ("locust", "Locust"))
-        if theirs.get(key) != ours[key]
-    ]
-    if _minor(theirs.get("python")) != _minor(ours["python"]):
-        found.append(f"its Python is {theirs.get('python')}, the master's is {ours['python']}")
-    if theirs.get("version") == ours["version"] and theirs.get("code") != ours["code"]:
-        found.append(f"its code of asyncload {ours['version']} is not the master's")
-    if theirs.get("locustfiles") != ours["locustfiles"]:
-        found.append("its locustfile is not the master's")
-    our_settings, their_settings = ours["settings"], theirs.get("settings") or {}
-    found += [
-        f"its {key} is {their_settings.get(key)}, the master's is {value}"
-        for key, value in our_settings.items()
-        if not (OPTIONS[key].local or _DIRECTING & {key, key.partition(".")[0]}) and their_settings.get(key) != value
-    ]
-    if not found and our_settings == their_settings and ours["fingerprint"] != theirs.get("fingerprint"):
-        found.append("one of its secrets is not the master's")
-    return found
-
-
-def _minor(version: str | None) -> list[str]:
-    """Return the part of Python's version that tells its features and speed apart, as 3 and 12."""
-    return (version or "").split(".")[:2]

@@ -7,26 +7,21 @@ Locust's custom messages, so there is one way through the code.
 import gc
 import itertools
 import logging
-import os
-import platform
 import time
-from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import __version__ as locust_version
 from locust.env import Environment
 from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
-from asyncload_lib import __version__
 from asyncload_lib.results.arrays import load_numpy
 from asyncload_lib.results.recorder import Recorder
 from asyncload_lib.results.text import OTHER, error_text
 from asyncload_lib.run.health import LOOP_TIMEOUT_S, ProcessHealth, call_or_give_up
+from asyncload_lib.run.introduction import introduction
 from asyncload_lib.run.members import REPORT_EARLY, REPORT_INTERVAL_S, Silence
 from asyncload_lib.run.messages import PLAN, ToCoordinator, ToParticipant, fitted, size_of
-from asyncload_lib.run.source import locustfiles_digest, package_digest
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users import events
@@ -35,7 +30,7 @@ from asyncload_lib.users.chat import ChatUser
 from asyncload_lib.users.gate import gate
 from asyncload_lib.users.measure import tally
 
-__all__ = ["Participant", "introduction"]
+__all__ = ["Participant"]
 
 logger = logging.getLogger(__name__)
 
@@ -384,27 +379,3 @@ class Participant:
         events.request_metrics.remove_listener(self._on_metrics)
         events.request_abandoned.remove_listener(self._on_abandoned)
         self.thread.close()
-
-
-def introduction(settings: Settings, environment: Environment) -> dict[str, Any]:
-    """Return what must agree over all processes of a run, and what only names this one; no secrets."""
-    return {
-        "version": __version__,
-        "locust": locust_version,
-        "python": platform.python_version(),
-        "code": package_digest(),
-        "locustfiles": locustfiles_digest(environment.parsed_locustfiles),
-        "fingerprint": settings.fingerprint(),
-        "settings": settings.redacted(),
-        "host": platform.node(),
-        "pid": os.getpid(),
-        "network": _network(),
-    }
-
-
-def _network() -> str:
-    """Return what two processes have in common exactly when 127.0.0.1 is the same place for both."""
-    try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/net')}"
-    except OSError:
-        return platform.node()

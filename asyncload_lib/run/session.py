@@ -25,8 +25,8 @@ from asyncload_lib.results.files import dump
 from asyncload_lib.results.model import build_results, utc
 from asyncload_lib.results.names import free_timestamps, report_path, results_path
 from asyncload_lib.run.coordinator import Coordinator
+from asyncload_lib.run.introduction import introduction
 from asyncload_lib.run.members import Member
-from asyncload_lib.run.participant import introduction
 from asyncload_lib.run.workers import broken_tasks, late_misfits, losses, not_created, worker_rows
 from asyncload_lib.settings import OPTIONS, Settings
 from asyncload_lib.target import Target

@@ -7,7 +7,8 @@ from typing import Any
 
 from asyncload_lib.report.units import counted
 from asyncload_lib.results.model import utc
-from asyncload_lib.run.members import Member, differences
+from asyncload_lib.run.introduction import differences
+from asyncload_lib.run.members import Member
 
 __all__ = ["broken_tasks", "late_misfits", "losses", "not_created", "worker_rows"]
 

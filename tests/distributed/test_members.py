@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from asyncload_lib.results.recorder import Recorder
-from asyncload_lib.run.members import Member, Silence, differences
+from asyncload_lib.run.introduction import differences
+from asyncload_lib.run.members import Member, Silence
 from asyncload_lib.run.messages import LIMIT_BYTES, fitted, size_of
 from asyncload_lib.settings import Settings, from_sources
 

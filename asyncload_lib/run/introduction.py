@@ -1,0 +1,78 @@
+"""How a process of a run introduces itself, and in what two of them differ."""
+
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asyncload_lib import __version__
+from asyncload_lib.run.source import locustfiles_digest, package_digest
+from asyncload_lib.settings import OPTIONS, Settings
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+
+__all__ = ["differences", "introduction"]
+
+_DIRECTING = {
+    *("host", "scenarios", "stop_timeout", "criteria", "criteria_defaults"),
+    *("chat.users", "chat.few_users", "chat.sustain", "chat.timeout"),
+    *("loop.probe_path", "loop.probe_token", "loop.witness_path", "loop.witness_rate"),
+    *("baseline", "demo", "generator"),
+}
+"""Settings, or groups of them, that only the directing process reads: on a worker they change nothing."""
+
+
+def introduction(settings: Settings, environment: "Environment") -> dict[str, Any]:
+    """Return what must agree over all processes of a run, and what only names this one; no secrets."""
+    return {
+        "version": __version__,
+        "locust": version("locust"),
+        "python": platform.python_version(),
+        "code": package_digest(),
+        "locustfiles": locustfiles_digest(environment.parsed_locustfiles),
+        "fingerprint": settings.fingerprint(),
+        "settings": settings.redacted(),
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "network": _network(),
+    }
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Say in which ways a worker's introduction differs from the master's own, where that changes what it does."""
+    found = [
+        f"its {words} is {theirs.get(key)}, the master's is {ours[key]}"
+        for key, words in (("version", "asyncload"), ("locust", "Locust"))
+        if theirs.get(key) != ours[key]
+    ]
+    if _minor(theirs.get("python")) != _minor(ours["python"]):
+        found.append(f"its Python is {theirs.get('python')}, the master's is {ours['python']}")
+    if theirs.get("version") == ours["version"] and theirs.get("code") != ours["code"]:
+        found.append(f"its code of asyncload {ours['version']} is not the master's")
+    if theirs.get("locustfiles") != ours["locustfiles"]:
+        found.append("its locustfile is not the master's")
+    our_settings, their_settings = ours["settings"], theirs.get("settings") or {}
+    found += [
+        f"its {key} is {their_settings.get(key)}, the master's is {value}"
+        for key, value in our_settings.items()
+        if not (OPTIONS[key].local or _DIRECTING & {key, key.partition(".")[0]}) and their_settings.get(key) != value
+    ]
+    if not found and our_settings == their_settings and ours["fingerprint"] != theirs.get("fingerprint"):
+        found.append("one of its secrets is not the master's")
+    return found
+
+
+def _minor(version: str | None) -> list[str]:
+    """Return the part of Python's version that tells its features and speed apart, as 3 and 12."""
+    return (version or "").split(".")[:2]
+
+
+def _network() -> str:
+    """Return what two processes have in common exactly when 127.0.0.1 is the same place for both."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/net')}"
+    except OSError:
+        return platform.node()
