@@ -270,36 +270,48 @@ def _of_requests(
     if phase is None:
         return Observation(None, f"{subject.scenario} has no phase {subject.phase}")
     if name not in METRICS:
-        request_metric = name.partition(".")[0]
-        measured = [
-            row for row in phase.get("request_metrics") or []
-            if row.get("name") == request_metric and subject.endpoint in (None, row.get("request"))
-        ]  # fmt: skip
-        rows = [row for row in measured if row.get("count")]
-        if name.endswith(".count"):
-            if not rows and not phase.get("total_requests"):
-                return Observation(None, "no request has ended")
-            return Observation(float(sum(row["count"] for row in rows)))
-        seen = _all_of(rows, metric, worst, request_metric)
-        if len(rows) == 1 and not seen.remark:
-            seen = replace(seen, remark=_remark(rows[0], name.partition(".")[2]))
-        return _invalid_values(seen, rows, name.partition(".")[2])
-    where = f" of the phase {phase['phase']}" if phase.get("phase") else ""
-    if subject.endpoint is not None:
-        named = [row for row in phase.get("endpoints") or [] if _is_named(row, subject.endpoint)]
-        if len(named) != 1:
-            return Observation(None, f"{len(named)} endpoints are named {subject.endpoint}{_named(phase)}")
-        phase = named[0]
-    if metric.levels != SCENARIO and not phase.get("total_requests"):
+        return _of_request_metric(phase, subject.endpoint, name, metric, worst)
+    if subject.endpoint is None:
+        return _of_phase(phase, name, metric, _where(phase))
+    named = [row for row in phase.get("endpoints") or [] if _is_named(row, subject.endpoint)]
+    if len(named) != 1:
+        return Observation(None, f"{len(named)} endpoints are named {subject.endpoint}{_named(phase)}")
+    return _of_phase(named[0], name, metric, _where(phase))
+
+
+def _of_request_metric(
+    phase: Entry, endpoint: str | None, name: str, metric: Metric, worst: Callable[[Sequence[float]], float]
+) -> Observation:
+    """Return a statistic of what users keep about their requests; where several requests have it, the worst of them."""
+    request_metric, _, statistic = name.partition(".")
+    measured = [row for row in phase.get("request_metrics") or [] if row.get("name") == request_metric]
+    rows = [row for row in measured if row.get("count") and endpoint in (None, row.get("request"))]
+    if statistic == "count":
+        if not rows and not phase.get("total_requests"):
+            return Observation(None, "no request has ended")
+        return Observation(float(sum(row["count"] for row in rows)))
+    seen = _all_of(rows, metric, worst, request_metric)
+    if len(rows) == 1 and not seen.remark:
+        seen = replace(seen, remark=_remark(rows[0], statistic))
+    return _invalid_values(seen, rows, statistic)
+
+
+def _of_phase(row: Entry, name: str, metric: Metric, where: str) -> Observation:
+    """Return a figure of a phase, or of one of its endpoints; `where`: the phase, for the remark that it has none."""
+    if metric.levels != SCENARIO and not row.get("total_requests"):
         return Observation(None, f"no request{where} has ended")
-    if name in _OF_SUCCESS and not phase.get("successful_requests"):
+    if name in _OF_SUCCESS and not row.get("successful_requests"):
         return Observation(None, f"no request{where} succeeded")
-    if name == "speedup" and phase.get("baseline") and (problem := improvement_problem(phase, phase["baseline"])):
+    if name == "speedup" and row.get("baseline") and (problem := improvement_problem(row, row["baseline"])):
         return Observation(None, problem)
-    value, unmeasured = number(metric.read(phase)), _unmeasured(phase) if name in _STATISTICS else ""
+    value, unmeasured = number(metric.read(row)), _unmeasured(row) if name in _STATISTICS else ""
     if value is None:
-        return Observation(None, (phase.get("extra_notes") or {}).get(name) or unmeasured or f"{name} was not measured")
-    return Observation(value, "; ".join(filter(None, (_remark(phase, name), unmeasured))), *_missing(phase, name))
+        return Observation(None, (row.get("extra_notes") or {}).get(name) or unmeasured or f"{name} was not measured")
+    return Observation(value, "; ".join(filter(None, (_remark(row, name), unmeasured))), *_missing(row, name))
+
+
+def _where(phase: Entry) -> str:
+    return f" of the phase {phase['phase']}" if phase.get("phase") else ""
 
 
 def _missing(row: Entry, name: str) -> tuple[float | None, str]:
