@@ -8,7 +8,7 @@ from asyncload_lib.report.table import Column, Entry, Table, Verdict, build_tabl
 from asyncload_lib.report.text import clean, code_line
 from asyncload_lib.report.units import NOTHING, count, counted, duration, listed, short_duration
 from asyncload_lib.results.figures import number
-from asyncload_lib.results.model import deciding_loops, is_of_target
+from asyncload_lib.results.model import NOT_INSIDE, deciding_loops, is_of_target
 from asyncload_lib.verdict.stalls import by_place, charged, is_blamed, is_watched, joined
 
 __all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "from_one_side"]
@@ -107,9 +107,6 @@ def _names(names: Iterable[Any]) -> str:
 NOTE_LENGTH = 800
 """So long a note is told whole: a witness may have several sentences to say."""
 
-_NOT_INSIDE = "The loop was not watched from inside: "
-"""Begins the last sentence in the note of an outside witness that stands alone; `run.observer` writes it."""
-
 _MENDS = {
     "no probe token is known": " Set loop.probe_token to the token of the LoopProbe in the target.",
     "answered 401": " The token is wrong: set loop.probe_token to that of the LoopProbe in the target.",
@@ -136,7 +133,7 @@ def _from_inside(loops: list[Entry]) -> str:
 def from_outside(loops: list[Entry]) -> str:
     """Say why the target was judged from outside only, and what to mend; "" where it was not."""
     deciding = [str(loop.get("note")) for loop in deciding_loops(loops) if is_watched(loop)]
-    why = next((note.partition(_NOT_INSIDE)[2] for note in deciding if _NOT_INSIDE in note), "")
+    why = next((note.partition(NOT_INSIDE)[2] for note in deciding if NOT_INSIDE in note), "")
     if not why:
         return ""
     mend = next((mend for words, mend in _MENDS.items() if words in why), "")

@@ -14,6 +14,7 @@ __all__ = [
     "BY_CONSTRUCTION",
     "BY_OVERLAP",
     "HUB",
+    "NOT_INSIDE",
     "build_metric",
     "build_results",
     "deciding_loops",
@@ -29,6 +30,8 @@ BY_CONSTRUCTION, BY_OVERLAP = "The ratio depends on both figures", "What waits i
 """Each begins the last sentence of an explanation of an improvement: that of the most there is to gain."""
 HUB = "generator hub"
 """Name of the loop of Locust's greenlets, in `event_loops`."""
+NOT_INSIDE = "The loop was not watched from inside: "
+"""Begins the last sentences in the note of an outside witness that stands alone."""
 
 MOST_ERRORS = 0.01
 """Share of requests that may not have succeeded where times are compared: who fails or times out takes another time."""

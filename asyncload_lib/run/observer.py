@@ -17,6 +17,7 @@ from asyncload_lib.eventloop.probe_answer import NOTHING_SEEN, Confirmation, ans
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.eventloop.witness import OutsideWitness, disagreement, unexplained
 from asyncload_lib.redaction import redact
+from asyncload_lib.results.model import NOT_INSIDE
 from asyncload_lib.run import census
 from asyncload_lib.run.health import LOOP_TIMEOUT_S, call_or_give_up
 from asyncload_lib.settings import Settings
@@ -136,16 +137,7 @@ class TargetObserver:
         answer = await self._ask("GET", self._probe_url) if self._token else None
         outside = {**(self._witness.report() if answer is None else seen), "process": self._host}
         if answer is None:
-            why = self._problem or "no probe token is known (loop.probe_token)"
-            outside["note"] = f"{outside['note']} The loop was not watched from inside: {why}."
-            if self._is_probe:
-                outside["note"] += (
-                    " Its probe answered before: the target has died or hangs, and what was seen is lost."
-                )
-            if self._token and self._is_probe is not False and not outside["blocked"]:
-                # Seen from outside it may pass for idle; the one that knows did not answer.
-                outside["blocked"] = outside["proven_stall"] = None
-            return [outside]
+            return [self._alone(outside)]
         answered_s = time.perf_counter()
         others = {} if census_ is None else await census_.complete()
         rows = inside_rows(answer, confirmation, asked_s, answered_s, others)
@@ -156,6 +148,16 @@ class TargetObserver:
         elsewhere = unexplained(judged, outside) if len(judged) == len(inside) else None
         outside["note"] = " ".join(filter(None, [outside["note"], *dict.fromkeys(sentences), elsewhere]))
         return [*inside, outside]
+
+    def _alone(self, outside: Json) -> Json:
+        """Return what was seen from outside where nothing was from inside, with the reason for that."""
+        note = f"{outside['note']} {NOT_INSIDE}{self._problem or 'no probe token is known (loop.probe_token)'}."
+        if self._is_probe:
+            note += " Its probe answered before: the target has died or hangs, and what was seen is lost."
+        if self._token and self._is_probe is not False and not outside["blocked"]:
+            # Seen from outside it may pass for idle; the one that knows did not answer.
+            return {**outside, "note": note, "blocked": None, "proven_stall": None}
+        return {**outside, "note": note}
 
     async def _ask(self, method: str, url: str) -> Json | None:
         """Return the probe's answer; without one, `_problem` says why, and `_is_probe` may have turned out false."""
