@@ -34,9 +34,9 @@ class Signals:
         self._headless = headless
         self._main = gevent.getcurrent()
         signal.signal(signal.SIGINT, self._on_interrupt)
-        gevent.signal_handler(signal.SIGTERM, self._on_termination)
+        gevent.signal_handler(signal.SIGTERM, self._on_termination, signal.SIGTERM)
         if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # else somebody, such as nohup, wants it otherwise
-            gevent.signal_handler(signal.SIGHUP, self._on_hangup)
+            gevent.signal_handler(signal.SIGHUP, self._on_termination, signal.SIGHUP)
 
     def _on_interrupt(self, number: int, frame: Any) -> None:
         if self.came is not None:
@@ -49,28 +49,25 @@ class Signals:
             # Raised here, it would end whichever greenlet happens to run, perhaps the one that hears the workers.
             gevent.kill(self._main, KeyboardInterrupt)
 
-    def _on_termination(self) -> None:
+    def _on_termination(self, number: signal.Signals) -> None:
         if self.came is not None:
             return
-        self.came = signal.SIGTERM
+        self.came = number
+        if number == signal.SIGHUP:
+            self._let_go_of_terminals()
         if self._is_before_the_run:
             self._give_up()
-        else:
-            self._end_in_order()
-
-    def _on_hangup(self) -> None:
-        if self.came is not None:
             return
-        self.came = signal.SIGHUP
+        self._end_in_order()
+        if number == signal.SIGHUP:
+            os.kill(os.getpid(), signal.SIGTERM)  # which Locust hears
+
+    def _let_go_of_terminals(self) -> None:
+        """Print nowhere from now on: whoever prints into a terminal that is gone fails, and the report with him."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        for file in self._terminals:  # whoever prints into one that is gone fails, and the report with him
+        for file in self._terminals:
             os.dup2(nowhere, file)
         os.close(nowhere)
-        if self._is_before_the_run:
-            self._give_up()
-        else:
-            self._end_in_order()
-            os.kill(os.getpid(), signal.SIGTERM)  # which Locust hears
 
     def _end_in_order(self) -> bool:
         """Say so, and have the shape begin nothing more; True if Locust, which waits for it, then ends everything."""
