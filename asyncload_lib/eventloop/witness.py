@@ -85,8 +85,8 @@ class OutsideWitness:
 
     `monitor` watches the generator's own loop; without one its lag is not taken off. `load` gives how many requests
     have been sent to the target so far, and how many of those are over; without it there are none. Answers are a status
-    line, headers and a body with Content-Length or chunks. `headers` go with each request. A status of 400 or above is
-    an answer too, but where most are such somebody else may have answered, and the witness says that it cannot tell.
+    line, headers and a body with Content-Length or chunks. A status of 400 or above is an answer too, but where most
+    are such somebody else may have answered, and the witness says that it cannot tell.
     """
 
     def __init__(
@@ -95,8 +95,6 @@ class OutsideWitness:
         rate: float = 50.0,
         limit_s: float = LIMIT_S,
         monitor: LoopMonitor | None = None,
-        headers: dict[str, str] | None = None,
-        name: str = "target (outside)",
         load: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         parts = urlsplit(url)
@@ -105,10 +103,9 @@ class OutsideWitness:
         self._host, self._port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = _any_certificate() if parts.scheme == "https" else None
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": "asyncload", "Accept": "*/*", **(headers or {})}
+        lines = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": "asyncload", "Accept": "*/*"}
         head = "".join(f"{key}: {value}\r\n" for key, value in lines.items())
         self._request = f"GET {path} HTTP/1.1\r\n{head}\r\n".encode()
-        self.name = name
         self._interval_s = 1 / rate
         self._limit_s = limit_s
         self._monitor = monitor
@@ -191,7 +188,7 @@ class OutsideWitness:
         can_tell = can_tell and (bool(stalls) or not self._is_blind)
         is_queue = can_tell and bool(stalls) and proven_s < self._limit_s
         return {
-            "name": self.name,
+            "name": "target (outside)",
             "witness": "outside",
             "watched_s": (now - self._started_ns) / NS,
             "period_s": self._interval_s,

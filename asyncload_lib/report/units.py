@@ -27,22 +27,23 @@ __all__ = [
 
 NOTHING = "–"  # noqa: RUF001 the sign a reader takes for "no value"
 
+_DIGITS = 3
 _UNREADABLE = 1e15
 
 
-def _significant(value: float, digits: int = 3) -> str:
-    """Write `value` with `digits` significant digits, without an exponent; whole above 10**digits."""
+def _significant(value: float) -> str:
+    """Write `value` with three significant digits, without an exponent; whole from 1,000 on."""
     if value == 0:
         return "0"
     if abs(value) >= _UNREADABLE:
-        return f"{value:.{digits - 1}e}"
-    value = _rounded(value, digits)
+        return f"{value:.{_DIGITS - 1}e}"
+    value = _rounded(value)
     exponent = math.floor(math.log10(abs(value)))
-    return f"{value:,.{max(0, digits - 1 - exponent)}f}"
+    return f"{value:,.{max(0, _DIGITS - 1 - exponent)}f}"
 
 
-def _rounded(value: float, digits: int = 3) -> float:
-    return float(f"{value:.{digits - 1}e}") if abs(value) < 10**digits else float(round(value))
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS - 1}e}") if abs(value) < 10**_DIGITS else float(round(value))
 
 
 def count(value: Any) -> str:
