@@ -96,7 +96,7 @@ def test_check_refuses_criteria_that_can_have_no_data_or_repeat(
     err = refused(ExitCode.BAD_CONFIGURATION, "check", config, capsys=capsys)
     assert len(err.splitlines()) == 2
     assert f"criteria in {config}: target max_stall < 8 ms: stalls shorter than loop.limit (10 ms)" in err
-    assert f"criteria in {config}: chat p95 < 2 s: chat p95 < 1 s stands there too" in err
+    assert f"criteria in {config}: chat p95 < 2 s conflicts with chat p95 < 1 s: only one upper" in err
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def prepare_improvement(metric: Entry) -> Improvement | None:
     speedup = number(baseline.get("speedup"))
     words, tone = _improvement_words(speedup)
     kind = clean(baseline.get("kind"), 120)
-    ceiling = short_ratio(baseline.get("ceiling"))
+    ceiling, condition = short_ratio(baseline.get("ceiling")), "if an operation takes equally long before and after"
     explanation = _explanation(baseline, speedup)
     return Improvement(
         name=scenario_title(metric),
@@ -50,7 +50,7 @@ def prepare_improvement(metric: Entry) -> Improvement | None:
         facts=(
             Fact("C", count(baseline.get("concurrency")), "operations at the same time"),
             Fact("D", duration(baseline.get("blocking_operation_time")), "one blocking operation"),
-            Fact("Ceiling", "none" if ceiling == NOTHING else ceiling, "when an operation takes as long both ways"),
+            Fact("Ceiling", "none" if ceiling == NOTHING else ceiling, condition),
         ),
         explanation=explanation,
     )
@@ -66,7 +66,7 @@ def _explanation(baseline: Entry, speedup: float | None) -> str:
         for ceiling_told in (BY_OVERLAP, BY_CONSTRUCTION):
             told = told.partition(f" {ceiling_told}")[0]
     if speedup is not None and ceiling is not None and speedup > ceiling and ratio(speedup) != ratio(ceiling):
-        above = "what was measured is above the ceiling, because single operations took longer in the blocking run"
+        above = "the improvement measured is above the ceiling: single operations took longer in the blocking run"
         told = f"{told.rstrip('.')}; {above}."
     return told
 

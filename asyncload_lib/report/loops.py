@@ -65,7 +65,7 @@ def _loop_verdict(loop: Entry, deciding: list[Entry]) -> Verdict:
     """Say whether a loop was blocked; of one that does not decide, only that it stands here for comparison."""
     if any(loop is other for other in deciding) or loop.get("blocked") is None:
         return blocked_verdict(loop.get("blocked"), is_watched=bool(number(loop.get("watched_s"))))
-    return Verdict("does not decide", "○", "none")
+    return Verdict("not decisive", "○", "none")
 
 
 def in_order(loops: list[Entry]) -> list[Entry]:
@@ -116,7 +116,7 @@ _MENDS = {
 
 
 _NO_PROOF = "(loop.witness_path)"
-"""Ends what an outside witness says whose probes were refused."""
+"""Ends what an outside witness says whose check requests were refused."""
 
 
 def from_one_side(loops: list[Entry]) -> str:
@@ -138,14 +138,14 @@ def from_outside(loops: list[Entry]) -> str:
         return ""
     mend = next((mend for words, mend in _MENDS.items() if words in why), "")
     return (
-        f"The target's event loop was judged from outside only, since {clean(why.rstrip('.'))}: "
-        f"a stall between two probes is missed, so is one in a worker that none of them reached.{mend}"
+        f"The target's event loop was judged from outside only, because {clean(why.rstrip('.'))}: it misses "
+        f"stalls between two check requests, and stalls in workers that none of them reached.{mend}"
     )
 
 
 def _other_stalls(places: list[Entry]) -> Table | None:
     return build_table(
-        "Stalls that do not decide",
+        "Stalls that do not count as blocking",
         [
             ("Loop", "text", lambda row: clean(row.get("loop") or None, 160)),
             ("Where", "code", lambda row: _place(row)),
@@ -156,9 +156,9 @@ def _other_stalls(places: list[Entry]) -> Table | None:
             ("In all", "number", lambda row: duration(row.get("total_s"))),
         ],
         places[:_SHOWN],
-        "None of these makes a loop count as blocked: Locust's own hub runs no user, and a GIL kept from the "
-        "generator's loop, garbage collection or a busy machine is no blocking call. They tell how busy a process was."
-        + (f" {more}" if (more := _more(places)) else ""),
+        "These stalls do not make a loop count as blocked: Locust's hub runs no users, and garbage collection, a busy "
+        "machine, or another thread holding the GIL in the generator is not a blocking call. They show how busy a "
+        "process was." + (f" {more}" if (more := _more(places)) else ""),
     )
 
 
@@ -187,7 +187,7 @@ def _witness_table(loops: list[Entry]) -> Table | None:
         ("Process", [clean(loop.get("process"), 60) for loop in loops]),
         ("Longest stall charged to the code", [_of_code(loop, "max_stall", duration) for loop in loops]),
         ("Stall proven from outside", [_proven(loop) for loop in loops]),
-        ("Limit of a stall", [short_duration(loop.get("limit_s")) for loop in loops]),
+        ("Stall limit", [short_duration(loop.get("limit_s")) for loop in loops]),
         ("Stalls charged to the code", [_of_code(loop, "stalls", count) for loop in loops]),
         ("Time stalled by the code", [_of_code(loop, "blocked_time", duration) for loop in loops]),
         *(
@@ -210,9 +210,9 @@ def _witness_table(loops: list[Entry]) -> Table | None:
 
 
 _LATE_ROWS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("Most an answer was late", "max_stall", duration),
+    ("Longest delay of an answer", "max_stall", duration),
     ("Late answers", "stalls", count),
-    ("Time late", "blocked_s", duration),
+    ("Sum of delays", "blocked_s", duration),
 )
 
 

@@ -49,13 +49,13 @@ def generator_section(generator: Entry) -> tuple[Table | None, Verdict, tuple[st
         "Load generator",
         [
             ("Process", "code", lambda row: clean(row.get("process"), 60)),
-            ("Most CPU", "number", lambda row: _limited(row, "cpu_percent_max", _cpu)),
+            ("Highest CPU", "number", lambda row: _limited(row, "cpu_percent_max", _cpu)),
             ("Hub lag p99", "number", lambda row: _limited(row, "hub_lag_p99", duration)),
             ("Loop lag p99", "number", lambda row: _limited(row, "loop_lag_p99", duration)),
             ("Send delay p99", "number", lambda row: _limited(row, "send_delay_p99", duration)),
         ],
         mappings(generator.get("processes")),
-        "Figures in brackets are the limits beyond which a run says nothing about the target.",
+        "In brackets: the limits; beyond one of them, the run says nothing about the target.",
     )
     valid = generator.get("valid")
     state = Verdict("valid", "✓", "pass") if valid is True else Verdict("not watched", "○", "none")
@@ -87,7 +87,7 @@ def worker_table(workers: list[Entry]) -> Table | None:
             ("Operations", "number", lambda row: count(row.get("operations"))),
             ("Throughput", "number", lambda row: rate(row.get("requests_per_second"))),
             ("p95 (ok)", "number", lambda row: duration(row.get("p95_latency"))),
-            ("Most CPU", "number", lambda row: _cpu(row.get("cpu_percent_max"))),
+            ("Highest CPU", "number", lambda row: _cpu(row.get("cpu_percent_max"))),
             ("Loop lag p99", "number", lambda row: duration(row.get("loop_lag_p99"))),
             ("Hub lag p99", "number", lambda row: duration(row.get("hub_lag_p99"))),
             ("Last report", "number", lambda row: _ago(row.get("last_report_age"))),
@@ -96,8 +96,8 @@ def worker_table(workers: list[Entry]) -> Table | None:
             ("Settings", "code", lambda row: clean(row.get("settings_fingerprint"), 16)),
         ],
         workers,
-        "Operations, throughput and p95 are those of all phases, CPU and lags the worst of the scenarios, both without "
-        "the baselines, which block on purpose."
+        "Operations, throughput and p95 cover all phases; CPU and lags are the worst of all scenarios. Neither "
+        "includes the baselines, which block on purpose."
         + "".join(f" {clean(row.get('id'), 60)}: {clean(row['note'], 200)}." for row in workers if row.get("note")),
     )
 
@@ -183,17 +183,17 @@ def how_measured(results: Entry) -> tuple[str, ...]:
     limit = next(
         (short_duration(loop.get("limit_s")) for loop in loops if number(loop.get("limit_s")) is not None), NOTHING
     )
-    stall = "" if limit == NOTHING else f" A stall is a silence of the loop of {limit} or more."
+    stall = "" if limit == NOTHING else f" A stall is a time of {limit} or more in which the loop does not respond."
     return (
         "Latency runs from the intended start of an operation to its last byte, on a monotonic clock inside the "
-        "coroutine; the clock of a phase starts when all users are there.",
-        "Percentiles are of successful requests alone, from a log-linear histogram with a relative error of at most "
-        "0.1 %; failed requests have percentiles of their own. Over time they are coarser (1.6 %).",
+        "coroutine; the clock of a phase starts when all of its users are ready.",
+        "Percentiles are of successful requests only, from a log-linear histogram with a relative error of at most "
+        "0.1 %; failed requests have percentiles of their own. Percentiles over time are coarser (1.6 %).",
         "The interval beside a percentile covers the true value with 95 % confidence (order statistics, no assumption "
-        "about the distribution); a percentile that the sample cannot bound is marked as not resolved.",
-        "The lag of an event loop is measured by a heartbeat inside it (inside) and by a fixed-rate probe of a trivial "
-        f"endpoint (outside).{stall} It is charged to the loop only where another thread of the same process could go "
-        "on meanwhile; GIL, garbage collection and a busy machine are named apart.",
+        "about the distribution); a percentile for which the sample is too small is marked as not resolved.",
+        "The lag of an event loop is measured by a heartbeat inside it (inside) and by check requests to a trivial "
+        f"endpoint at a fixed rate (outside).{stall} It is charged to the loop only if another thread of the same "
+        "process could run meanwhile; GIL, garbage collection and a busy machine are listed separately.",
         "Improvement is the blocking total time divided by the async total time. With C users and a single-threaded "
         "blocking server it approaches C by construction.",
         "No data is never a pass: a criterion without samples does not hold.",

@@ -111,7 +111,7 @@ def _loop_tile(metric: Entry) -> Fact:
     late_s, _ = most_of_queues(loops, "max_stall", scenario)
     verdict = blocked_verdict(blocked, is_watched=late_s is not None)
     if late_s is not None and blocked is not False:
-        at_least = f"stalled for {duration(longest_s)} at least, " if blocked else ""
+        at_least = f"stalled for at least {duration(longest_s)}, " if blocked else ""
         note = f"{at_least}an answer was late by {duration(late_s)}"
     else:
         note = "no data" if longest_s is None else f"longest stall {duration(longest_s)}" if longest_s else "no stall"
@@ -161,9 +161,9 @@ def _notes(metric: Entry) -> list[str]:
             notes.append(f"{where} {cut_off} cut off in flight, the oldest after {age}.")
         if number(phase.get("invalid_latencies")):
             invalid = counted(phase.get("invalid_latencies"), "latency was", "latencies were")
-            notes.append(f"{where} {invalid} no valid time and in no percentile.")
+            notes.append(f"{where} {invalid} invalid and in no percentile.")
     if number(metric.get("start_skew")) is not None:
-        notes.append(f"First and last start lay {duration(metric.get('start_skew'))} apart.")
+        notes.append(f"The first and the last start were {duration(metric.get('start_skew'))} apart.")
     for key, value in mapping(metric.get("extra")).items():
         what, written = _EXTRAS.get(key, ("", quantity))
         notes.append(f"{clean(key, 60).replace('_', ' ').capitalize()}{what}: {written(value)}.")
@@ -171,11 +171,11 @@ def _notes(metric: Entry) -> list[str]:
 
 
 _EXTRAS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
-    "degradation": (" (p95 of the phase sustained over that of few)", ratio),
-    "redis_interference": (" (p95 of Redis in the phase mixed over that in redis_alone)", ratio),
-    "file_interference": (" (p95 of files in the phase mixed over that in files_alone)", ratio),
+    "degradation": (" (p95 in the phase sustained divided by that in few)", ratio),
+    "redis_interference": (" (p95 of Redis in the phase mixed divided by that in redis_alone)", ratio),
+    "file_interference": (" (p95 of files in the phase mixed divided by that in files_alone)", ratio),
     "reachable": (" (of all machines)", percent),
     "slowest_check": (" (its own time, from its request to its answer)", duration),
-    "beyond_slowest": (" (how much longer all checks together took)", duration),
+    "beyond_slowest": (" (how much longer all checks together took than the slowest)", duration),
 }
 """What a scenario's own figures are, and how each is written."""

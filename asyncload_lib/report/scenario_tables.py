@@ -52,7 +52,7 @@ def _phase_table(phases: list[Entry]) -> Table | None:
             *((f"{name} (ok)", "number", _reader(name)) for name in ("p50", "p95", "p99")),
         ],
         phases,
-        "Started = ok + failed + abandoned; an invalid latency, ok or failed, is in no percentile.",
+        "Started = ok + failed + abandoned; invalid latencies, of ok or failed requests, are in no percentile.",
     )
     return explained(table)
 
@@ -78,7 +78,7 @@ def _endpoint_table(endpoints: list[Entry]) -> Table | None:
             ("Failed p95", "number", _failed_p95),
         ],
         endpoints,
-        "Failed requests are in no percentile of the successful ones.",
+        "The figures marked Ok are of successful requests only.",
     )
     return explained(table)
 
@@ -103,7 +103,7 @@ def _metric_table(metrics: list[Entry]) -> Table | None:
             *((title, "number", _plain(title)) for title in ("min", "avg", "p50", "p95", "p99", "max")),
         ],
         metrics,
-        "These are not requests: they enter no request count and no rate.",
+        "These are not requests: they are in no request count and in no rate.",
     )
     return explained(table)
 

@@ -85,7 +85,7 @@ class Table:
         left_out = len(self.rows) - most
         if left_out <= 0:
             return self
-        stand = counted(left_out, "more row stands", "more rows stand")
+        stand = counted(left_out, "more row is", "more rows are")
         note = f"{stand} in the HTML report. {self.note}".strip()
         return replace(self, rows=self.rows[:most], note=note)
 

@@ -204,7 +204,7 @@ def _improvement_table(improvements: tuple[Improvement, ...]) -> Table | None:
         ],
         improvements,
         "C: operations at the same time. D: time of one blocking operation. "
-        "Ceiling: the most there is when an operation takes as long both ways.",
+        "Ceiling: the largest possible improvement if an operation takes equally long before and after.",
     )
 
 

@@ -41,7 +41,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     if type(version) is not int:
         raise ResultError(f"{path}: holds no asyncload results: it has no schema_version")
     if version != SCHEMA_VERSION:
-        raise ResultError(f"{path}: is of schema version {version}; this asyncload reads version {SCHEMA_VERSION}")
+        raise ResultError(f"{path}: has schema version {version}; this asyncload reads version {SCHEMA_VERSION}")
     for key, kind in (("run", dict), ("metrics", list), ("criteria", list), ("summary", dict)):
         if not isinstance(results.get(key), kind):
             raise ResultError(f"{path}: {key!r} must be {kind.__name__}, not {type(results.get(key)).__name__}")

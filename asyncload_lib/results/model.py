@@ -26,7 +26,8 @@ __all__ = [
     "utc",
 ]
 
-BY_CONSTRUCTION, BY_OVERLAP = "The ratio depends on both figures", "What waits instead of computing can overlap"
+BY_CONSTRUCTION = "The ratio depends on both figures"
+BY_OVERLAP = "Operations that wait rather than compute can overlap"
 """Each begins the last sentence of an explanation of an improvement: that of the most there is to gain."""
 HUB = "generator hub"
 """Name of the loop of Locust's greenlets, in `event_loops`."""
@@ -194,16 +195,16 @@ def time_problem(figures: Mapping[str, Any], of: str) -> str:
     if not ok:
         return f"no request of {of} succeeded"
     if lost > MOST_ERRORS * (ok + lost):
-        return f"{lost} of {ok + lost} requests of {of} did not succeed, so its time is not that of its work"
+        return f"{lost} of {ok + lost} requests of {of} did not succeed, so its times cannot be compared"
     return ""
 
 
 def _explain(kind: str, concurrency: int, operation_time_s: float | None) -> str:
-    each = "an operation" if operation_time_s is None else f"an operation of {operation_time_s * 1000:.3g} ms"
-    total = "" if operation_time_s is None else f", {concurrency * operation_time_s:.3g} s in all"
+    each_s, total_s = operation_time_s, None if operation_time_s is None else concurrency * operation_time_s
+    times = "" if each_s is None else f", {each_s * 1000:.3g} ms each, {total_s:.3g} s in total"
     return (
-        f"{kind}: {concurrency} operations wait for each other, {each} at a time{total}. "
-        f"{BY_CONSTRUCTION} and comes near {concurrency} by construction."
+        f"{kind}: {concurrency} operations run one after another{times}. "
+        f"{BY_CONSTRUCTION} and approaches {concurrency} by construction."
     )
 
 

@@ -207,8 +207,8 @@ def _explanation(scenario: Scenario, operation_s: float | None, baseline_s: floa
         return ""
     return (
         f"Before, with {scenario.baseline_kind}, {count} operations took {baseline_s:.3g} s, on average "
-        f"{operation_s * 1e3:.3g} ms each. {BY_OVERLAP}: if all of them do, and each takes as long as before, the "
-        f"improvement is {count}x."
+        f"{operation_s * 1e3:.3g} ms each. {BY_OVERLAP}: if all do, and each takes as long as before, the improvement "
+        f"is {count}x."
     )
 
 
@@ -240,11 +240,12 @@ def _p95_ratio(above: PhaseResult, below: PhaseResult, kind: str | None) -> tupl
             notes.setdefault(p95["note"], []).append(name)
     doubts = [f"{' and '.join(names)}: {note}" for note, names in notes.items()]
     if least_s in p95s:
-        doubts.insert(0, f"less than {time_words(least_s)} counts as that")
+        doubts.insert(0, f"a p95 below {time_words(least_s)} is counted as {time_words(least_s)}")
     found = ratio(*p95s)
     if found is not None and found < 1 / PRACTICALLY_EQUAL:
-        slower = f"the phase {below.short_name} was the slower one, so this ratio shows nothing of what load costs"
-        doubts.insert(0, slower)
+        slower, faster = below.short_name, above.short_name
+        nothing = "so this ratio says nothing about the cost of load"
+        doubts.insert(0, f"the phase {slower} was slower than {faster}, {nothing}")
     return found, "; ".join([", ".join(told), *doubts])
 
 

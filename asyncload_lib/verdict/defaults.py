@@ -81,7 +81,7 @@ def out_of_place(texts: Iterable[str], scenarios: Collection[str]) -> list[str]:
     allowed = ", ".join([*scenarios, "target", "generator"])
     written = (parse(text) for text in texts)
     return [
-        f"the criterion {criterion.name!r} is about {criterion.subject.scenario}, which is no part of this run; "
+        f"the criterion {criterion.name!r} is about {criterion.subject.scenario}, which is not part of this run; "
         f"allowed is {allowed}"
         for criterion in written
         if criterion.subject.level not in ("target", "generator") and criterion.subject.scenario not in scenarios
@@ -96,7 +96,7 @@ def not_asked(criterion: Criterion, results: Mapping[str, Any]) -> str:
     if subject.level not in ("target", "generator") and subject.scenario not in entries:
         chosen = [*entries, FREE] if run.get("kind") == "free" else settings.get("scenarios")
         if chosen and subject.scenario not in chosen:
-            return f"{subject.scenario} is no part of this run"
+            return f"{subject.scenario} is not part of this run"
     if not criterion.is_default:
         return ""
     if run.get("kind") == "free" and (subject.phase or criterion.metric not in FREE_METRICS):

@@ -38,7 +38,7 @@ def judge_generator(processes: Sequence[Mapping[str, Any]], limits: Mapping[str,
     ]
     reasons += [f"{process}: {_WORDS[key][0]} was not measured" for process, key in unmeasured]
     if not worst:
-        reasons.append("no generator process reported how it was doing")
+        reasons.append("no generator process reported its own health")
     return {
         "valid": not reasons,
         "reasons": reasons,

@@ -148,8 +148,8 @@ def _repeated(criteria: Iterable[Criterion]) -> Iterator[str]:
         other = next((other for other in others if other is not criterion), None)
         if other is not None:
             yield (
-                f"{criterion.name}: {other.name} stands there too; "
-                f"allowed is one limit from each side on {criterion.subject} {criterion.metric}"
+                f"{criterion.name} conflicts with {other.name}: only one upper and one lower limit are allowed on "
+                f"{criterion.subject} {criterion.metric}"
             )
 
 

@@ -234,7 +234,7 @@ def nothing_succeeded(entry: Entry) -> str:
     if not made or any(each["successful_requests"] for each in counts):
         return ""
     scenario = entry.get("scenario")
-    return f"none of {made:.0f} requests of {scenario} succeeded: a loop that did not do their work has not been tested"
+    return f"none of {made:.0f} requests of {scenario} succeeded: the loop never did their work, so it was not tested"
 
 
 _OUTCOMES = ("started_requests", "total_requests", "successful_requests", "abandoned_requests")
@@ -324,8 +324,9 @@ def _missing(row: Entry, name: str) -> tuple[float | None, str]:
     overdue, ok = number(row.get("overdue_requests")) or 0.0, number(row.get("successful_requests")) or 0.0
     unmeasured, omitted = number(row.get("unmeasured_requests")) or 0.0, number(row.get("omitted_share")) or 0.0
     age_s = number(row.get("abandoned_max_age"))
-    oldest = "" if age_s is None else f", the oldest after {time_words(age_s)}"
-    unanswered = f"{overdue:.0f} more had no answer at the end, for longer than any that succeeded had taken{oldest}"
+    oldest = "" if age_s is None else f", the oldest for {time_words(age_s)}"
+    requests = f"{overdue:.0f} request{' was' if overdue == 1 else 's were'}"
+    unanswered = f"{requests} still unanswered at the end and had waited longer than any successful one took{oldest}"
     if name == "error_rate" and overdue:
         failed, total = number(row.get("failed_requests")) or 0.0, number(row.get("total_requests")) or 0.0
         return (failed + overdue) / (total + overdue), unanswered
@@ -407,8 +408,8 @@ def _of_speedup(entry: Entry) -> str:
         return ""
     told = f"{time_words(before_s)} before, {time_words(after_s)} now"
     told += f"; one blocking operation takes {time_words(operation_s)}"
-    near = ", so little of it waiting that what computes, the clients among it, decides: such a service needs a limit "
-    near += "of its own (criteria)"
+    near = "; so little of that is waiting that computation, including the clients' own, limits the ratio: "
+    near += "set your own limit in criteria"
     return told + (near if operation_s < NEAR_S else "")
 
 

@@ -64,8 +64,8 @@ def most_of_queues(loops: Sequence[Loop], metric: str, subject: str) -> tuple[fl
         return None, ""
     worst = max(queues, key=lambda loop: loop["max_stall"])
     return max(loop[_FLAT[metric]] for loop in queues), (
-        f"{worst['name']}: an answer was late by {time_words(worst['max_stall'])} while other requests were on their "
-        "way; from outside their queue and a blocked loop look the same"
+        f"{worst['name']}: an answer was late by {time_words(worst['max_stall'])} while other requests were in "
+        "flight; seen from outside, a queue of those requests and a blocked loop look the same"
     )
 
 
@@ -168,7 +168,7 @@ def _remark(loop: Loop) -> str:
     culprits = [row for row in loop.get("culprits") or [] if row.get("function") and is_blamed(loop, row)]
     if not culprits:
         name = str(loop.get("name"))
-        return f"{name}{_from_outside(loop)}" if _is_bounded(loop) else _WHOSE.get(name, name)
+        return f"{name}{_from_outside(loop)}" if _is_bounded(loop) else f"worst loop: {_WHOSE.get(name, name)}"
     places = [joined(rows) for rows in by_place(culprits)]
     longest, most = (max(places, key=lambda row: number(row.get(key)) or 0.0) for key in ("longest_s", "total_s"))
     often = f"{time_words(most['total_s'])} in all, {most['count']:.0f} times"
@@ -176,7 +176,7 @@ def _remark(loop: Loop) -> str:
     return f"{loop.get('name')}: {_place(longest)}{beside}"
 
 
-_WHOSE = {"target": "the target's loop", "generator": "the generator's loop", HUB: "the generator's hub"}
+_WHOSE = {"target": "the target's", "generator": "the generator's", HUB: "the generator's hub"}
 
 
 def by_place(culprits: Iterable[Loop]) -> list[list[Loop]]:
@@ -200,9 +200,9 @@ def joined(rows: Sequence[Loop]) -> dict[str, Any]:
 
 def _from_outside(loop: Loop) -> str:
     if late_s := loop.get("max_stall"):
-        return f", at least: an answer was late by {time_words(late_s)}"
+        return f", at least this long: an answer was late by {time_words(late_s)}"
     shortest_s = (loop.get("period_s") or 0.0) + (loop.get("limit_s") or 0.0)
-    return f": none seen; one under {time_words(shortest_s)} may fall between two probes"
+    return f": none seen; one shorter than {time_words(shortest_s)} can fall between two check requests"
 
 
 def _place(culprit: Mapping[str, Any]) -> str:

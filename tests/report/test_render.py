@@ -170,7 +170,7 @@ def test_a_long_table_is_cut_in_markdown_alone() -> None:
     assert render_html(results).count("error number") == 200
     text = render_markdown(results)
     assert text.count("error number") == 40
-    assert "162 more rows stand in the HTML report." in text
+    assert "162 more rows are in the HTML report." in text
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in TEMPLATES.glob("*.j2")))

@@ -141,7 +141,7 @@ def test_a_target_judged_from_outside_only_is_told_beside_the_criteria_once(why:
             {**target, "note": f"Seen from outside. The loop was not watched from inside: {why}."}
         )
     (note,) = build(results).criteria_notes
-    assert f"judged from outside only, since {why}: " in note
+    assert f"judged from outside only, because {why}: " in note
     assert mend in note
     criteria = [plain(text).partition("Before and after")[0] for text in (render_markdown(results),)]
     criteria += [Page(render_html(results)).text.partition("Before and after")[0], console_table(results)]
@@ -154,13 +154,13 @@ def test_a_target_judged_from_outside_only_is_told_beside_the_criteria_once(why:
 
 def test_a_witness_from_outside_that_was_refused_is_told_beside_the_criteria() -> None:
     results = sample_results()
-    refused = "Seen from outside. 68 probes were answered with HTTP 404. That is no proof: name another endpoint"
+    refused = "Seen from outside. 68 check requests were answered with HTTP 404. Name another endpoint"
     for outside in (loop for metric in results["metrics"] for loop in metric["event_loops"]):
         if outside["witness"] != "outside":
             continue
         outside |= {"blocked": None, "proven_stall": None, "note": f"{refused} (loop.witness_path)."}
     assert build(results).criteria_notes == (f"The target was not seen from outside: {refused} (loop.witness_path).",)
-    assert "68 probes were answered with HTTP 404" in " ".join(console_table(results).split())
+    assert "68 check requests were answered with HTTP 404" in " ".join(console_table(results).split())
 
 
 def test_a_loop_that_may_have_been_a_queue_is_not_said_to_be_unwatched() -> None:
@@ -182,7 +182,7 @@ def test_a_loop_that_may_have_been_a_queue_is_not_said_to_be_unwatched() -> None
             0.03,
             1.5,
             "✗ blocked",
-            "stalled for 30.0 ms at least, an answer was late by 1.50 s",
+            "stalled for at least 30.0 ms, an answer was late by 1.50 s",
             "at least 30.0 ms",
         ),
         (False, 0.0, 0.0, "✓ not blocked", "no stall", "none seen"),
@@ -203,7 +203,7 @@ def test_what_a_late_answer_proves_is_told_apart_from_how_late_it_was(
     assert rows.get("Stall proven from outside", "–") == longest  # noqa: RUF001
     # From outside nobody knows whether code or the machine was the cause.
     assert (rows["Longest stall charged to the code"], rows["Stalls charged to the code"]) == ("–", "–")  # noqa: RUF001
-    assert rows["Most an answer was late"] == duration(late_s)
+    assert rows["Longest delay of an answer"] == duration(late_s)
     assert rows["Late answers"] == str(int(late_s > 0))
 
 
@@ -336,10 +336,10 @@ def test_one_of_something_is_told_in_the_singular() -> None:
     scenario = build(results).scenarios[0]
     assert scenario.tiles[1].note == "1 request"
     assert "Phase few: 1 request was cut off in flight, the oldest after 190 ms." in scenario.notes
-    assert "Phase few: 1 latency was no valid time and in no percentile." in scenario.notes
+    assert "Phase few: 1 latency was invalid and in no percentile." in scenario.notes
     assert scenario.loops.more == "1 more place: 1 stall, longest 60.0 ms, 100 ms in all."
     errors = next(table for table in scenario.tables if table.title == "Errors, grouped")
-    assert errors.brief(len(errors.rows) - 1).note.startswith("1 more row stands in")
+    assert errors.brief(len(errors.rows) - 1).note.startswith("1 more row is in")
     one_failed = {**free_run()["metrics"][0], "total_requests": 1, "failed_requests": 1}
     told = build({**free_run(), "metrics": [one_failed]}).sentence
     assert told == "No criterion was evaluated; 1 of 1 request failed."
@@ -373,8 +373,8 @@ def explained(speedup: float, explanation: str, **changes: Any) -> tuple[str, di
 
 
 EXPLANATION = (
-    "Before, with one machine after another, 6 operations took 0.191 s, on average 31.9 ms each. What waits instead of "
-    "computing can overlap: if all of them do, and each takes as long as before, the improvement is 6x."
+    "Before, with one machine after another, 6 operations took 0.191 s, on average 31.9 ms each. Operations that wait "
+    "rather than compute can overlap: if all do, and each takes as long as before, the improvement is 6x."
 )
 
 
@@ -396,7 +396,7 @@ def test_where_nothing_was_gained_the_most_there_is_to_gain_is_not_told() -> Non
 
 
 def test_an_improvement_above_its_ceiling_says_why() -> None:
-    above = "; what was measured is above the ceiling, because single operations took longer in the blocking run."
+    above = "; the improvement measured is above the ceiling: single operations took longer in the blocking run."
     assert explained(6.62, EXPLANATION)[0] == EXPLANATION.rstrip(".") + above
     assert explained(6.001, EXPLANATION)[0] == EXPLANATION  # to every digit that is shown, it is the ceiling
 
@@ -421,7 +421,7 @@ def test_stalls_that_do_not_decide_are_not_said_to_have_blocked() -> None:
     assert [row[1] for row in section.others.rows] == [f"loop{i}.py:{i + 1}" for i in (8, 7, 6, 5, 4)]
     assert section.others.note.endswith(" 6 more places: 12 stalls, longest 60.0 ms, 1.20 s in all.")
     for text in (render_html(results), render_markdown(results)):
-        assert "Stalls that do not decide" in text
+        assert "Stalls that do not count as blocking" in text
         assert not any(words in text for words in ("Blocked at", "What blocked the loop"))
 
 

@@ -232,7 +232,7 @@ def test_a_queue_seen_from_outside_fails_nothing_and_passes_for_nothing(
     row = row_of(f"chat {limit}", results)
     assert row["verdict"] == word
     if word == "no data":
-        assert "late by 40 ms while other requests were on their way" in row["why"]
+        assert "late by 40 ms while other requests were in flight" in row["why"]
 
 
 def in_vain(entry: dict[str, Any]) -> None:
@@ -359,8 +359,9 @@ def test_what_never_had_an_answer_is_not_passed_over(text: str, overdue: int, ve
     row = row_of(text, results)
     assert row["verdict"] == verdict
     if verdict == "no data":
-        had_taken = "for longer than any that succeeded had taken, the oldest after 24.3 s"
-        assert row["why"] == f"{overdue} more had no answer at the end, {had_taken}"
+        requests = "1 request was" if overdue == 1 else f"{overdue} requests were"
+        longer = "had waited longer than any successful one took, the oldest for 24.3 s"
+        assert row["why"] == f"{requests} still unanswered at the end and {longer}"
 
 
 @pytest.mark.parametrize(
@@ -412,7 +413,7 @@ def test_latencies_that_are_missing_for_two_reasons_are_added_up(results: Result
     metric(results, "chat").update(unmeasured_requests=2, overdue_requests=2, abandoned_max_age=24.3)
     row = row_of("chat p95 < 2 s", results)
     assert row["verdict"] == "no data"
-    assert "2 more had no answer at the end" in row["why"]
+    assert "2 requests were still unanswered at the end" in row["why"]
     assert row["why"].endswith("; 2 of 50 successful requests had no valid latency")
 
 
@@ -515,7 +516,7 @@ def test_an_improvement_says_what_it_is_made_of(results: Results) -> None:
     assert why.startswith("115 s before, ")
     assert why.endswith(" ms now; one blocking operation takes 1.15 s")
     baseline["blocking_operation_time"] = 0.0009
-    assert "takes 0.9 ms, so little of it waiting that" in row_of("redis speedup >= 10x", results)["why"]
+    assert "takes 0.9 ms; so little of that is waiting that" in row_of("redis speedup >= 10x", results)["why"]
 
 
 def test_one_process_without_a_figure_leaves_all_unknown(results: Results) -> None:
@@ -663,7 +664,7 @@ def test_speedup_without_a_baseline(
 def test_scenario_that_was_left_out_is_not_asked_for_but_one_that_is_missing_is(results: Results) -> None:
     results["metrics"] = [metric(results, "chat")]
     results["run"]["settings"]["scenarios"] = ["chat", "redis"]
-    assert row_of("mixed p95 < 2 s", results)["why"] == "mixed is no part of this run"
+    assert row_of("mixed p95 < 2 s", results)["why"] == "mixed is not part of this run"
     assert row_of("mixed p95 < 2 s", results)["verdict"] == "not evaluated"
     assert row_of("redis p95 < 2 s", results)["verdict"] == "no data"
     del results["run"]["settings"]["scenarios"]

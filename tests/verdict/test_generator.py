@@ -44,7 +44,7 @@ def test_where_no_user_was_released_there_is_no_send_delay() -> None:
 
 
 def test_a_process_that_said_nothing_is_no_pass() -> None:
-    assert reasons() == ["no generator process reported how it was doing"]
+    assert reasons() == ["no generator process reported its own health"]
     found = reasons(CALM, {"process": "worker w2"})
     assert len(found) == 3
     assert all(reason.startswith("worker w2: ") for reason in found)

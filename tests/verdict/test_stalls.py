@@ -66,9 +66,9 @@ def test_worst_loop_counts_and_names_the_culprit() -> None:
 @pytest.mark.parametrize(
     ("name", "subject", "words"),
     [
-        ("target", "chat", "the target's loop"),
-        ("generator", "redis", "the generator's loop"),
-        ("generator hub", "generator", "the generator's hub"),
+        ("target", "chat", "worst loop: the target's"),
+        ("generator", "redis", "worst loop: the generator's"),
+        ("generator hub", "generator", "worst loop: the generator's hub"),
     ],
 )
 def test_a_loop_without_a_culprit_is_told_in_words(name: str, subject: str, words: str) -> None:
@@ -81,7 +81,7 @@ def test_witness_inside_decides_over_the_one_outside() -> None:
     for subject in ("chat", "target"):
         assert observe_loops([outside, loop("target")], "max_stall", subject)[0] == 0.0
         assert observe_loops([outside, loop("target", loop=stalled(0.1))], "max_stall", subject)[0] == 0.1
-        assert observe_loops([outside], "max_stall", subject) == (0.3, "target (outside)")
+        assert observe_loops([outside], "max_stall", subject) == (0.3, "worst loop: target (outside)")
 
 
 def test_the_culprit_of_most_time_is_named_beside_that_of_the_longest_stall() -> None:
@@ -124,7 +124,7 @@ def test_from_outside_a_blocked_loop_was_so_for_as_long_as_is_proven() -> None:
     """How late an answer was is the sum of all that stood before it."""
     blocked = queue(0.03) | {"blocked": True, "max_stall": 1.367}
     value, remark = observe_loops([blocked], "max_stall", "chat")
-    assert (value, remark) == (0.03, "target (outside), at least: an answer was late by 1.37 s")
+    assert (value, remark) == (0.03, "target (outside), at least this long: an answer was late by 1.37 s")
     assert observe_loops([blocked], "stalls", "chat")[0] == 1
     assert observe_loops([blocked], "blocked_time", "chat")[0] == 0.03
     assert most_of_queues([blocked], "max_stall", "chat")[0] == 1.367
@@ -133,7 +133,7 @@ def test_from_outside_a_blocked_loop_was_so_for_as_long_as_is_proven() -> None:
 def test_what_may_fall_between_two_requests_from_outside_is_told() -> None:
     quiet = queue(0.0) | {"blocked": False, "max_stall": 0.0, "period_s": 0.02, "limit_s": 0.01}
     told = observe_loops([quiet], "max_stall", "chat")
-    assert told == (0.0, "target (outside): none seen; one under 30 ms may fall between two probes")
+    assert told == (0.0, "target (outside): none seen; one shorter than 30 ms can fall between two check requests")
 
 
 def test_scenario_means_the_target_and_the_loops_that_run_its_users() -> None:
