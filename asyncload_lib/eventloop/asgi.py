@@ -35,7 +35,7 @@ VISIBLE = re.compile(r"[!-~]+")
 SHORTEST_PERIOD_S, LONGEST_S = 0.001, 60.0
 """Bounds of what a reset may bring: those of the settings `loop.period` and `loop.limit`."""
 
-NO_LOOP = "the server runs the application on no loop of asyncio or uvloop"
+NO_LOOP = "the server does not run the application on a loop of asyncio or uvloop"
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -203,14 +203,13 @@ class Probe:
             return
         reset = self._own_path(scope) == "/reset"
         if scope["method"] != ("POST" if reset else "GET"):
-            await _send_json(send, 405, {"error": "GET reads, POST .../reset begins anew"})
+            await _send_json(send, 405, {"error": "GET reads the findings, POST .../reset clears them"})
             return
         try:
             command = "reset {} {}".format(*self._limits(scope.get("query_string", b""))) if reset else "report"
         except ValueError:
-            words = (
-                f"allowed is limit_s from {SHORTEST_LIMIT_S} to {LONGEST_S}, period_s from {SHORTEST_PERIOD_S} to it"
-            )
+            words = f"allowed is limit_s from {SHORTEST_LIMIT_S} to {LONGEST_S}, "
+            words += f"period_s from {SHORTEST_PERIOD_S} to limit_s"
             await _send_json(send, 400, {"error": words})
             return
         if _running_loop() is None:

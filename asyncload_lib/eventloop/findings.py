@@ -184,18 +184,19 @@ class Findings:
         count, _, longest = self._queue
         if count:
             notes.append(
-                f"{counted(int(count), 'time')} many short callbacks in a row kept the loop longer than the limit"
-                f" (longest {longest * 1e3:.1f} ms): load, not a blocking call."
+                "Many short callbacks in a row kept the loop busy beyond the limit,"
+                f" {counted(int(count), 'time')} (longest {longest * 1e3:.1f} ms): load, not a blocking call."
             )
         count, _, longest = self._between
         if count:
             notes.append(
-                f"{counted(int(count), 'time')} the loop was blocked between two callbacks, where no line of Python is"
-                f" (longest {longest * 1e3:.1f} ms): so it is when what one of them leaves is freed, such as a large"
-                " result that nobody keeps."
+                f"The loop was blocked between two callbacks {counted(int(count), 'time')}"
+                f" (longest {longest * 1e3:.1f} ms), where no Python line can be named: this happens when a large"
+                " object that nobody keeps is freed."
             )
         if self._unnamed:
-            notes.append(f"Without a culprit in the table: {counted(self._unnamed, 'stall')}.")
+            have = "has" if self._unnamed == 1 else "have"
+            notes.append(f"{counted(self._unnamed, 'stall')} {have} no culprit in the table.")
         return " ".join(notes)
 
     def _grow(self, bucket: int) -> int:

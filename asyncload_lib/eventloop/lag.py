@@ -180,10 +180,10 @@ class _Monitor:
         if self._watchdog is None:
             return "The monitor was never started."
         if self._watchdog.failure:
-            return f"The watchdog ended early, stalls after that are not in here: {self._watchdog.failure}."
+            return f"The watchdog ended early, later stalls are missing: {self._watchdog.failure}."
         if self._failure:
             return f"The heartbeat failed: {self._failure}."
-        return "A stall was not settled in time." if self._running and self._pulse.late else ""
+        return "A stall was still being examined when this was written." if self._running and self._pulse.late else ""
 
     def _begin(self, base: CodeType | None = None, home: Home | None = None) -> None:
         if self._running:

@@ -122,7 +122,7 @@ def inside_rows(
     rows += [_unread(f"pid {pid}", missing) for pid in sorted(gone)]
     for why in dict.fromkeys(others.values()):
         who = ", ".join("a server" if pid is None else f"pid {pid}" for pid in others if others[pid] == why)
-        rows.append(_unread(f"{who}, on another connection", f"on another connection answered {who}: {why}"))
+        rows.append(_unread(f"{who}, on another connection", f"another connection was answered by {who}: {why}"))
     return rows
 
 
@@ -137,15 +137,16 @@ def _objection(worker: Json, confirmation: Confirmation | None, asked_s: float, 
         return str(worker["silent"])
     if confirmation is None or confirmation.problem:
         why = f" ({confirmation.problem})" if confirmation else ""
-        return f"the target did not confirm that it began anew when the measurement did{why}"
+        return f"the target did not confirm that its probe was reset when the measurement began{why}"
     if worker["pid"] not in confirmation.pids:
-        return "this worker did not confirm that it began anew when the measurement did (is there a load balancer?)"
+        what = "its probe was reset when the measurement began"
+        return f"this worker did not confirm that {what} (is there a load balancer?)"
     watched_s = worker["watched_s"]
     longest_s = (answered_s - confirmation.sent_s) * (1 + CLOCK_SHARE) + SLACK_S
     shortest_s = (asked_s - confirmation.answered_s) * (1 - CLOCK_SHARE) - SLACK_S
     if not shortest_s <= watched_s <= longest_s:
         since_s = answered_s - confirmation.sent_s
-        return f"it has watched for {watched_s:.1f} s, but {since_s:.1f} s have passed since it was to begin anew"
+        return f"it has watched for {watched_s:.1f} s, but {since_s:.1f} s have passed since it should have been reset"
     return ""
 
 
@@ -155,7 +156,7 @@ def _silent(worker: Json, process: str) -> Json:
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:

@@ -26,6 +26,8 @@ __all__ = ["LoopGuard", "loop_must_not_block"]
 LONGEST_LIMIT_S = 10.0
 """A mark above is taken for milliseconds."""
 
+NO_PROOF = "it is not proven that the event loop was not blocked"
+
 
 class LoopGuard:
     """Has a monitor for each loop that runs; `check()` fails the test that blocked one of them."""
@@ -53,9 +55,9 @@ class LoopGuard:
         """Fail the running test if a loop was blocked, even one that still runs, or if it passed without any."""
         reports = [monitor.report() for monitor in self.monitors]
         sentences = [*_sentences([report for report in reports if report["blocked"]])]
-        sentences += [f"there is no proof: {report['note']}" for report in reports if report["blocked"] is None]
+        sentences += [f"{NO_PROOF}: {report['note']}" for report in reports if report["blocked"] is None]
         if has_passed and not reports:
-            sentences.append("there is no proof: no loop of asyncio or uvloop began to run in this test")
+            sentences.append(f"{NO_PROOF}: no loop of asyncio or uvloop began to run in this test")
         if sentences:
             pytest.fail("\n".join(sentences), pytrace=False)
 
@@ -112,8 +114,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def _sentences(reports: list[dict[str, Any]]) -> Iterator[str]:
     for report in reports:
         yield (
-            f"the event loop was blocked {counted(report['stalls'], 'time')} over {report['limit_s'] * 1e3:g} ms,"
-            f" longest {report['max_stall'] * 1e3:.1f} ms"
+            f"the event loop was blocked {counted(report['stalls'], 'time')} for {report['limit_s'] * 1e3:g} ms or"
+            f" more, longest {report['max_stall'] * 1e3:.1f} ms"
         )
         for culprit in report["culprits"]:
             if culprit["cause"] in ("loop", "gil"):

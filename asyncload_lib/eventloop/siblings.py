@@ -35,7 +35,7 @@ MAX_ANSWER_BYTES = 4 << 20
 RENEW_S = 5.0
 """How often a worker looks whether its socket is still there: whoever cleans up a temporary directory may remove it."""
 OPEN_TRIES = 3
-NO_PARENT = " (nor can the process that started this one be looked into)"
+NO_PARENT = " (nor can the process that started this one be examined)"
 
 Ask = Callable[[str], Awaitable[dict[str, Any]]]
 

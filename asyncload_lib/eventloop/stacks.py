@@ -304,7 +304,7 @@ def culprit_spot(stack: tuple[Position, ...], index: int | None = None) -> Spot 
     return Spot(stack[index], inner if leads_on else None)
 
 
-AFTERWARDS = "not this, but a call before it"
+AFTERWARDS = "a call before this one"
 """Stands before the call of a thread whose line is no more that which kept the GIL."""
 
 

@@ -214,35 +214,41 @@ class OutsideWitness:
 
     def _note(self, usual_s: float | None, queue: _Stall | None) -> str:
         notes = [
-            f"Seen from outside, {1 / self._interval_s:.0f} probes a second: a stall shows if a probe falls into it."
+            f"Seen from outside with {1 / self._interval_s:.0f} check requests per second: a stall shows only if one of"
+            " them falls into it."
         ]
         if usual_s is None:
-            notes.append(f"No probe was answered{': ' + self._error if self._error else ''}.")
+            notes.append(f"No check request was answered{': ' + self._error if self._error else ''}.")
         elif self._failures:
-            blind = ": of the time in which they did nothing is known" if self._is_blind else ""
-            notes.append(f"{counted(self._failures, 'probe')} failed ({self._error}){blind}.")
+            blind = ": what the loop did meanwhile is unknown" if self._is_blind else ""
+            notes.append(f"{counted(self._failures, 'check request')} failed ({self._error}){blind}.")
         for status, times in sorted(self._refusals.items()):
-            notes.append(f"{counted(times, 'probe')} {'was' if times == 1 else 'were'} answered with HTTP {status}.")
+            were = "was" if times == 1 else "were"
+            notes.append(f"{counted(times, 'check request')} {were} answered with HTTP {status}.")
         if self._is_refused:
-            notes.append("That is no proof: name an endpoint that answers below 400 (loop.witness_path).")
+            notes.append(
+                "Such answers prove nothing about the loop: name an endpoint that answers with a status below 400"
+                " (loop.witness_path)."
+            )
         if usual_s is not None and usual_s >= self._limit_s:
             notes.append(
-                f"The usual answer took {usual_s * 1e3:.1f} ms, over the limit:"
-                " from outside a long queue and a blocked loop look the same. Mount the probe to tell them apart."
+                f"The usual answer took {usual_s * 1e3:.1f} ms, longer than the limit: seen from outside, a long queue"
+                " and a blocked loop look the same. Mount the LoopProbe to tell them apart."
             )
         if queue is not None:
             notes.append(
                 f"An answer was late by {queue.length_s * 1e3:.1f} ms while {counted(queue.beside, 'request')} of the"
-                " load were on their way: from outside their queue and a blocked loop look the same."
+                f" load {'was' if queue.beside == 1 else 'were'} in flight: seen from outside, a queue of those"
+                " requests and a blocked loop look the same."
             )
         if starved := self._starved(usual_s or 0.0):
             notes.append(
-                f"{counted(len(starved), 'answer')} {'was' if len(starved) == 1 else 'were'} late by"
-                f" {max(starved) * 1e3:.1f} ms at most because this machine gave the target's process no CPU: that is"
-                " no stall of its loop."
+                f"{counted(len(starved), 'answer')} {'was' if len(starved) == 1 else 'were'} late, by up to"
+                f" {max(starved) * 1e3:.1f} ms, because this machine gave the target's process no CPU: that is not a"
+                " stall of its loop."
             )
         if self._left_out and self._slowest[0].latency_ns / NS - (usual_s or 0.0) >= self._limit_s:
-            notes.append(f"Only the {SLOWEST} slowest probes were looked at: there were more stalls than these.")
+            notes.append(f"Only the {SLOWEST} slowest check requests were examined: there were more stalls than these.")
         return " ".join(notes)
 
     @property
@@ -405,12 +411,12 @@ def disagreement(inside: dict[str, Any], outside: dict[str, Any]) -> str | None:
     """
     if outside["blocked"] is None or inside["blocked"] is None:
         silent = "outside" if outside["blocked"] is None else "inside"
-        return f"The witnesses cannot be compared: the one {silent} could not tell."
+        return f"The witnesses cannot be compared: the {silent} one could not tell."
     seen, limit_s = inside["max_stall"], max(inside["limit_s"], outside["limit_s"])
     if inside["blocked"] and not outside["blocked"] and seen > outside["period_s"] + limit_s:
         return (
-            f"The witnesses disagree: inside a stall of {seen * 1e3:.0f} ms was measured, from outside no answer was"
-            f" late by {limit_s * 1e3:.0f} ms. The outside probes were answered by another worker or a cache."
+            f"The witnesses disagree: inside, a stall of {seen * 1e3:.0f} ms was measured; from outside, no answer was"
+            f" late by {limit_s * 1e3:.0f} ms. The check requests were answered by another worker or a cache."
         )
     return None
 
@@ -428,11 +434,11 @@ def unexplained(inside: Sequence[dict[str, Any]], outside: dict[str, Any]) -> st
         return None
     whose = "the loop itself was" if len(inside) == 1 else "the loops that were read were"
     return (
-        f"The witnesses differ: from outside an answer was late by {told * 1e3:.0f} ms and a stall of"
-        f" {(outside['proven_stall'] or 0.0) * 1e3:.0f} ms at least is proven, {whose} never late by more than"
+        f"The witnesses differ: seen from outside, an answer was late by {told * 1e3:.0f} ms and a stall of at least"
+        f" {(outside['proven_stall'] or 0.0) * 1e3:.0f} ms is proven, but {whose} never late by more than"
         f" {felt * 1e3:.0f} ms. The other {(told - felt) * 1e3:.0f} ms were several such lags one after another, or"
-        " went by outside the loop: network, accept queue, proxy, a pool of threads, or another worker that the probe"
-        " did not read."
+        " passed outside the loop: network, accept queue, proxy, thread pool, or another worker that the LoopProbe did"
+        " not read."
     )
 
 

@@ -52,6 +52,6 @@ def fitted(health: Json) -> Json:
             key=lambda found: size_of(found[0][found[1]]),
         )
         loop[key] = loop[key][: len(loop[key]) // 2]
-        note = "not all that was found is listed"
+        note = "Not all findings are listed."
         loop["note"] = loop["note"] if note in (loop.get("note") or "") else f"{loop.get('note') or ''} {note}".strip()
     return health

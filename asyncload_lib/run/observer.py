@@ -67,7 +67,7 @@ class TargetObserver:
                     load=load,
                 )
             except ValueError:
-                self._unwatched = f"{self._host} is no http:// or https:// address"
+                self._unwatched = f"{self._host} is not an http:// or https:// address"
         self._running = False
         self._problem = ""
         self._is_probe: bool | None = None
@@ -123,7 +123,7 @@ class TargetObserver:
             limit_s = PROBE_TIMEOUT_S + census.LIMIT_S + census.ASK_TIMEOUT_S + LOOP_TIMEOUT_S
             rows: list[Json] = self._thread.call(self._report(), limit_s)
         except TimeoutError:
-            return [self._unjudged("the event loop that runs the users, and from which the target is watched, hangs")]
+            return [self._unjudged("the event loop that runs the users and watches the target hangs")]
         return rows
 
     def _unjudged(self, why: str) -> Json:
@@ -153,7 +153,7 @@ class TargetObserver:
         """Return what was seen from outside where nothing was from inside, with the reason for that."""
         note = f"{outside['note']} {NOT_INSIDE}{self._problem or 'no probe token is known (loop.probe_token)'}."
         if self._is_probe:
-            note += " Its probe answered before: the target has died or hangs, and what was seen is lost."
+            note += " Its probe answered earlier: the target has died or hangs, and what the probe saw is lost."
         if self._token and self._is_probe is not False and not outside["blocked"]:
             # Seen from outside it may pass for idle; the one that knows did not answer.
             return {**outside, "note": note, "blocked": None, "proven_stall": None}
@@ -219,5 +219,5 @@ def _held_to(limit_s: float, row: Json) -> Json:
         blocked = row["max_stall"] >= limit_s
     elif blocked is False and own_s > limit_s:
         blocked = None
-    note = f"It watched under a limit of {own_s * 1e3:.4g} ms, not under loop.limit ({limit_s * 1e3:.4g} ms)."
+    note = f"It watched with a limit of {own_s * 1e3:.4g} ms instead of loop.limit ({limit_s * 1e3:.4g} ms)."
     return {**row, "blocked": blocked, "note": f"{row.get('note') or ''} {note}".strip()}

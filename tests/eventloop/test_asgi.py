@@ -504,4 +504,4 @@ def test_on_a_loop_that_is_not_asyncios_the_application_goes_on_and_is_not_judge
     for message in sent[1::2]:
         (worker,) = json.loads(message["body"])["workers"]
         assert worker["pid"] == os.getpid()
-        assert "no loop of asyncio" in worker["silent"]
+        assert "does not run the application on a loop of asyncio" in worker["silent"]

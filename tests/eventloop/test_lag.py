@@ -291,7 +291,7 @@ def test_a_long_queue_with_signs_of_life_needs_no_judge(monkeypatch: pytest.Monk
 
     told, note = asyncio.run(main(True))
 
-    assert "many short callbacks" in note
+    assert "Many short callbacks" in note
     assert told < asyncio.run(main(False))[0]
 
 
@@ -433,7 +433,7 @@ def test_what_blocks_among_signs_of_life_is_charged_its_own_time(long_s: float, 
 
     assert report["blocked"] is blocked, report
     assert report["lag"]["max"] > 0.06
-    assert ("many short callbacks" in report["note"]) is not blocked
+    assert ("Many short callbacks" in report["note"]) is not blocked
     assert [culprit["function"] for culprit in report["culprits"] if culprit["cause"] == "loop"] in (
         [["cpu"], ["busy_turn.<locals>.step"]] if blocked else [[]]
     )

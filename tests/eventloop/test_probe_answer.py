@@ -81,7 +81,7 @@ def test_others_are_told_once_with_why() -> None:
     assert [row["blocked"] for row in found] == [False, None, None, None]
     assert "pid 9" in found[1]["process"]  # as the reading itself has it
     assert "pid 8" in found[2]["process"]  # which is missing at the end
-    assert found[3]["note"] == f"Not judged: on another connection answered pid 10, a server: {why}."
+    assert found[3]["note"] == f"Not judged: another connection was answered by pid 10, a server: {why}."
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_of_a_target_that_was_dead_for_a_while_nothing_is_known(target: Target) 
 
     assert (alive["blocked"], alive["proven_stall"]) == (False, 0.0)
     assert (dead["blocked"], dead["proven_stall"], dead["stalls"]) == (None, None, 0)
-    assert "): of the time in which they did nothing is known." in dead["note"]
+    assert "): what the loop did meanwhile is unknown." in dead["note"]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_an_answer_of_somebody_else_is_no_proof(status: int) -> None:
 
     assert report["blocked"] is None
     assert re.search(
-        rf"\d+ probes were answered with HTTP {status}\. That is no proof: name an endpoint", report["note"]
+        rf"\d+ check requests were answered with HTTP {status}\. Such answers prove nothing", report["note"]
     )
 
 
@@ -270,7 +270,7 @@ def test_a_few_refusals_among_answers_are_told(target: Target) -> None:
     report = asyncio.run(main())
 
     assert report["blocked"] is not None
-    assert re.search(r"\d+ probes were answered with HTTP 503\.$", report["note"])
+    assert re.search(r"\d+ check requests were answered with HTTP 503\.$", report["note"])
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_what_is_no_answer_is_a_failure(answer: bytes, error: str) -> None:
         report = watch(target)
 
     assert report["blocked"] is None
-    assert f"No probe was answered: {error}" in report["note"]
+    assert f"No check request was answered: {error}" in report["note"]
 
 
 def test_a_probe_that_times_out_is_a_stall(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,7 +388,7 @@ def test_what_the_target_waited_for_a_cpu_is_no_stall_of_its_loop(
 
     assert report["blocked"] is bool(stall_ms)
     assert report["proven_stall"] == pytest.approx(stall_ms / 1e3, abs=0.001)
-    assert ("1 answer was late by 25.0 ms" in report["note"]) is (not stall_ms)
+    assert ("1 answer was late, by up to 25.0 ms" in report["note"]) is (not stall_ms)
 
 
 SERVER = """
@@ -543,9 +543,9 @@ def report(blocked: bool | None, max_stall: float, lag: float = 0.0, proven: flo
         (report(True, 0.3), report(True, 0.29), None),
         (report(False, 0.0), report(False, 0.0), None),
         (report(True, 0.015), report(False, 0.0), None),  # it fell between two probes
-        (report(True, 0.3), report(False, 0.0), "inside a stall of 300 ms"),
-        (report(True, 0.3), report(None, 0.0), "outside could not tell"),
-        (report(None, 0.0), report(True, 0.3), "inside could not tell"),
+        (report(True, 0.3), report(False, 0.0), "inside, a stall of 300 ms"),
+        (report(True, 0.3), report(None, 0.0), "the outside one could not tell"),
+        (report(None, 0.0), report(True, 0.3), "the inside one could not tell"),
     ],
 )
 def test_the_witnesses_are_compared(inside: dict[str, Any], outside: dict[str, Any], says: str | None) -> None:
@@ -557,7 +557,7 @@ def test_the_witnesses_are_compared(inside: dict[str, Any], outside: dict[str, A
 @pytest.mark.parametrize(
     ("inside", "proven", "says"),
     [
-        ([report(False, 0.0)], 0.3, "an answer was late by 300 ms and a stall of 150 ms at least is proven, the loop"),
+        ([report(False, 0.0)], 0.3, "late by 300 ms and a stall of at least 150 ms is proven, but the loop"),
         ([report(True, 0.02)], 0.3, "never late by more than 20 ms. The other 280 ms were several such lags"),
         ([report(False, 0.0), report(False, 0.0, lag=0.1)], 0.3, "the loops that were read were never late"),
         ([report(False, 0.0), report(True, 0.29)], 0.3, None),  # it was in the other worker, which was read

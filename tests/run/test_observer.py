@@ -123,7 +123,7 @@ def test_a_target_without_a_probe_is_judged_from_outside(thread: LoopThread, ans
     assert outside["blocked"] is False
     assert "not watched from inside" in outside["note"]
     assert "not a probe's" in outside["note"] or "404" in outside["note"]
-    assert "answered before" not in outside["note"]
+    assert "answered earlier" not in outside["note"]
 
 
 def test_a_probe_that_falls_silent_is_no_pass(thread: LoopThread) -> None:
@@ -134,7 +134,7 @@ def test_a_probe_that_falls_silent_is_no_pass(thread: LoopThread) -> None:
 
     assert outside["blocked"] is outside["proven_stall"] is None
     assert "503" in outside["note"]
-    assert "answered before: the target has died" in outside["note"]
+    assert "answered earlier: the target has died" in outside["note"]
 
 
 def test_what_holds_up_the_reset_is_before_the_measurement(thread: LoopThread) -> None:
@@ -205,7 +205,7 @@ def test_a_loop_that_hangs_leaves_the_target_unjudged(thread: LoopThread, monkey
     ("target", "unwatched", "why"),
     [
         (Target(), "the users have several hosts", "several hosts"),
-        (Target(host="svc:50051"), "", "svc:50051 is no http"),
+        (Target(host="svc:50051"), "", "svc:50051 is not an http"),
     ],
 )
 def test_what_cannot_be_watched_is_unjudged(thread: LoopThread, target: Target, unwatched: str, why: str) -> None:
@@ -243,4 +243,4 @@ def test_a_limit_of_its_own_is_not_the_limit_of_the_run(
 ) -> None:
     row = _held_to(limit_s, {"limit_s": own_s, "blocked": blocked, "max_stall": max_stall_s, "note": ""})
     assert row["blocked"] is judged
-    assert ("not under loop.limit" in row["note"]) == (own_s != limit_s)
+    assert ("instead of loop.limit" in row["note"]) == (own_s != limit_s)
