@@ -23,7 +23,7 @@ LOCUSTFILE ?= locustfiles/chat.py
 given = $(strip $(if $(filter command% environment%,$(origin $(1))),$(if $(strip $($(1))),$(call by_chance,$(1)),\
 	$(error $(1) is empty: give it a value or leave it out)))$(if $(strip $($(1))),'$(subst ','\'',$($(1)))'))
 by_chance = $(if $(filter HOST,$(1)),$(if $(filter environment%,$(origin HOST)),$(if $(findstring ://,$(HOST)),,\
-	$(error HOST=$(HOST) comes from the environment and is no URL: "make $@ HOST=http://...", or "env -u HOST make $@"))))
+	$(error HOST=$(HOST) comes from the environment and is not a URL: "make $@ HOST=http://...", or "env -u HOST make $@"))))
 # $(call option,--host,HOST): the flag with that value, or nothing.
 option = $(if $(call given,$(2)),$(1)=$(call given,$(2)))
 
@@ -40,7 +40,7 @@ SUITE = $(BIN)/python -m locust -f locustfiles/suite.py --headless $(QUIET)
 .PHONY: help loadtest test ui demo master worker bench compare report lint clean
 .DEFAULT_GOAL := help
 
-help: ## list what can be made
+help: ## list the targets
 	@echo "Targets:"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
 	@echo "Variables: CONFIG=file.toml HOST=url OUT=dir PROCESSES=n USERS=n RUN_TIME=30s SCENARIOS=chat,redis,mixed,vm_health"
@@ -73,13 +73,13 @@ ui: $(BIN)/.runtime ## Locust's web UI on http://127.0.0.1:8089 (LOCUSTFILE=locu
 demo: $(BIN)/.runtime ## the embedded target alone, until Ctrl-C (DEMO_MODE=blocking: its backend blocks)
 	@$(BIN)/python -m asyncload_lib demo $(call option,--config,CONFIG) $(call option,--mode,DEMO_MODE)
 
-master: $(BIN)/.runtime ## direct WORKERS=n workers through the four scenarios
+master: $(BIN)/.runtime ## run the four scenarios on WORKERS=n workers
 	@$(SUITE) --master $(call option,--expect-workers,WORKERS) $(SETTINGS)
 
-worker: $(BIN)/.runtime ## make load for the master at MASTER=host
+worker: $(BIN)/.runtime ## generate load for the master at MASTER=host
 	@$(BIN)/python -m locust -f locustfiles/suite.py --worker $(call option,--master-host,MASTER) --loglevel WARNING $(SETTINGS)
 
-bench: $(BIN)/.development ## speed side by side with other load generators (QUICK=1: under 3 minutes)
+bench: $(BIN)/.development ## compare the speed with that of other load generators (QUICK=1: under 3 minutes)
 	@$(BIN)/python -m bench $(if $(call given,QUICK),--quick)
 
 compare: $(BIN)/.runtime ## compare two runs: A=before.json B=after.json
@@ -95,6 +95,6 @@ lint: $(BIN)/.development ## ruff and mypy
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
 
-clean: ## remove what was made: environment, caches, reports
+clean: ## remove everything that was made: environment, caches, reports
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis reports/performance bench/results bench/.peers
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""`python -m asyncload_lib demo | report | compare | check`: what needs no load, and no locust."""
+"""`python -m asyncload_lib demo | report | compare | check`: the commands that need neither load nor Locust."""
 
 import argparse
 import os
@@ -56,15 +56,15 @@ def _parser() -> _Parser:
     parser = _Parser("python -m asyncload_lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="demo | report | compare | check")
     commands.add_parser("demo", add_help=False, help="start the embedded target and print where it listens")
-    report = commands.add_parser("report", help="make the reports of a run again from its results")
+    report = commands.add_parser("report", help="make the reports of a run again, from its results")
     report.add_argument("results", type=Path, metavar="RESULTS.json")
-    report.add_argument("--out", type=Path, metavar="DIR", help="where to (default: beside the results)")
-    compare = commands.add_parser("compare", help="compare two runs; leaves with 3 when the second is worse")
+    report.add_argument("--out", type=Path, metavar="DIR", help="directory to write to (default: that of the results)")
+    compare = commands.add_parser("compare", help="compare two runs; exit code 3 if the second is worse")
     compare.add_argument("before", type=Path, metavar="A.json")
     compare.add_argument("after", type=Path, metavar="B.json")
-    compare.add_argument("--markdown", type=Path, metavar="FILE", help="write it here as Markdown too")
-    compare.add_argument("--force", action="store_true", help="compare what is not comparable")
-    check = commands.add_parser("check", help="show the settings and criteria as they would hold; sends nothing")
+    compare.add_argument("--markdown", type=Path, metavar="FILE", help="also write the comparison here, as Markdown")
+    compare.add_argument("--force", action="store_true", help="compare runs even if they are not comparable")
+    check = commands.add_parser("check", help="show the settings and criteria that would apply; sends nothing")
     check.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml")
     return parser
 
@@ -107,7 +107,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.markdown:
         write_atomic(options.markdown, markdown(comparison), overwrite=True)
     if not comparison["comparable"] and not options.force:
-        raise ConfigurationError("these runs are not comparable; --force compares them all the same")
+        raise ConfigurationError("these runs are not comparable; --force compares them anyway")
     return ExitCode.CRITERIA_FAILED if comparison["change"] == "worse" else ExitCode.PASS
 
 
@@ -136,8 +136,9 @@ def _check(options: argparse.Namespace) -> int:
     if settings.host and not settings.loop.probe_token:
         _say("")
         _say(
-            "loop.probe_token is not set: the target's event loop will be seen from outside only. There the queue of a "
-            "burst looks like a blocked loop: expect no data for max_stall, which fails. Mount the LoopProbe (README)."
+            "loop.probe_token is not set: the target's event loop will be watched from outside only, where a burst's "
+            'queue looks like a blocked loop. Expect "no data" for max_stall, which counts as a failure. Mount the '
+            "LoopProbe (README)."
         )
     return ExitCode.PASS
 

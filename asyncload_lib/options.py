@@ -39,7 +39,7 @@ SCENARIOS = ("chat", "redis", "mixed", "vm_health")
 TOKEN = text(r"[!-~]{1,256}", "1 to 256 printable characters without space")
 # Keys are found again by prefix: a glob character in it would match the keys of somebody else.
 KEY_PREFIX = text(r"[\w:./-]{1,64}", "1 to 64 of letters, digits and _ : . / -")
-CRITERIA = texts(";", 'a list of criteria, such as ["chat p95 < 2 s"]; in one line parted by ";"')
+CRITERIA = texts(";", 'a list of criteria, such as ["chat p95 < 2 s"]; on one line, separated by ";"')
 PATH = directory()
 HTTP = url("http", "https", is_base=True)
 
@@ -86,13 +86,13 @@ class Chat:
     """Chat traffic."""
 
     users: int = row(whole(1), 50, "users of the burst and of the sustained phase")
-    few_users: int = row(whole(1), 5, "users of the phase that shows the latency without load")
+    few_users: int = row(whole(1), 5, "users of the phase that shows the latency under light load")
     sustain: float = row(duration(0, 86_400), "15s", "length of the sustained phase")
     path: str = row(url_path(), "/api/chat", "where a message is posted")
-    stream_path: str = row(url_path(), "/api/chat/stream", "where a message is posted that is answered as a stream")
+    stream_path: str = row(url_path(), "/api/chat/stream", "where a message is posted to get a streamed answer")
     headers: tuple[str, ...] = row(headers(), [], "headers of every message, such as a login", secret=True)
     message_field: str = row(choice("message", "content"), "message", "name of the field that carries the message")
-    timeout: float = row(duration(0.001, 3600), "30s", "when an answer is given up")
+    timeout: float = row(duration(0.001, 3600), "30s", "how long to wait for an answer")
     think_median: float = row(duration(0, 3600), "1s", "median time a user thinks between two messages")
     message_median: int = row(whole(1, 1000), 80, "median length of a message in characters; none is longer than 4000")
     turns_mean: float = row(number(1, 1000), 4, "mean number of messages in a conversation")
@@ -104,12 +104,12 @@ class Redis:
 
     url: str | None = row(url(*REDIS_SCHEMES), None, "the Redis under test; without it, the demo's")
     operations: int = row(whole(1), 100, "concurrent operations of the redis scenario")
-    mode: str = row(choice("pool", "multiplexed"), "pool", "multiplexed: the commands of all users share few pipelines")
+    mode: str = row(choice("pool", "multiplexed"), "pool", "multiplexed: all users' commands share a few pipelines")
     max_connections: int = row(whole(1, 10_000), 100, "size of the connection pool")
-    timeout: float = row(duration(0.001, 3600), "5s", "when an operation is given up")
-    key_prefix: str = row(KEY_PREFIX, "asyncload:", "what every written key begins with")
+    timeout: float = row(duration(0.001, 3600), "5s", "how long to wait for a connection or an answer")
+    key_prefix: str = row(KEY_PREFIX, "asyncload:", "prefix of every written key")
     value_bytes: int = row(whole(1, 16_777_216), 256, "size of a value in bytes")
-    ttl: float = row(duration(1, 86_400), "60s", "when a written key expires by itself")
+    ttl: float = row(duration(1, 86_400), "60s", "time after which a written key expires")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,35 +117,35 @@ class Files:
     """File operations."""
 
     operations: int = row(whole(1, 100_000), 25, "concurrent file operations")
-    directory: Path | None = row(PATH, None, "where files are written; None: a temporary one", local=True)  # noqa: RUF009
+    directory: Path | None = row(PATH, None, "where files are written; without it, a temporary one", local=True)  # noqa: RUF009
     bytes: int = row(size(1, 2**30), "64KiB", "size of a file")
-    max_bytes: int = row(size(1, 2**40), "256MiB", "what all files together may take at one time")
+    max_bytes: int = row(size(1, 2**40), "256MiB", "most space that all files together may take at one time")
 
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
     """Files and Redis at the same time."""
 
-    redis_operations: int = row(whole(1, 100_000), 25, "Redis operations beside the file operations")
+    redis_operations: int = row(whole(1, 100_000), 25, "Redis operations that run alongside the file operations")
 
 
 @dataclass(frozen=True, slots=True)
 class VmHealth:
     """Health checks of the machines in `vms`."""
 
-    timeout: float = row(duration(0.001, 3600), "5s", "when a machine counts as down")
+    timeout: float = row(duration(0.001, 3600), "5s", "how long to wait for a machine before it counts as down")
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
     """How event loops are watched."""
 
-    limit: float = row(duration(0.005, 60), "10ms", "a stall longer than this is a blocked loop")
+    limit: float = row(duration(0.005, 60), "10ms", "a stall of at least this length counts as a blocked loop")
     period: float = row(duration(0.001, 10), "3ms", "time between two heartbeats; at most loop.limit")
     probe_path: str = row(url_path(), "/asyncload/loop", "where the target mounts the loop probe")
-    probe_token: str | None = row(TOKEN, None, "what the probe asks for in X-Asyncload-Token", secret=True)
-    witness_path: str = row(url_path(), "/api/health", "trivial endpoint that shows a stall from outside")
-    witness_rate: float = row(number(1, 1000), 50, "requests per second to loop.witness_path")
+    probe_token: str | None = row(TOKEN, None, "token that the probe expects in X-Asyncload-Token", secret=True)
+    witness_path: str = row(url_path(), "/api/health", "endpoint of the check requests; it should do nothing")
+    witness_rate: float = row(number(1, 1000), 50, "check requests per second to loop.witness_path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Baseline:
     """The blocking service that the improvement is measured against."""
 
     enabled: bool = row(flag(), True, "run the blocking baseline of every scenario")
-    host: str | None = row(HTTP, None, "the unconverted service; without it, the demo's blocking twin")
+    host: str | None = row(HTTP, None, "the unconverted, blocking service; the demo has its own")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +181,12 @@ class Options:
     """All options; a field that is itself a dataclass is a TOML table."""
 
     out: Path = row(PATH, "reports/performance", "where results and reports are written", local=True)  # noqa: RUF009
-    seed: int = row(whole(0, 2**63 - 1), 1, "seed of messages, think times and what is written")
+    seed: int = row(whole(0, 2**63 - 1), 1, "seed of messages, think times and written data")
     host: str | None = row(HTTP, None, "the service under test, as Locust's -H; without it, the demo")
     scenarios: tuple[str, ...] = row(choices(*SCENARIOS), [*SCENARIOS], "scenarios of the suite, in this order")
-    stop_timeout: float = row(duration(0, 3600), "10s", "how long running operations may end after a phase")
+    stop_timeout: float = row(duration(0, 3600), "10s", "how long running operations have to finish after a phase")
     criteria: tuple[str, ...] = row(
-        CRITERIA, [], "one on the same subject and metric, from the same side, replaces the default"
+        CRITERIA, [], "your own; an upper or lower limit replaces the default one on the same subject and metric"
     )
     criteria_defaults: bool = row(flag(), True, "apply the default criteria")
     vms: tuple[Vm, ...] = row(vms(), [], "machines whose health is checked; without them, the demo's six")

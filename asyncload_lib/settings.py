@@ -107,7 +107,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     An argument of a group never enters Locust's web UI: there it would show secrets, and changing it would do nothing.
     """
-    group = parser.add_argument_group("asyncload", "Settings of asyncload; each is also a TOML key and a variable.")
+    about = "Settings of asyncload; each is also a TOML key and an environment variable."
+    group = parser.add_argument_group("asyncload", about)
     for option in (CONFIG, *OPTIONS.values()):
         default = "" if option.default in (None, []) else f" (default {_default_text(option)})"
         text = (option.help + default).replace("%", "%%")
@@ -197,7 +198,7 @@ def _from_command_line(cli: Mapping[str, object], problems: list[str]) -> Iterat
         if option := _BY_DEST.get(dest):
             if isinstance(value, list):
                 times = f"is given {len(value)} times on the command line ({option.flag})"
-                problems.append(f"{option.key} {times}; allowed is once, with several values in one text")
+                problems.append(f"{option.key} {times}; give it once, with several values in one text")
             elif value is not None and str(value).strip():
                 yield _Given(option, value, "command line", f"on the command line ({option.flag})")
         elif dest.startswith("asyncload_"):

@@ -217,7 +217,7 @@ def choices(*names: str) -> Kind[tuple[str, ...]]:
         if unknown := [shown(name) for name in value if name not in names]:
             raise NotAllowedError([f"{', '.join(unknown)} is unknown; there are {', '.join(names)}"])
         if len(set(value)) < len(value):
-            raise NotAllowedError([f"a name stands there twice: {', '.join(value)}"])
+            raise NotAllowedError([f"a name is given twice: {', '.join(value)}"])
         return tuple(value)
 
     return Kind(f"a list of at least one of {', '.join(names)}", check, _split(","))
@@ -236,14 +236,14 @@ def texts(separator: str, allowed: str) -> Kind[tuple[str, ...]]:
 
 def headers() -> Kind[tuple[str, ...]]:
     """HTTP headers, each as it stands in a request; none that says how the request is carried."""
-    allowed = 'a list of headers, such as ["Authorization: Bearer ..."]; in one line parted by "|"'
+    allowed = 'a list of headers, such as ["Authorization: Bearer ..."]; on one line, separated by "|"'
 
     def check(value: object) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(line, str) and _HEADER.fullmatch(line) for line in value):
             raise ValueError(value)
         names = [line.partition(":")[0].lower() for line in value]
         if wrong := sorted({name for name in names if name in _NOT_GIVEN or names.count(name) > 1}):
-            raise NotAllowedError([f"{', '.join(wrong)}: each header once, and none of {', '.join(_NOT_GIVEN)}"])
+            raise NotAllowedError([f"{', '.join(wrong)}: give each header once, and none of {', '.join(_NOT_GIVEN)}"])
         return tuple(value)
 
     return Kind(allowed, check, _split("|"))
@@ -285,9 +285,10 @@ def url(*schemes: str, is_base: bool = False) -> Kind[str]:
             raise NotAllowedError([f"the port in {shown(address)} is not allowed; allowed is 1 to 65535"])
         if parts.scheme in ("redis", "rediss") and "@" in parts.path + parts.query + parts.fragment:
             words = "write %2F for / and %3F for ? and %23 for # in a user's name or password"
-            raise NotAllowedError([f"{shown(address)} has an @ behind its host: {words}"])
+            raise NotAllowedError([f"{shown(address)} has an @ after its host: {words}"])
         if parts.fragment or (is_base and parts.query):
-            raise NotAllowedError([f"{shown(address)} has a {'fragment (#)' if parts.fragment else 'query (?)'}"])
+            extra = "fragment (#)" if parts.fragment else "query (?)"
+            raise NotAllowedError([f"{shown(address)} has a {extra}, which is not allowed here"])
         if parts.scheme in REDIS_SCHEMES and (wrong := list(_redis_problems(parts, shown(address)))):
             raise NotAllowedError(wrong)
         return address

@@ -23,14 +23,14 @@ class Vm:
 
 def vms() -> Kind[tuple[Vm, ...]]:
     """At most 100 machines, no name twice; `kind` may be left out, since the scheme of the URL tells it."""
-    allowed = 'an array of tables {name, kind = "http" or "redis", url}; in one line NAME=URL, parted by ","'
+    allowed = 'an array of tables {name, kind = "http" or "redis", url}; on one line NAME=URL, separated by ","'
 
     def check(value: object) -> tuple[Vm, ...]:
         if not isinstance(value, list) or len(value) > 100 or not all(isinstance(table, dict) for table in value):
             raise ValueError(value)
         wrong = [f"machine {number}: {clause}" for number, table in enumerate(value, 1) for clause in _problems(table)]
         names = [table.get("name") for table in value]
-        wrong += [f"the name {shown(name)} stands there twice" for name in _twice(names)]
+        wrong += [f"the name {shown(name)} is given twice" for name in _twice(names)]
         if wrong:
             raise NotAllowedError(wrong)
         return tuple(Vm(table["name"], _kind_of(table), table["url"]) for table in value)

@@ -124,7 +124,7 @@ def test_a_variable_of_the_environment_is_taken_unless_it_is_empty(tmp_path: Pat
 def test_a_host_that_the_environment_has_by_chance_is_refused(tmp_path: Path) -> None:
     with make("loadtest", "-n", log=tmp_path / "log", env={"HOST": "x86_64-conda-linux-gnu"}) as made:
         assert made.wait() == 2, made.output
-    assert "*** HOST=x86_64-conda-linux-gnu comes from the environment and is no URL" in made.output
+    assert "*** HOST=x86_64-conda-linux-gnu comes from the environment and is not a URL" in made.output
 
 
 def test_a_variable_of_the_environment_is_nothing_to_a_target_that_does_not_take_it(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ REFUSED = [
     ("chat.headers = 'X-One: 1'", ["chat.headers", "***", "a list of headers"]),
     ("chat.headers = ['no header']", ["chat.headers", "***", "a list of headers"]),
     ("chat.headers = [\"X-One: 1\\r\\nX-Two: 2\"]", ["chat.headers", "***", "a list of headers"]),
-    ("chat.headers = ['Host: a', 'X: 1', 'x: 2']", ["chat.headers", "host, x: each header once, and none of"]),
+    ("chat.headers = ['Host: a', 'X: 1', 'x: 2']", ["chat.headers", "host, x: give each header once, and none of"]),
     ("chat.message_field = 'text'", ["chat.message_field", "message, content"]),
     ("redis.key_prefix = 'a*'", ["redis.key_prefix", "a*"]),
     ("redis.key_prefix = ''", ["redis.key_prefix", "''"]),
@@ -479,7 +479,7 @@ def test_a_flag_that_is_given_again_is_refused_and_not_quietly_the_last() -> Non
         from_sources(vars(parser.parse_args(given)), {})
     assert str(caught.value) == (
         "criteria is given 2 times on the command line (--asyncload-criteria); "
-        "allowed is once, with several values in one text"
+        "give it once, with several values in one text"
     )
 
 

@@ -117,7 +117,7 @@ def _listen(port: int = 0) -> socket.socket:
         sock.bind(("127.0.0.1", port))
     except OSError as error:
         sock.close()
-        raise TargetError(f"port {port} cannot be had: {error.strerror}") from error
+        raise TargetError(f"port {port} cannot be used: {error.strerror}") from error
     sock.listen(BACKLOG)
     return sock
 

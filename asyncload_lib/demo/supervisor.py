@@ -102,7 +102,7 @@ def _end_on_signal(number: int, frame: FrameType | None) -> None:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = _Parser(prog="python -m asyncload_lib demo", description="The embedded target, on loopback.")
-    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; the environment and flags beat it")
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; environment and flags override it")
     parser.add_argument("--mode", choices=("async", "blocking"), help="demo.mode: how the backend waits")
     parser.add_argument("--model-time", type=_seconds, help="demo.model_time: seconds per answer (simulated)")
     parser.add_argument("--network-delay", type=_seconds, help="demo.network_delay: seconds each way to Redis")
