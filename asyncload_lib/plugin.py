@@ -196,8 +196,8 @@ class Plugin:
         given, session = base_address(self.environment.host), self.session
         if session is None or self.is_suite or not given or given == self.target.host:  # a suite aims by itself
             return
-        was = redact(self.target.host) if self.target.host else "no one host"
-        problem = f"the host was changed while the run went on: from {was}, which was watched, to {redact(given)}"
+        was = f"{redact(self.target.host)}, which was watched," if self.target.host else "several hosts or none"
+        problem = f"the host was changed during the run from {was} to {redact(given)}"
         if problem not in session.problems:
             session.problems.append(problem)
 
@@ -358,7 +358,7 @@ class Plugin:
             if self._signals.came is not None and self._starts_by_itself:
                 self.environment.process_exit_code = ExitCode.of_signal(self._signals.came)
             elif self._starts_by_itself and not self.is_headless and self._refusal_code is None:
-                say("INCOMPLETE: the run ended before it had begun.")
+                say("INCOMPLETE: the run was ended before it began.")
                 self.environment.process_exit_code = ExitCode.INCOMPLETE
             return
         self.environment.process_exit_code = ExitCode.REPORT_FAILED  # unless it ends well: never 0 without a report

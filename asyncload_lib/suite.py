@@ -94,8 +94,8 @@ class Suite(LoadTestShape):
         except Exception as error:
             plugin.is_broken_off = True
             # Whatever it is, what was measured so far is reported, as incomplete.
-            logger.exception("the suite broke off")
-            session.problems.append(f"the suite broke off: {type(error).__name__}: {error}")
+            logger.exception("the suite stopped with an error")
+            session.problems.append(f"the suite stopped with an error: {type(error).__name__}: {error}")
 
 
 class PhaseDispatcher(UsersDispatcher):
@@ -135,7 +135,7 @@ class Driver:
                 say(f"[{number}/{len(scenarios)}] {heading(scenario.test_name, scenario.concurrency)}")
                 self._scenario(scenario)
                 if not self._coordinator.live:
-                    session.problems.append("no worker is left: what was still to be done was not done")
+                    session.problems.append("no worker is left: the rest of the run was not done")
                     break
         finally:
             self._plugin.environment.host = given  # the last phase is the baseline's, against another host
@@ -180,14 +180,14 @@ class Driver:
         waiting = self._coordinator.waiting(key)
         if waiting < phase.user_count:
             self._session.problems.append(
-                f"{key}: only {waiting} of {counted(phase.user_count, 'user')} came to the start"
+                f"{key}: only {waiting} of {counted(phase.user_count, 'user')} were ready at the start"
             )
         self._coordinator.release(key)
         self._sustain(key, phase)
         limit_s = phase.limit_s + FINISH_MARGIN_S
         if not self._await_done(key, phase, limit_s):
             left = counted(self._coordinator.waiting(key) - self._coordinator.done(key), "user")
-            self._session.problems.append(f"{key}: {left} had not finished {limit_s:g} s later: cut off")
+            self._session.problems.append(f"{key}: {left} had not finished {limit_s:g} s later and were cut off")
         self._runner.stop()
         self._coordinator.wait_ready()
         self._check_begun(scenario, phase)
@@ -202,7 +202,7 @@ class Driver:
         begun = measured.started if measured is not None else 0
         is_whole = all(member.lost_at is None for member in self._coordinator.members.values())
         if is_whole and not phase.sustain_s and begun < wanted:
-            self._session.problems.append(f"{key}: only {begun} of {counted(wanted, 'operation')} were begun")
+            self._session.problems.append(f"{key}: only {begun} of {counted(wanted, 'operation')} were started")
 
     def _aim(self, phase: Phase) -> None:
         target = self._plugin.target
@@ -247,5 +247,5 @@ class Driver:
         sys.stdout.write("\n" if final else "")
         if final and measured.errors:
             where, times = max(measured.errors.items(), key=lambda error: error[1])
-            say(f"        most often ({counted(times, 'time')}): {clean(' '.join(where), 160)}")
+            say(f"        most frequent error ({counted(times, 'time')}): {clean(' '.join(where), 160)}")
         sys.stdout.flush()

@@ -121,7 +121,7 @@ class Coordinator:
                 member.watched = msg.data
         if is_farewell and self._watching:
             member.left = True
-            self._lose(member, "it was told to end (SIGTERM or Ctrl-C) and has handed over all it had measured")
+            self._lose(member, "it was told to stop (SIGTERM or Ctrl-C) and handed over everything it had measured")
         self._changed.set()
 
     def tell(self, message: str, data: Any, *members: Member) -> None:

@@ -51,9 +51,9 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     if _minor(theirs.get("python")) != _minor(ours["python"]):
         found.append(f"its Python is {theirs.get('python')}, the master's is {ours['python']}")
     if theirs.get("version") == ours["version"] and theirs.get("code") != ours["code"]:
-        found.append(f"its code of asyncload {ours['version']} is not the master's")
+        found.append(f"its code of asyncload {ours['version']} differs from the master's")
     if theirs.get("locustfiles") != ours["locustfiles"]:
-        found.append("its locustfile is not the master's")
+        found.append("its locustfile differs from the master's")
     our_settings, their_settings = ours["settings"], theirs.get("settings") or {}
     found += [
         f"its {key} is {their_settings.get(key)}, the master's is {value}"
@@ -61,7 +61,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
         if not (OPTIONS[key].local or _DIRECTING & {key, key.partition(".")[0]}) and their_settings.get(key) != value
     ]
     if not found and our_settings == their_settings and ours["fingerprint"] != theirs.get("fingerprint"):
-        found.append("one of its secrets is not the master's")
+        found.append("one of its secrets differs from the master's")
     return found
 
 

@@ -336,7 +336,7 @@ class Participant:
         try:
             return fitted(self.health.report(self._watched_starts_us))
         except Exception:  # the figures of the monitors are worth less than the acknowledgement they would hold up
-            logger.exception("this process cannot say how it is doing")
+            logger.exception("this process could not report its own health")
             return None
 
     def _send_locust_stats(self) -> None:
@@ -368,7 +368,7 @@ class Participant:
         while True:
             gevent.sleep(Silence.TICK_S)
             if self._master_silence.tick() and worker.user_count:
-                logger.error("the master has fallen silent: the load is stopped")
+                logger.error("the master has fallen silent: stopping the load")
                 self.environment.stop_timeout = ORPHAN_GRACE_S
                 worker.stop()
 

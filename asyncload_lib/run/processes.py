@@ -38,7 +38,7 @@ def _check_port(host: str, port: int) -> None:
         why = error.strerror if isinstance(error, OSError) else "allowed is 0 to 65535"
         raise ConfigurationError(
             f"--master-bind-port is {port}, where the master cannot listen on --master-bind-host {host}: {why}; "
-            "end what holds the port, or name another one, to workers as --master-port"
+            "stop whatever uses the port, or choose another and give it to workers as --master-port"
         ) from error
 
 

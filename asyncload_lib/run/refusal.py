@@ -72,7 +72,7 @@ def _without_tasks(environment: Environment) -> Iterator[str]:
     for user_class in with_tasks:
         filter_tasks_by_tags(user_class, wanted, unwanted)
     if left := [user_class.__name__ for user_class in with_tasks if not user_class.tasks]:
-        there_are = f"there are the tags {', '.join(known)}" if known else "no task has a tag"
+        there_are = f"the known tags are {', '.join(known)}" if known else "no task has a tag"
         yield f"{given} leaves {', '.join(left)} without a task; {there_are}"
 
 
@@ -102,7 +102,7 @@ def _endless_ramp(environment: Environment) -> Iterator[str]:
     ramp_s = math.ceil(users / rate) - 1 if rate >= 1 else (users - 1) / rate
     if ramp_s >= options.run_time:
         yield (
-            f"{counted(users, 'user')} at {rate:g} a second (--spawn-rate) are there after {ramp_s:g} s, and the run "
-            f"ends after {options.run_time:g} s (--run-time): nothing would be measured; allowed is a longer run or a "
-            "higher rate"
+            f"{counted(users, 'user')} at {rate:g} per second (--spawn-rate) take {ramp_s:g} s to start, but the run "
+            f"ends after {options.run_time:g} s (--run-time): nothing would be measured; use a longer run or a higher "
+            "rate"
         )

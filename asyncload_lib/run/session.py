@@ -114,7 +114,7 @@ class Session:
             *self.problems,
             *late_misfits(members, introduction(self._settings, coordinator.environment)),
             *losses(to_tell, totals, coordinator.report_interval_s),
-            *(f"a report of worker {id_} was refused: {why}" for id_, why in coordinator.store.rejected.items()),
+            *(f"a report from worker {id_} was refused: {why}" for id_, why in coordinator.store.rejected.items()),
             *(["no request was answered or failed: there is nothing to judge"] if is_empty else []),
         ]
 
@@ -185,8 +185,9 @@ class Session:
             try:
                 metrics.append(measure())
             except Exception as error:
-                logger.exception("what scenario %d measured cannot be told", number)
-                self.problems.append(f"scenario {number} cannot be told: {type(error).__name__}: {error}")
+                logger.exception("the results of scenario %d could not be computed", number)
+                told = f"the results of scenario {number} could not be computed"
+                self.problems.append(f"{told}: {type(error).__name__}: {error}")
         return metrics
 
     def _close(self) -> None:
@@ -208,7 +209,7 @@ class Session:
             self.unwritten = f"The report could not be written: {error}"
             lines.append(self.unwritten)
             if kept := self.files.get("json"):
-                lines.append(f"Make it from the results: python -m asyncload_lib report {kept} --out DIRECTORY")
+                lines.append(f"To make it from the results: python -m asyncload_lib report {kept} --out DIRECTORY")
         self.summary = "\n".join(lines)
         logger.info("run %s: %s, exit code %d", self.id, word, self.exit_code)
 
@@ -222,7 +223,7 @@ class Session:
                 kept = self.files["json"] = self._dump(results, Path(tempfile.mkdtemp(prefix="asyncload-results-")))[1]
                 lines.append(_line("Results", kept))
             except (OSError, ReportError) as error:
-                lines.append(f"The results are kept nowhere, not in the temporary directory either: {error}")
+                lines.append(f"The results could not be saved anywhere, not even in the temporary directory: {error}")
             raise
         self.files["json"] = kept
         lines.append(_line("Results", kept))
@@ -294,7 +295,7 @@ def _unaccounted(metrics: Sequence[Json]) -> list[str]:
             ended = phase["successful_requests"] + phase["failed_requests"] + phase["abandoned_requests"]
             if (started := phase["started_requests"]) != ended:
                 where = f"{metric['scenario']}.{phase['phase']}"
-                found.append(f"{where}: {started} requests were started and {ended} are in its figures")
+                found.append(f"{where}: {started} requests were started, but {ended} are accounted for")
     return found
 
 

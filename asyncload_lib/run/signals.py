@@ -76,8 +76,8 @@ class Signals:
         if not isinstance(runner, WorkerRunner) and not self.is_over:
             limit_s = runner.environment.stop_timeout or 0.0
             _print(
-                f"{self.came.name}: ending in order, nothing more is begun and what runs may end within {limit_s:g} s; "
-                "Ctrl-C now ends at once, without a report"
+                f"{self.came.name}: stopping; nothing new is started, running operations have up to {limit_s:g} s to "
+                "finish. Press Ctrl-C to end at once, without a report."
             )
         shape = runner.shape_greenlet
         if shape is not None:

@@ -64,8 +64,8 @@ class TargetSource:
         if self.is_embedded:
             return []
         return [
-            f"{key} on the command line ({option.flag}) is for the embedded demo, but the target of this run is "
-            "another: an address is configured (host, redis.url or vms); leave out the one or the other"
+            f"{key} on the command line ({option.flag}) applies only to the embedded demo, but this run has another "
+            "target: an address is configured (host, redis.url or vms); leave out one or the other"
             for key, option in OPTIONS.items()
             if key.startswith("demo.") and self._settings.origin(key) == "command line"
         ]

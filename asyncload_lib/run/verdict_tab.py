@@ -17,11 +17,11 @@ KEY = "verdict"
 COLUMNS = ("Verdict", "Criterion", "Limit", "Observed", "Remark")
 FILES = {
     "html": "asyncload: report with verdict (HTML)",
-    "md": "asyncload: the same as Markdown",
+    "md": "asyncload: report with verdict (Markdown)",
     "xml": "asyncload: criteria as JUnit XML",
     "json": "asyncload: results (JSON)",
 }
-UNJUDGED = "A test is judged when it has ended. Does that not show here some seconds after STOP, reload the page."
+UNJUDGED = "The verdict appears here after a test has ended. If it is missing some seconds after STOP, reload the page."
 
 
 def add_verdict_tab(web_ui: WebUI, base_path: str | None, newest: Callable[[], Session | str | None]) -> None:
@@ -31,7 +31,7 @@ def add_verdict_tab(web_ui: WebUI, base_path: str | None, newest: Callable[[], S
         session = newest()
         path = session.files.get(ending) if isinstance(session, Session) else None
         if path is None or not path.is_file():
-            abort(404, "There is no such file: a test writes it when it ends.")
+            abort(404, "There is no such file yet: it is written when a test ends.")
         return send_file(path.resolve())
 
     def add_rows(response: Response) -> Response:
@@ -59,7 +59,7 @@ def add_verdict_tab(web_ui: WebUI, base_path: str | None, newest: Callable[[], S
 def _rows(session: Session | str | None) -> list[dict[str, str]]:
     """Give the rows of the tab: the verdict on the whole, what keeps it from being certified, then each criterion."""
     if isinstance(session, str):
-        return [_row(Verdict="not begun", Criterion=session)]
+        return [_row(Verdict="not started", Criterion=session)]
     if session is None or session.document is None:
         return [_row(Verdict=NOTHING, Criterion=UNJUDGED)]
     view = build(session.document)

@@ -30,7 +30,7 @@ def broken_tasks(members: Iterable[Member]) -> list[str]:
     for member in members:
         raised.update(member.final.get("exceptions", {}))
     told = [
-        f"{counted(times, 'time')} a task raised an exception and did not go on: {text}"
+        f"a task was cut short by an exception {counted(times, 'time')}: {text}"
         for text, times in raised.most_common(MOST_EXCEPTIONS)
     ]
     left = len(raised) - len(told)
@@ -53,19 +53,18 @@ def losses(members: Iterable[Member], totals: Mapping[str, Json], interval_s: fl
 
 
 def _loss(member: Member, totals: Json, interval_s: float) -> str:
-    heard = f"worker {member.id} was last heard at {utc(member.lost_at or 0.0)}: {member.lost_why}"
+    heard = f"worker {member.id} was last heard from at {utc(member.lost_at or 0.0)}: {member.lost_why}"
     if member.left:
         return heard
     if member.live:
-        return f"{heard}, and came back; what it measured is counted, what it did not do meanwhile is missing"
+        return f"{heard}, and came back; what it measured is counted, what it did not do in between is missing"
     if member.last_report is None:
-        return f"{heard}; it had reported nothing, and with it goes all it did"
+        return f"{heard}; it had reported nothing, so everything it did is lost"
     per_s = totals.get("requests_per_second")
     about = "" if per_s is None else f", about {per_s * interval_s:.0f} operations"
     in_flight = totals.get("in_flight")
-    unended = f", and {in_flight} that had been started by then" if in_flight else ""
-    lost = f"with it goes at most what it did in the {interval_s:.3g} s after its last report"
-    return f"{heard}; {lost}{about}{unended}"
+    unended = f", plus {counted(in_flight, 'operation')} in flight" if in_flight else ""
+    return f"{heard}; lost is at most what it did in the {interval_s:.3g} s after its last report{about}{unended}"
 
 
 def worker_rows(members: Iterable[Member], totals: Mapping[str, Json], processes: Iterable[Json]) -> list[Json]:

@@ -172,7 +172,7 @@ class AsyncUser(User):
                 logger.info("%s stopped by a request listener: %r", self, steering)
                 self.loop_thread.post(self._stop_gracefully)
             except CONTROL_FLOW as steering:
-                logger.warning("%r of a request listener comes too late: the task of %s has gone on", steering, self)
+                logger.warning("%r of a request listener comes too late: the task of %s has moved on", steering, self)
             except Exception:
                 logger.exception("a listener of the request event failed")
                 locust_log.unhandled_greenlet_exception = True
@@ -244,7 +244,7 @@ class AsyncUser(User):
         task = asyncio.current_task()
         while task is not None and task.cancelling():
             task.uncancel()
-        return CutOffError("what it awaited was cancelled, and nobody has stopped this user")
+        return CutOffError("what it awaited was cancelled, although nobody stopped this user")
 
     async def _run_tasks(self) -> None:
         tasks: list[Any] = self.tasks

@@ -129,14 +129,14 @@ class Exchange:
     async def __aenter__(self) -> Response:
         self._use()
         if not (self._catch or self._stream):
-            raise LocustError("a request whose block decides about it needs catch_response=True; else just await it")
+            raise LocustError("`async with` needs catch_response=True, to decide about the request; else just await it")
         await self._send()
         self._response.open = True
         return self._response
 
     def _use(self) -> None:
         if self._is_used:
-            raise RuntimeError("a request is sent once: make another one by client.get(), client.post(), ...")
+            raise RuntimeError("a request is sent only once: make another one with client.get(), client.post(), ...")
         self._is_used = True
 
     async def __aexit__(

@@ -123,7 +123,7 @@ def directory_problems(settings: Settings) -> list[str]:
         return []
     return [
         f"{where}, where {free_bytes / 2**20:.0f} MiB are free; allowed is at least {needed_bytes / 2**20:.0f} MiB: "
-        "what file users write, and 256 MiB that are left alone"
+        "what file users write, plus 256 MiB that are kept free"
     ]
 
 

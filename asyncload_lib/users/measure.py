@@ -147,7 +147,7 @@ class Measurement:
         if self._user.cut_off:
             self.abandon()
         else:
-            self.exception = CutOffError("cancelled by its own task, as by asyncio.timeout")
+            self.exception = CutOffError("cancelled by its own task, for example by asyncio.timeout")
             self.finish(ended_ns)
 
     def abandon(self) -> None:

@@ -83,8 +83,8 @@ class Response:
     def _require_block(self) -> None:
         if not self.open:
             raise LocustError(
-                "success() and failure() decide only inside "
-                "`async with self.client.get(..., catch_response=True) as response:`; here the request is recorded"
+                "success() and failure() work only inside `async with self.client.get(..., catch_response=True) as "
+                "response:`; here the request is already recorded"
             )
 
     def metric(self, metric: str, values_us: list[float]) -> None:

@@ -70,7 +70,7 @@ def test_what_changes_a_workers_part_is_named_and_nothing_else() -> None:
     assert "redis.url" in found
     assert "right" not in found
     (found,) = differences(ours, introduced(redis_url="redis://:wrong@10.0.0.1/0"))
-    assert found == "one of its secrets is not the master's"
+    assert found == "one of its secrets differs from the master's"
     same = introduced(redis_url="redis://:right@10.0.0.1/0")
     assert len(differences(ours, {**same, "version": "0.0.9", "locust": "2.40.0"})) == 2
 
@@ -79,11 +79,11 @@ def test_a_worker_with_other_code_is_named() -> None:
     ours = introduced()
     assert differences(ours, {**ours, "python": "3.11.9"}) == []
     assert differences(ours, {**ours, "python": "3.12.1"}) == ["its Python is 3.12.1, the master's is 3.11.7"]
-    assert differences(ours, {**ours, "code": "0000"}) == ["its code of asyncload 0.1.0 is not the master's"]
+    assert differences(ours, {**ours, "code": "0000"}) == ["its code of asyncload 0.1.0 differs from the master's"]
     assert differences(ours, {**ours, "code": "0000", "version": "0.0.9"}) == [
         "its asyncload is 0.0.9, the master's is 0.1.0"  # which says it all
     ]
-    assert differences(ours, {**ours, "locustfiles": None}) == ["its locustfile is not the master's"]
+    assert differences(ours, {**ours, "locustfiles": None}) == ["its locustfile differs from the master's"]
 
 
 def test_twenty_endpoints_are_reported_in_one_message() -> None:
@@ -115,7 +115,7 @@ def test_what_a_process_says_of_itself_fits_into_one_message() -> None:
     assert size_of(found) <= LIMIT_BYTES
     assert [len(each["culprits"]) for each in found["event_loops"]] != [0, 0]
     assert found["event_loops"][0]["culprits"][0] == loop["culprits"][0]
-    assert "not all" in found["event_loops"][0]["note"]
+    assert "Not all" in found["event_loops"][0]["note"]
     assert len(loop["culprits"]) == 50
     small = {
         "process": "host:1",

@@ -123,7 +123,7 @@ def test_a_worker_is_told_by_what_its_locustfile_says_not_by_where_it_lies(tmp_p
     assert [row(results, node.pid)["note"] for node in cluster.workers] == [
         None,
         None,
-        "its locustfile is not the master's",
+        "its locustfile differs from the master's",
     ]
     assert all(row(results, node.pid)["operations"] for node in cluster.workers)
     assert len(results["run"]["status_reasons"]) == 1

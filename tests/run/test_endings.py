@@ -182,7 +182,7 @@ def test_the_first_interrupt_says_what_a_second_does_and_the_second_does_it(tmp_
         run.expect("[1/4]")
         family = descendants(run.process.pid)
         run.send(signal.SIGINT, group=True)
-        run.expect("SIGINT: ending in order, nothing more is begun and what runs may end within 10 s; Ctrl-C now ends")
+        run.expect("SIGINT: stopping; nothing new is started, running operations have up to 10 s to finish. Press")
         run.send(signal.SIGINT, group=True)
         assert run.wait(5) == 130, run.output
 
@@ -455,8 +455,8 @@ def test_a_run_of_which_nothing_can_be_kept_tells_its_verdict_and_is_no_success(
         assert run.wait() == 5, run.output
 
     assert "chat p95" in run.output
-    assert "The results are kept nowhere, not in the temporary directory either: " in run.output
-    assert "Make it from the results" not in run.output
+    assert "The results could not be saved anywhere, not even in the temporary directory: " in run.output
+    assert "make it from the results" not in run.output
 
 
 def test_what_cannot_be_written_costs_no_other_file(tmp_path: Path, stack: DemoStack) -> None:
@@ -514,20 +514,20 @@ TAGGED = dedent("""\
     ("locustfile", "options", "says"),
     [
         ("suite.py", ("--tags", "foo"), "--tags foo leaves ChatBurst, ChatSustained, "),
-        ("tagged.py", ("--tags", "fast"), "--tags fast leaves Tagged, Plain without a task; there are the tags slow"),
+        ("tagged.py", ("--tags", "fast"), "--tags fast leaves Tagged, Plain without a task; the known tags are slow"),
         ("tagged.py", ("--exclude-tags", "slow"), "--exclude-tags slow leaves Tagged without a task"),
         ("chat.py", ("-u", "0"), "the number of users (-u) is 0; allowed is 1 or more"),
-        ("chat.py", ("-u", "5", "-t", "4s"), "5 users at 1 a second (--spawn-rate) are there after 4 s, and the run"),
-        ("chat.py", ("-u", "3", "-r", "0.5", "-t", "4s"), "3 users at 0.5 a second (--spawn-rate) are there after 4 s"),
+        ("chat.py", ("-u", "5", "-t", "4s"), "5 users at 1 per second (--spawn-rate) take 4 s to start, but the run"),
+        ("chat.py", ("-u", "3", "-r", "0.5", "-t", "4s"), "3 users at 0.5 per second (--spawn-rate) take 4 s to start"),
         (
             "chat.py",
             ("--asyncload-criteria", "redis p95 < 1 us"),
-            "about redis, which is no part of this run; allowed is chat, run, target, generator",
+            "about redis, which is not part of this run; allowed is chat, run, target, generator",
         ),
         (
             "suite.py",
             ("--asyncload-scenarios", "chat", "--asyncload-criteria", "redis p95 < 1 s"),
-            "about redis, which is no part of this run; allowed is chat, target, generator",
+            "about redis, which is not part of this run; allowed is chat, target, generator",
         ),
     ],
 )
@@ -552,7 +552,7 @@ def test_criteria_of_the_environment_may_be_those_of_other_runs(tmp_path: Path, 
         run.wait()
 
     (row,) = (row for row in run.results["criteria"] if row["scenario"] == "redis")
-    assert (row["verdict"], row["why"]) == ("not evaluated", "redis is no part of this run")
+    assert (row["verdict"], row["why"]) == ("not evaluated", "redis is not part of this run")
 
 
 def test_run_is_the_whole_of_a_free_run_of_chat_users(tmp_path: Path, stack: DemoStack) -> None:
@@ -584,6 +584,6 @@ def test_a_scenario_that_cannot_be_told_costs_no_other(tmp_path: Path) -> None:
         results = run.results
 
     assert [metric["scenario"] for metric in results["metrics"]] == ["vm_health"]
-    assert results["run"]["status_reasons"] == ["scenario 1 cannot be told: KeyError: 'nothing'"]
+    assert results["run"]["status_reasons"] == ["the results of scenario 1 could not be computed: KeyError: 'nothing'"]
     assert {row["verdict"] for row in results["criteria"] if row["scenario"] == "vm_health"} == {"pass"}
-    assert "cannot be told" in (tmp_path / "reports" / "latest.md").read_text()
+    assert "could not be computed" in (tmp_path / "reports" / "latest.md").read_text()

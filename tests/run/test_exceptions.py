@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from asyncload_lib.demo.stack import DemoStack
+from asyncload_lib.report.units import counted
 from tests.distributed.cluster import free_port
 from tests.locust_run import LocustRun, target_settings
 from tests.run.test_endings import master_at
@@ -44,7 +45,7 @@ def test_a_task_that_breaks_off_makes_the_run_incomplete(
     assert metric["failed_requests"] == 0
     times = metric["total_requests"]
     assert results["run"]["status_reasons"] == [
-        f"{times} times a task raised an exception and did not go on: Broken: KeyError: 'nothing of this name'"
+        f"a task was cut short by an exception {counted(times, 'time')}: Broken: KeyError: 'nothing of this name'"
     ]
     assert "KeyError" in (tmp_path / "reports" / "latest.md").read_text()
 
@@ -64,7 +65,7 @@ SUITE = """
     ("instead", "reasons"),
     [
         ("return", []),
-        ("raise LookupError('no way')", ["10 times a task raised an exception and did not go on: "]),
+        ("raise LookupError('no way')", ["a task was cut short by an exception 10 times: "]),
     ],
 )
 def test_a_phase_of_which_a_part_was_not_done_makes_the_run_incomplete(
@@ -79,7 +80,7 @@ def test_a_phase_of_which_a_part_was_not_done_makes_the_run_incomplete(
         assert run.wait(60) == 4, run.output
         results = run.results
 
-    expected = [*reasons, "redis/burst: only 90 of 100 operations were begun"]
+    expected = [*reasons, "redis/burst: only 90 of 100 operations were started"]
     found = results["run"]["status_reasons"]
     assert [reason[: len(start)] for reason, start in zip(found, expected, strict=True)] == expected
     assert results["metrics"][0]["total_requests"] == 90

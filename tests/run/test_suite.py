@@ -108,7 +108,7 @@ def test_a_target_killed_in_the_middle_is_told_by_kind(tmp_path: Path, stack: De
 def test_what_fails_is_told_as_soon_as_it_is_known(tmp_path: Path, stack: DemoStack) -> None:
     settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_SCENARIOS": "chat", "ASYNCLOAD_CHAT_PATH": "/nope"}
     with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
-        run.expect("most often (5 times): POST /nope HttpStatusError: HTTP 404")
+        run.expect("most frequent error (5 times): POST /nope HttpStatusError: HTTP 404")
         assert not list((tmp_path / "reports").iterdir())
         assert run.wait() == 3, run.output
 

@@ -101,7 +101,7 @@ def test_what_the_command_line_asks_of_a_demo_that_is_not_loaded_is_refused(
         assert run.wait() == 64, run.output
 
     assert re.findall(
-        r"^asyncload: (\S+) on the command line \((\S+)\) is for the embedded demo, ", run.output, re.M
+        r"^asyncload: (\S+) on the command line \((\S+)\) applies only to the embedded demo, ", run.output, re.M
     ) == [
         ("demo.mode", "--asyncload-demo-mode"),
         ("demo.model_time", "--asyncload-demo-model-time"),
@@ -216,7 +216,7 @@ def test_a_suite_that_broke_off_between_phases_is_reported_before_the_next(tmp_p
     arguments = ("--web-host", "127.0.0.1", "--web-port", str(port))
     with LocustRun(locustfile, *arguments, out=out, settings=settings) as run:
         swarm(base)
-        run.expect("the suite broke off")
+        run.expect("the suite stopped with an error")
         swarm(base)
         (document,) = reported(out, 1)
         run.process.terminate()

@@ -127,7 +127,7 @@ def test_the_page_gives_the_report_of_the_newest_test(day: SimpleNamespace) -> N
 
 def test_the_page_tells_what_could_not_begin_and_what_could_not_be_written(day: SimpleNamespace) -> None:
     (row,) = day.refused
-    assert row["verdict"] == "not begun"
+    assert row["verdict"] == "not started"
     assert "nowhere" in row["criterion"]
     (row,) = day.unwritten
     assert "Not a directory" in row["criterion"] or "File exists" in row["criterion"]

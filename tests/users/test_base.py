@@ -377,7 +377,7 @@ def test_a_cancellation_of_somebody_else_is_an_error_and_the_user_goes_on(where:
 
     with Swarm(Person) as swarm:
         swarm.run()
-    told = ["CutOffError: what it awaited was cancelled, and nobody has stopped this user"]
+    told = ["CutOffError: what it awaited was cancelled, although nobody stopped this user"]
     expected = (1, 1) if where == "wait" else (3, 2)  # in a wait there is nothing to go on with
     assert (len(runs), len(swarm.errors)) == expected
     assert [f"{type(error).__name__}: {error}" for error in swarm.errors] == told * expected[1]

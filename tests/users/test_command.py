@@ -162,7 +162,7 @@ def test_the_web_ui_starts_changes_and_stops_users_and_shows_their_exceptions(tm
         eventually(partial(has_users, 0))
         run.send(signal.SIGINT)
         assert run.wait(30) == 4, run.output
-        assert "ending in order" not in run.output  # there was nothing left to end
+        assert "stopping;" not in run.output  # there was nothing left to end
         metric = run.results["metrics"][0]
     assert metric["started_requests"] == metric["total_requests"] + metric["abandoned_requests"]
 

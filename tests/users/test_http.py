@@ -432,7 +432,7 @@ def test_a_verdict_outside_its_block_is_refused(verdict: str, target: str) -> No
                 getattr(response, verdict)(*arguments)
             async with self.client.get("/echo", catch_response=True) as response:
                 pass
-            with pytest.raises(LocustError, match="here the request is recorded"):
+            with pytest.raises(LocustError, match="here the request is already recorded"):
                 getattr(response, verdict)(*arguments)
             with pytest.raises(LocustError, match="needs catch_response=True"):
                 async with self.client.get("/echo"):
@@ -790,7 +790,7 @@ def test_a_request_is_sent_once(target: str) -> None:
         async def act(self) -> None:
             exchange = self.client.get("/echo")
             await exchange
-            with pytest.raises(RuntimeError, match="a request is sent once"):
+            with pytest.raises(RuntimeError, match="a request is sent only once"):
                 await exchange
 
     with Swarm(Person) as swarm:
