@@ -48,7 +48,7 @@ def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[flo
     if not values or any(value is None for value in values):
         return None, f"no event loop of {subject} was watched" if not chosen else f"{metric} was not measured"
     worst = max(range(len(values)), key=lambda index: values[index] or 0.0)
-    return values[worst], _remark(chosen[worst])
+    return values[worst], _remark(chosen[worst], has_stalled=bool(values[worst]))
 
 
 def is_about(loops: Sequence[Loop], subject: str) -> bool:
@@ -164,11 +164,13 @@ def is_blamed(loop: Loop, culprit: Mapping[str, Any]) -> bool:
     return culprit.get("cause") == "loop"
 
 
-def _remark(loop: Loop) -> str:
+def _remark(loop: Loop, has_stalled: bool) -> str:
     culprits = [row for row in loop.get("culprits") or [] if row.get("function") and is_blamed(loop, row)]
     if not culprits:
         name = str(loop.get("name"))
-        return f"{name}{_from_outside(loop)}" if _is_bounded(loop) else f"worst loop: {_WHOSE.get(name, name)}"
+        if _is_bounded(loop):
+            return f"{name}{_from_outside(loop)}"
+        return f"worst loop: {_WHOSE.get(name, name)}" if has_stalled else ""
     places = [joined(rows) for rows in by_place(culprits)]
     longest, most = (max(places, key=lambda row: number(row.get(key)) or 0.0) for key in ("longest_s", "total_s"))
     often = f"{time_words(most['total_s'])} in all, {most['count']:.0f} times"

@@ -72,7 +72,8 @@ def test_worst_loop_counts_and_names_the_culprit() -> None:
     ],
 )
 def test_a_loop_without_a_culprit_is_told_in_words(name: str, subject: str, words: str) -> None:
-    assert observe_loops([loop(name)], "max_stall", subject) == (0.0, words)
+    assert observe_loops([loop(name, loop=stalled(0.3))], "max_stall", subject) == (0.3, words)
+    assert observe_loops([loop(name)], "max_stall", subject) == (0.0, "")
 
 
 def test_witness_inside_decides_over_the_one_outside() -> None:
