@@ -1,7 +1,7 @@
 """An alarm clock that one thread sets again and again without waking the other, which sleeps on it.
 
-On Linux a timerfd: to put the alarm off costs the heartbeat one system call, and while the loop is healthy the sleeper
-is never woken. Elsewhere the sleeper wakes at each time set and looks again.
+On Linux it is a timerfd: to put the alarm off costs the heartbeat one system call, and while the loop is healthy the
+sleeper is never woken. Elsewhere the sleeper wakes whenever the time that it knows has come, and reads it again.
 """
 
 import ctypes
@@ -16,6 +16,8 @@ __all__ = ["Alarm"]
 
 CLOCK_MONOTONIC = 1
 NS = 1_000_000_000
+MOST_CALLS = 64
+"""Prepared system calls that are kept, one for each delay."""
 
 
 class _Spec(ctypes.Structure):
@@ -30,7 +32,10 @@ class _Spec(ctypes.Structure):
 
 
 class Alarm:
-    """Rings once, `delay_ns` after the last `set()`, or at a `ring()`; `due_ns` is of the last `set()`."""
+    """Rings once, `delay_ns` after the last `set()`, or at a `ring()`.
+
+    `due_ns` (perf_counter_ns): when it rings by the last `set()`.
+    """
 
     def __init__(self) -> None:
         self.due_ns = time.perf_counter_ns()
@@ -85,7 +90,7 @@ class Alarm:
     def _prepared(self, delay_ns: int) -> Callable[[], object]:
         if self._file < 0:
             return _nothing
-        if len(self._calls) > 64:
+        if len(self._calls) > MOST_CALLS:
             self._calls = {}
         seconds, rest = divmod(max(delay_ns, 1), NS)
         spec = ctypes.byref(_Spec(0, 0, seconds, rest))

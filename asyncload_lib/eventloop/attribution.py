@@ -8,8 +8,8 @@ The wall time of a stall, seen from the loop's thread, is split into what others
   own       the rest.
 
 `own` over the limit is charged to the loop, if one callback held it so long. Many short callbacks in a row are load:
-they show in the lag, and are no stall. When `own` is under the limit the loop alone would not have been late: a
-collection or the GIL takes the stall if it alone is over the limit, else whatever is largest.
+they show in the lag, and are no stall. When `own` is under the limit the loop alone would not have been late: the stall
+is charged to a collection or to the GIL if that part alone is over the limit, else to the largest part.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ CAUSES = ("loop", "gil", "gc", "machine")
 QUEUE = "queue"
 """The loop was late because of many short callbacks: lag, but no stall."""
 WAITERS_MARGIN = 1.25
-"""Two threads that wait for the GIL side by side spend the same CPU time on it, to a few percent."""
+"""Two threads that wait for the GIL side by side spend the same CPU time on it, to a few percent: with this factor the
+watchdog's is an upper bound of the loop's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,10 @@ class Evidence:
     gc_s          CPU time of collections in the loop's own thread; gc_elsewhere_s: wall time of those in others
     callback_s    longest time that one single callback is known to have run inside the stall
     gil_share     share of the stack samples in which the loop's thread slept on the GIL; None: not known
-    witness_s     how long the watchdog, an independent thread, waited for the GIL itself while the loop may have, too
-    refuted_s     ... and while the loop slept on something else
-    witness_delay_s  the watchdog's own wait for a CPU
-    witness_spent_s  CPU time that its waits for the GIL cost it: whoever waits wakes in each switch interval
+    witness_s     how long the watchdog, an independent thread, waited for the GIL while the loop may have waited, too
+    refuted_s     how long it waited for the GIL while the loop slept on something else
+    witness_delay_s  how long it waited for a CPU
+    witness_spent_s  CPU time that its waits for the GIL cost it: a waiting thread wakes in each switch interval
     suspended_s   how long the whole process stood still
     samples       stacks taken during the stall
     idle          none of them showed a callback: the loop had nothing to do, and was not woken
@@ -71,17 +72,17 @@ def shares(evidence: Evidence) -> dict[str, float]:
     gc_elsewhere = min(off_cpu, evidence.gc_elsewhere_s)
     unwitnessed = max(0.0, off_cpu - evidence.witness_s - evidence.refuted_s)
     gil = min(off_cpu, evidence.witness_s + unwitnessed * (evidence.gil_share or 0.0))
-    # Waiting for it cost the loop's thread what it cost the watchdog: in a long wait more CPU time than the limit.
+    # To wait for the GIL cost the loop's thread what it cost the watchdog: in a long wait more CPU time than the limit.
     waited = evidence.witness_s + evidence.refuted_s
     spent = WAITERS_MARGIN * evidence.witness_spent_s * gil / waited if waited else 0.0
     gil = max(0.0, gil - gc_elsewhere) + min(spent, evidence.cpu_s)
     # The loop hands the GIL to the watchdog, and waits until the machine lets the watchdog run.
     handed_over = min(gil, evidence.witness_delay_s)
-    # Run delay is known over a little more than the stall; on a CPU or asleep the thread did not wait for one. Steal is
-    # known of all CPUs together, and not every kernel keeps it out of the CPU time: but from one asleep nobody stole.
+    # The run delay covers a little more than the stall, but a thread on a CPU or asleep did not wait for one. Steal is
+    # known only of all CPUs together, and may be part of the CPU time, but nothing is stolen from a thread asleep.
     elsewhere = max(0.0, length - max(evidence.cpu_s, evidence.asleep_s))
     stolen = min(evidence.steal_s, max(0.0, length - evidence.asleep_s))
-    # A thread robbed of its CPU keeps the GIL, and the watchdog waits for it: that is one time, not two.
+    # A thread whose CPU is stolen keeps the GIL, and the watchdog waits for it: the same time must not count twice.
     parts = {
         "gil": max(0.0, gil - max(handed_over, stolen)),
         "gc": evidence.gc_s + gc_elsewhere,

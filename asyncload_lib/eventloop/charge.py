@@ -17,12 +17,18 @@ PROOF_SHARE = 0.15
 """A callback counts as one only if samples of this share of the limit, or more, apart show the same frame."""
 
 MAJORITY = 0.6
+"""The culprit's stack goes on inwards for as long as this share of the samples agree on the next function."""
+
+STEAL_PROOF_NS = 20_000_000
+"""Less steal proves nothing about one thread: it is counted in ticks of 10 ms, over all CPUs."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Callback:
-    """One callback of a late beat: it kept the loop for `length_ns` up to `end_ns`, its waits included, and ran for
-    `own_ns` of that for sure, not counting collections."""
+    """One callback of a late beat. It kept the loop for `length_ns` up to `end_ns`, its waits included.
+
+    `own_ns`: how much of that it ran for sure, collections not counted.
+    """
 
     segment: Segment
     own_ns: int
@@ -62,15 +68,14 @@ def _evidence(
 ) -> Evidence:
     late = stall.late
     # A collection in the loop's own thread counts by its CPU time: its waits for a CPU are run delay already.
-    # Of a young one the whole time is known; what a finalizer slept in it was not the collector's.
+    # Of a young one only the whole time is known; where a finalizer slept in it, that was not the collector's.
     own = min(sum(pause.cpu_ns for pause in pauses if pause.ident == loop_ident), late.cpu_ns)
     elsewhere = sum(
         min(pause.end_ns, late.now_ns) - max(pause.start_ns, late.before_ns)
         for pause in pauses
         if pause.ident != loop_ident
     )
-    # Steal is counted in ticks of 10 ms over all CPUs: one tick proves nothing about this thread.
-    steal = stall.steal_ns if stall.steal_ns >= max(20_000_000, late.length_ns // 2) else 0
+    steal = stall.steal_ns if stall.steal_ns >= max(STEAL_PROOF_NS, late.length_ns // 2) else 0
     return Evidence(
         length_s=late.length_ns / NS,
         limit_s=limit_s,
@@ -93,9 +98,10 @@ def _evidence(
 
 
 def _gil_share(stall: Stall) -> float | None:
-    """As the looks tell; without any, from whether another thread used so much CPU time that it may have kept the GIL.
+    """Return the share of the looks that found the loop's thread waiting for the GIL; None: not known.
 
-    A loop that sleeps in a call of its own leaves the GIL to the watchdog, which then looks.
+    Without any look it is all of them, if another thread used as much CPU time as the loop's thread was off the CPU: a
+    loop that sleeps in a call of its own leaves the GIL to the watchdog, which then looks.
     """
     if stall.samples or stall.holder is None or stall.holder.cpu_ns < stall.late.off_cpu_ns:
         return stall.gil_share
@@ -137,8 +143,8 @@ def _among(
 ) -> _Callback:
     """A callback among others reaches to the signs of life around it, or half way to its neighbours and the edges.
 
-    Others that gave no sign may have come in between, before the first look certainly: for sure it ran only half of
-    what was not seen from there on, and of that as much as the thread had a CPU.
+    Others that gave no sign may have run in between, and before the stall's first look this must be assumed. So of the
+    unseen time only half, and only from that look on, is sure to be its own, and of that the share with a CPU.
     """
     late, first, last = stall.late, segment.samples[0], segment.samples[-1]
     last_before_ns = before.samples[-1].at_ns if before is not None else late.before_ns
@@ -147,7 +153,7 @@ def _among(
     latest_ns = after.samples[0].asked_ns if after is not None else late.now_ns
     sign_ns = late.sign_between(last.at_ns, latest_ns)
     if sign_ns is None and after is None and late.signs_ns:
-        sign_ns = latest_ns  # whoever came behind it would have said so
+        sign_ns = latest_ns  # a callback behind it would have given one
     end_ns = (last.at_ns + latest_ns) // 2 if sign_ns is None else sign_ns
     own_ns = segment.seen_ns
     if _is_one(segment, limit_s):
@@ -178,9 +184,9 @@ def _is_one(segment: Segment, limit_s: float) -> bool:
 
 
 def _reach_ns(stall: Stall, between_ns: int) -> int:
-    """How long a callback ran for sure that had this time to itself: the whole stall, or what signs of life left of it.
+    """How long a callback ran for sure within `between_ns`: the whole stall, or the part between two signs of life.
 
-    Waits for a CPU or the GIL are known of the whole stall alone: of a part, they may all have been in it.
+    Waits for a CPU or the GIL are known only of the whole stall: all of them may have been in this part.
     """
     late = stall.late
     if between_ns >= late.length_ns:

@@ -23,9 +23,10 @@ __all__ = ["ASLEEP", "ON_GIL", "RUNNING", "DelayMeter", "StealMeter", "ThreadMet
 ON_GIL, ASLEEP, RUNNING = "on the GIL", "asleep", "running"
 
 FUTEX_SYSCALL = {"x86_64": b"202", "aarch64": b"98"}
-"""Number of the futex system call by machine; on others the wait for the GIL is told from the watchdog's own."""
+"""Number of the futex system call by machine; on others a thread's wait for the GIL is judged by the watchdog's own."""
 _FUTEX = FUTEX_SYSCALL.get(os.uname().machine) if hasattr(os, "uname") else None
 BUFFER_BYTES = 192
+"""Read of each file: its first line is all that is used."""
 RUNTIME_SPAN_BYTES = 1 << 20
 """`_PyRuntime` holds the GIL's mutex and condition; locks of Python objects live on the heap, far from it."""
 
@@ -71,7 +72,7 @@ class ThreadMeter:
         return None if self._syscall is None else _state(self._fields(self._syscall), self._calls.runtime)
 
     def _fields(self, file: int) -> list[bytes]:
-        # The GIL stays held: os.pread would let it go, and what is asked about (who waits for it) would change.
+        # The GIL stays held: os.pread would let it go, and with that change who waits for it, which is asked here.
         return self._calls.read(file, self._buffer).split()
 
     def close(self) -> None:
@@ -84,13 +85,14 @@ class ThreadMeter:
 
 
 def threads_cpu_ns() -> dict[tuple[int, int], int]:
-    """CPU time of every living Python thread; empty where the system has no such clocks.
+    """Return the CPU time (ns) of every living Python thread; {} where the system has no such clocks.
 
-    By its identifier and its clock's: that of the thread is given to another one after its end.
+    The keys are pairs: the thread's identifier, and that of its clock. The first alone may belong to another thread
+    after this one's end.
 
     Call it with `uncollected` held. `pthread_getcpuclockid` reads freed memory when its thread has ended. A thread in
-    the list cannot end while the GIL is held, but between two bytecodes another thread may get it: from the list of
-    threads to the last clock everything is one C call.
+    the list cannot end while the GIL is held, but between two bytecodes another thread may get the GIL. So everything
+    from the list of threads to the last clock is one C call.
     """
     if not hasattr(time, "pthread_getcpuclockid"):
         return {}
@@ -103,14 +105,14 @@ def threads_cpu_ns() -> dict[tuple[int, int], int]:
 
 
 def state_of(clock: int) -> str | None:
-    """Tell of another thread, by its CPU clock's identifier, what `ThreadMeter.state` tells; None: unknown.
+    """Return the state of another thread, as `ThreadMeter.state` does, by the identifier of its CPU clock.
 
-    The GIL stays held, so a thread that waits for it is still seen to.
+    The GIL stays held, so that a thread that waits for it is still seen waiting.
     """
     calls = _c_calls()
     if calls is None or _FUTEX is None:
         return None
-    tid = ~(clock >> 3)  # so the kernel makes a clock's identifier (`MAKE_THREAD_CPUCLOCK`, linux/posix-timers.h)
+    tid = ~(clock >> 3)  # the reverse of the kernel's `MAKE_THREAD_CPUCLOCK` (linux/posix-timers.h)
     file = calls.open(b"/proc/self/task/%d/syscall" % tid, os.O_RDONLY | os.O_CLOEXEC)
     if file < 0:
         return None
@@ -138,7 +140,7 @@ def _read(clock: int) -> int:
 
 
 class _FileMeter:
-    """Reads figures of the kernel's from one file that it keeps open."""
+    """Reads the kernel's figures from one file that it keeps open."""
 
     def __init__(self, path: str) -> None:
         self._file = _open(path)
@@ -165,7 +167,7 @@ class StealMeter(_FileMeter):
         super().__init__("/proc/stat")
 
     def steal_ns(self) -> int:
-        """Return it; 0 where it is not known."""
+        """Return that time since the machine started; 0 where it is not known."""
         try:
             return int(self._fields(maxsplit=9)[8]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
         except (IndexError, ValueError):
@@ -179,7 +181,7 @@ class DelayMeter(_FileMeter):
         super().__init__(f"/proc/{process}/schedstat")
 
     def run_delay_ns(self) -> int:
-        """Return it; 0 where it is not known, or the process has ended."""
+        """Return that time since the process started; 0 where it is not known, or the process has ended."""
         fields = self._fields()
         return int(fields[1]) if len(fields) > 1 else 0
 
@@ -207,7 +209,7 @@ class _CCalls(NamedTuple):
 
 @cache
 def _c_calls() -> _CCalls | None:
-    """None where there is no such thing."""
+    """Return them; None on a system that lacks one."""
     try:
         libc = ctypes.PyDLL(None)
         libc.pread.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_long]

@@ -13,7 +13,9 @@ from .stacks import Position, callback_frames, positions
 __all__ = ["GcPause", "GcPauses"]
 
 SHORTEST_NS = 1_000_000
+"""Shorter collections are not kept."""
 OLDEST = 2
+"""The generation whose collection goes through all objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class GcPause:
 
 
 class GcPauses:
-    """Listens to `gc.callbacks` between `start()` and `stop()`; a young one that is short costs two clock readings."""
+    """Listens to `gc.callbacks` between `start()` and `stop()`; a short young collection costs two clock readings."""
 
     def __init__(self) -> None:
         self._started_ns = self._cpu_ns = 0

@@ -3,9 +3,9 @@
 A heartbeat on the loop gives the lag; a watchdog in a native thread takes the loop's stack while a beat is overdue; a
 stall over the limit is charged to the loop, to the GIL, to garbage collection or to the machine (`attribution`).
 
-A stall begins somewhere between two beats, so its length is known to half a period: with the period of 3 ms, to 1.5 ms
-(2 ms on uvloop, whose timers count whole milliseconds; 3 ms in a saturated loop, which beats less often). Every stall
-of at least the limit plus that is found.
+A stall begins somewhere between two beats, so its length is known only to within half a period: 1.5 ms with the period
+of 3 ms (2 ms on uvloop, whose timers count whole milliseconds; 3 ms in a saturated loop, which beats less often). Every
+stall that is longer than the limit by at least this error is found.
 """
 
 import asyncio
@@ -31,42 +31,50 @@ __all__ = ["HubMonitor", "LoopMonitor"]
 
 NS = 1e9
 LIMIT_S = 0.010
+"""A stall of at least this length counts as "blocked", unless the caller sets another limit."""
 SHORTEST_LIMIT_S = 0.005
-"""Below, the watchdog would look once or never before the stall is over: it takes two looks to prove one callback."""
+"""No limit may be shorter. The watchdog needs two looks to prove that a single callback took the time, and below this
+limit it would look once, or never, before the stall is over."""
 PERIOD_S = 0.003
-"""Half a period is the error of a stall's length. A beat among requests costs 20 to 35 us: the caches are cold."""
+"""Time from one beat to the next. Half of it is the error of a stall's length; a beat among requests costs 20 to 35 us,
+because the CPU's caches are cold by then."""
 SHORTEST_PACE_NS = 1_000_000
-"""uvloop's timers count whole milliseconds: less would be at once."""
+"""uvloop's timers count whole milliseconds: a shorter delay would fire at once."""
 PATIENCE_SHARE = 0.25
-"""Share of the limit after which a missing beat is looked at: a C call that keeps the GIL must be asked for it 5 ms
-(CPython's switch interval) before its end, to be seen."""
+"""Share of the limit for which a beat may be missing before the watchdog looks. A C call that keeps the GIL is seen
+only if the watchdog asks for the GIL 5 ms (CPython's switch interval) before the call ends."""
 TIMER_SLACK_NS = 1_200_000
-"""uvloop's timers count whole milliseconds: a beat may come one later in health."""
+"""How late a beat may come on a healthy loop: up to a millisecond, for uvloop's timers count whole ones."""
 TICK_NS = 4_200_000
+"""A little more than the kernel's timer tick (4 ms at 250 Hz). An alarm that is always further away than the next tick
+never has to be put into the hardware, which costs 20 us in a virtual machine."""
 RELAXED_SHARE = 0.9
-"""A saturated loop without rivals for the GIL is looked at later, up to this share of the limit: the GIL comes soon.
-An alarm that is always further away than the kernel's next tick (4 ms at 250 Hz) never has to be put into the hardware,
-which costs 20 us in a virtual machine."""
+"""Share of the limit up to which the watchdog may put off its first look at a saturated loop, if no other thread wants
+the GIL: it then gets the GIL quickly."""
 SETTLE_S = 2.0
-CHORES_NS, CALM_CHORES_NS = 250_000_000, 1_000_000_000
-"""How often the watchdog is called to take the baseline of all threads' CPU time and of the steal: what the hypervisor
-stole since then is held against a stall, so an old one would excuse too much. It costs a saturated loop 0.4 ms, most of
-it the GIL's way to the watchdog and back; so less often where nothing is stolen and no other thread is busy."""
+"""Longest time that a report or a reset waits for the watchdog to judge the late beats."""
+CHORES_NS = 250_000_000
+"""How often the watchdog takes a baseline: the CPU time of all threads, and the time that the hypervisor stole. What
+was stolen since the last baseline is held against a stall, so an old baseline would excuse too much."""
+CALM_CHORES_NS = 1_000_000_000
+"""The same while nothing is stolen and no other thread is busy. It is longer because a baseline costs a saturated loop
+0.4 ms, most of it for handing the GIL to the watchdog and back."""
 SATURATED = 0.95
-"""Share of a CPU from which on a loop has none to spare."""
+"""Share of a CPU from which on a loop has no CPU time to spare."""
 PACES = ((0.0, 0.25, 1 / 3), (0.25, 0.5, 2 / 3), (0.5, SATURATED, 1.0), (SATURATED, math.inf, 5 / 3))
-"""From which load to which (share of a CPU) a loop beats after what part of the period: where there is CPU to spare a
-faster beat costs no throughput, and the beginnings of stalls are known better. In a saturated loop each beat does."""
+"""Rows of (load from, load to, pace): a loop with such a load, a share of a CPU, beats once in that part of the period.
+Where there is CPU to spare, faster beats cost no throughput and show more exactly when a stall began. In a saturated
+loop every beat costs throughput."""
 LONGEST_PACE_SHARE = 0.5
-"""Of the limit, for a beat slower than the period."""
+"""Share of the limit that a pace slower than the period may reach."""
 WINDOW_NS = 50_000_000
-"""How often the load and the usual gap between two beats are reckoned anew."""
+"""How often the load and the usual gap between two beats are worked out again."""
 SIGNS_NS = 1_000_000_000
-"""How long after a long turn of the loop signs of life are wanted."""
+"""For how long after a long turn of the loop signs of life are wanted."""
 OFF_CPU_NS = 1_000_000
-"""After how much time off the CPU the run delay is read anew in a saturated loop, for among requests that costs as much
-as the rest of a beat. So much of what is charged to the machine can be of the time before the stall. A loop with CPU to
-spare reads it at each beat: it wakes up after each, and what it waited for a CPU then adds up to half a millisecond."""
+"""A saturated loop reads its run delay again only after so much time off the CPU, for among requests the reading costs
+as much as the rest of a beat. So up to this much of what is charged to the machine may lie before the stall. A loop
+with CPU to spare reads it at each beat: it is woken for each, and its waits for a CPU add up to half a millisecond."""
 
 
 class _Monitor:
@@ -99,10 +107,10 @@ class _Monitor:
         """Share of a CPU that the loop used lately; from `_load_from` to `_load_to` the pace stays as it is."""
         self._load_from, self._load_to, _ = next(row for row in self._paces if row[2] == 1.0)
         self._window = (now, 0, 0, self._findings)
-        """When the load was reckoned last, the thread's CPU time and the beats then, and of which findings."""
+        """When the load was last worked out; the thread's CPU time, number of beats and findings at that time."""
         self._window_ns = now
         self._late_gaps = [0, 0]
-        """Late beats since then, and their gaps in all; they are no part of the usual gap."""
+        """Number of late beats since then, and the sum of their gaps; the usual gap is that of all other beats."""
         self._watchdog: Watchdog | None = None
         self._failure = ""
 
@@ -133,18 +141,18 @@ class _Monitor:
         return {**report, "blocked": None, "note": f"{problem} {report['note']}".strip()} if problem else report
 
     def alive(self) -> bool:
-        """Tell that the loop has come to another callback; to be called first thing in one, on the loop's thread.
+        """Give a sign of life: the loop has begun another callback. Call it first thing in one, on the loop's thread.
 
-        A loop with a long queue beats late without being blocked. Whoever runs in it and says so spares the watchdog
-        looking for what there is not, which costs throughput; and what blocks later in the queue has begun after this.
-        False if nothing is watched: the monitor does not run, or its loop is closed.
+        A loop with a long queue beats late without being blocked. Signs of life spare the watchdog a search for a stall
+        that is not there, which costs throughput; and they prove that what blocks later in the queue began after them.
+        Returns False if nothing is watched: the monitor does not run, or its loop is closed.
         """
         now, pulse = perf_counter_ns(), self._pulse
         before_ns, pulse.begun_ns = pulse.begun_ns, now
         return now <= pulse.quiet_ns or self.came_alive(now, before_ns)
 
     def came_alive(self, now: int, before_ns: int) -> bool:
-        """What `alive()` has to do after `quiet_ns`; `before_ns` is the `begun_ns` before this one."""
+        """Do what `alive()` has to do once `quiet_ns` has passed; `before_ns` is the `begun_ns` before this one."""
         pulse = self._pulse
         pulse.begun_ns = now  # a caller may have written it into the pulse of a run that has ended
         if not self._running or self._watchdog is None or self._is_closed():
@@ -158,25 +166,29 @@ class _Monitor:
         return True
 
     def hear_no_signs(self) -> None:
-        """Want no signs of life, in this run and in those to come: nobody knows when a callback begins."""
+        """Take no signs of life, in this run or a later one: those who give them cannot tell when a callback begins."""
         self._pulse.hears_signs = self._pulse.wants_signs = False
 
     @property
     def pulse(self) -> Pulse:
-        """Of the run that goes on, or of none: for a caller of `alive()` that cannot afford the call for each callback.
+        """The pulse of the present run, or an idle one: for a caller that cannot afford `alive()` in each callback.
 
-        While `wants_signs` it writes `begun_ns`, and after `quiet_ns` calls `came_alive`; else it has nothing to say.
+        While `wants_signs` is true, such a caller writes `begun_ns` itself, and calls `came_alive` once `quiet_ns` has
+        passed; else there is nothing to do.
         """
         return self._pulse
 
     def own_share(self, start_ns: int, end_ns: int) -> int:
-        """How much of an operation (perf_counter_ns) this loop took by being late at its start or its end; ns."""
+        """How much of an operation's time (ns) is this loop's own: it was late at the operation's start or its end.
+
+        `start_ns` and `end_ns` are the operation's, by `perf_counter_ns`.
+        """
         overdue = self._pulse.beat_ns + 2 * self._period_ns
         going_on = max(0, end_ns - max(start_ns, overdue)) if self._running else 0
         return min(end_ns - start_ns, self._findings.own_share(start_ns, end_ns) + going_on)
 
     def _problem(self) -> str:
-        """Why there is no proof, or nothing."""
+        """Return why the findings prove nothing; "" if they do."""
         if self._watchdog is None:
             return "The monitor was never started."
         if self._watchdog.failure:
@@ -227,7 +239,10 @@ class _Monitor:
         self._pulse = Pulse(self._ended_ns, 0, hears_signs=self._pulse.hears_signs)
 
     def _measure(self) -> None:
-        """One beat: on the loop's own thread. In time it must touch little: among requests no line of it is cached."""
+        """Take one beat, on the loop's own thread.
+
+        A beat in time must touch little memory: after the requests in between none of it is in the CPU's caches.
+        """
         pulse, look = self._pulse, False
         if pulse.discard:
             pulse.discard.clear()  # before the clock is read: what is freed here belongs to the callback that made it
@@ -254,12 +269,12 @@ class _Monitor:
         self._findings.lag(gap - self._pace_ns, now)
 
     def _measure_last(self) -> None:
-        """Count up to this moment what goes on, if that can be said here: on the loop's own thread."""
+        """Count what goes on up to this moment; on the loop's own thread alone, for no other can tell."""
         if native("_thread", "get_ident")() == self._meter.ident and not self._is_closed():
             self._measure()
 
     def _came_late(self, now: int, cpu: int, gap: int) -> bool:
-        """Keep what a late beat measured; whether the watchdog has to judge it."""
+        """Keep what a late beat measured; return whether the watchdog has to judge it."""
         pulse, before_ns = self._pulse, self._delay_ns
         self._late_gaps[0] += 1
         self._late_gaps[1] += gap
@@ -282,7 +297,7 @@ class _Monitor:
         self._delay_due_ns = off_cpu_ns + (OFF_CPU_NS if self._load >= SATURATED else 0)
 
     def _reckon(self, now: int, cpu: int) -> None:
-        """Reckon what is usual from the beats since the last time, and take the pace that suits it."""
+        """Work out the load and the usual gap from the beats since the last time, and take the pace that suits them."""
         begun_ns, cpu_before_ns, beats_before, findings = self._window
         late, late_ns = self._late_gaps
         in_time = self._findings.beats - beats_before - late
@@ -313,18 +328,18 @@ class _Monitor:
         self._pace_ns, self._late_ns = pace_ns, self._late_at(pace_ns)
 
     def _patience_at(self, pace_ns: int, has_rivals: bool = True) -> int:
-        """How long a beat may stay away before the loop is looked at."""
+        """Return for how long a beat may be missing before the watchdog looks at the loop."""
         least = max(int(self._limit_s * PATIENCE_SHARE * 1e9), pace_ns + TIMER_SLACK_NS)
         if has_rivals or pace_ns <= self._period_ns:
             return least
         return max(least, min(pace_ns + TICK_NS, int(self._limit_s * RELAXED_SHARE * 1e9)))
 
     def _late_at(self, pace_ns: int) -> int:
-        """From which gap between two beats on it is looked at whether there was a stall."""
+        """Return the gap between two beats from which on the later one is examined for a stall."""
         return min(pace_ns + self._patience_at(pace_ns), int(self._limit_s * 1e9) + pace_ns // 2)
 
     def _settle(self) -> None:
-        """Wait until the watchdog has judged the late beats; in native sleep, for this may be any thread."""
+        """Wait until the watchdog has judged the late beats. The sleep is native, for this may be any thread."""
         deadline, watchdog = perf_counter_ns() + int(SETTLE_S * 1e9), self._watchdog
         if watchdog is None:
             return
@@ -372,9 +387,10 @@ class _Monitor:
 class LoopMonitor(_Monitor):
     """Watches the asyncio or uvloop loop that runs where `start()` is called.
 
-    `async with LoopMonitor() as monitor: ...; monitor.report()`. `name` is the report's; `limit_s`: a stall over it is
-    "blocked"; `period_s`: of the heartbeat. Raises ValueError for a limit under 5 ms or a period over the limit,
-    TypeError for what is no number, RuntimeError if started twice or outside a running loop.
+    `async with LoopMonitor() as monitor: ...`, then `monitor.report()`. `name` is the loop's name in the report; a
+    stall of `limit_s` or more is "blocked"; the heart beats once in `period_s`. Raises ValueError for a limit under
+    5 ms or a period over the limit, TypeError for what is no number, RuntimeError if started twice or outside a loop
+    that runs.
     """
 
     def __init__(self, name: str = "loop", limit_s: float = LIMIT_S, period_s: float = PERIOD_S) -> None:
@@ -386,7 +402,7 @@ class LoopMonitor(_Monitor):
     def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Start the heartbeat on the running loop and the watchdog beside it.
 
-        With `loop`: on one that the calling function runs next, in this thread; so its very first step is watched.
+        `loop`: one that the calling function will run next, in this thread, so that its very first step is watched.
         """
         self._loop = asyncio.get_running_loop() if loop is None else loop
         self._based = False
@@ -442,10 +458,11 @@ class LoopMonitor(_Monitor):
 
 
 class HubMonitor(_Monitor):
-    """Watches a hub of greenlets (gevent) through two injected callables; imports nothing of it.
+    """Watches a hub of greenlets (gevent) through two injected callables, so that gevent need not be imported.
 
     `spawn(function)` starts a greenlet, `sleep(seconds)` lets the hub run. `start()` and `stop()` belong to the hub's
-    thread. It beats at one pace: a beat is a switch of greenlets, and no verdict hangs on the hub's stalls.
+    thread. It always keeps the same pace: a faster one would cost more switches of greenlets, and no verdict depends on
+    the hub's stalls.
     """
 
     _paces = ((0.0, math.inf, 1.0),)

@@ -9,13 +9,15 @@ from contextlib import suppress
 __all__ = ["listening_places", "only_listener"]
 
 LISTENS = "0A"
+"""The state TCP_LISTEN in /proc/net/tcp."""
 ACCEPTS = 0x10000
+"""The flag __SO_ACCEPTCON in /proc/net/unix: the socket listens."""
 
 
 def listening_places(process: int | str = "self", apart_from: str | None = None) -> frozenset[str]:
-    """The addresses at which a process listens: the same text for workers that share a socket or a port.
+    """Return where a process listens, as texts that are equal for workers that share a socket or a port.
 
-    Without Unix sockets below the directory `apart_from`. Raises OSError if the process may not be looked into.
+    Unix sockets below the directory `apart_from` are left out. Raises OSError if the process may not be looked into.
     """
     places = _tcp("tcp") | _tcp("tcp6") | _unix(apart_from)
     if not places:
@@ -25,9 +27,9 @@ def listening_places(process: int | str = "self", apart_from: str | None = None)
 
 
 def only_listener(port: int) -> int | None:
-    """The one process that listens at a TCP port of this machine; None if there are several, or it is this very one.
+    """Return the one other process that listens at a TCP port of this machine.
 
-    None, too, where none may be looked into.
+    None if there are several, if it is this process itself, or if the one that listens may not be looked into.
     """
     places = _tcp("tcp") | _tcp("tcp6")
     sockets = {f"socket:[{inode}]" for inode, place in places.items() if int(place.rpartition(":")[2], 16) == port}

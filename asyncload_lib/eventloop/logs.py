@@ -1,7 +1,7 @@
 """Log records of other threads are handled on the hub.
 
-gevent replaces the locks of `logging`. One that two OS threads want at the same moment can lose its waiter: measured,
-a hub and a loop thread that both log hang within seconds. So whoever is not on the hub's thread hands its records over.
+gevent replaces the locks of `logging`. A lock that two OS threads want at the same moment can lose its waiter:
+measured, a hub and a loop thread that both log hang within seconds. So all other threads hand their records over.
 """
 
 import logging
@@ -15,7 +15,7 @@ _call_handlers = logging.Logger.callHandlers
 
 
 def keep_logging_on_this_thread(hand_over: Callable[..., None]) -> None:
-    """Have records from any other thread go through `hand_over(function, *args)`; called again it takes its place."""
+    """Have records of any other thread go through `hand_over(function, *args)`; a second call replaces the first."""
     identify = native("threading", "get_ident")
     home = identify()
 
@@ -26,5 +26,5 @@ def keep_logging_on_this_thread(hand_over: Callable[..., None]) -> None:
             hand_over(_call_handlers, logger, record)
 
     logging.Logger.callHandlers = call_handlers  # type: ignore[method-assign, assignment]
-    # Of the module's own lock (getLogger, the cache of levels) it is enough that threads exclude each other.
+    # The module's own lock (getLogger, the cache of levels) need only keep threads apart, not greenlets.
     logging._lock = native("threading", "RLock")()  # type: ignore[attr-defined]

@@ -21,9 +21,9 @@ class Late:
     cpu_ns: int
     run_delay_ns: int
     signs_ns: tuple[int, ...] = ()
-    """Signs of life in between that ended what the watchdog may have looked at."""
+    """Signs of life in between that came after the watchdog had lost patience: what it saw before each had ended."""
     holder: "Holder | None" = None
-    """Who may have kept the GIL, as the loop's thread saw it when it had it back."""
+    """Who may have kept the GIL, as the loop's thread saw it when it had the GIL back."""
 
     @property
     def off_cpu_ns(self) -> int:
@@ -50,24 +50,28 @@ class Pulse:
     """What the heartbeat and the watchdog share; each field has one writer, and the GIL orders them."""
 
     beat_ns: int
-    """When the loop last beat; `begun_ns`: when it last said that it begins a callback; `alive_ns`: the newest of both
-    that the watchdog was told, which is patient since then."""
+    """When the loop last beat."""
     cpu_ns: int
     """CPU time of the loop's thread at that beat."""
     quiet_ns: int = 0
     """Until then the watchdog need not hear of signs of life."""
     wants_signs: bool = True
-    """Whether turns of the loop are so long that the watchdog would look at them, or nothing is watched yet."""
+    """Whether signs of life are of use: turns of the loop are so long that the watchdog would look at them, or nothing
+    is watched yet."""
     hears_signs: bool = True
-    """Whether it is known that what is taken for a sign of life is one."""
+    """Whether signs of life can be trusted: each is given where a callback begins."""
     alive_ns: int = 0
+    """The newest beat or sign of life that the watchdog was told of: its patience begins there."""
     begun_ns: int = 0
+    """When a callback last gave a sign of life, whether the watchdog was told or not."""
     silent_ns: int = 0
     """The longest time between two signs of life since the last beat, if it was over the quiet time."""
     base: CodeType | None = None
+    """Code of the frame that runs the loop (see `loop_base`)."""
     signs_ns: list[int] = field(default_factory=list)
     """Since the last beat, each sign of life that came after the watchdog had lost patience."""
     late: deque[Late] = field(default_factory=deque)
+    """Late beats that the watchdog has not settled yet."""
     discard: list[FrameType] = field(default_factory=list)
     """Frames that the watchdog held. Only the loop's thread lets them go: their locals may have finalizers."""
 
@@ -90,10 +94,13 @@ class Holder:
 class Sample:
     """One look at the loop's thread.
 
+    at_ns         when it was taken
     since_ns      from when on one C call is known to have been running; `at_ns` if that is not known
-    run_delay_ns  how long the loop's thread has waited for a CPU so far, in its whole life; cpu_ns: has had one
+    run_delay_ns  how long the loop's thread had waited for a CPU by then, in its whole life
+    cpu_ns        how long it had had one
     state         of the loop's thread, as `ThreadMeter.state` tells
-    alive_ns      before this the callback had not begun
+    gil_wait_ns   how long the watchdog waited for the GIL before this look
+    alive_ns      the callback began at this moment or later
     """
 
     at_ns: int
@@ -103,13 +110,12 @@ class Sample:
     cpu_ns: int
     state: str | None
     gil_wait_ns: int
-    """How long the watchdog waited for the GIL before this look."""
     holder: Holder | None
     alive_ns: int = 0
 
     @property
     def asked_ns(self) -> int:
-        """From when on the callback was there: if one call kept the GIL, since the watchdog asked for it."""
+        """From when on the callback is known to have run: if one call kept the GIL, since the watchdog asked for it."""
         return min(self.since_ns, self.at_ns - self.gil_wait_ns) if self.since_ns < self.at_ns else self.at_ns
 
 
@@ -139,8 +145,8 @@ class Segment:
         on_cpu = last.cpu_ns - first.cpu_ns + (first.at_ns - first.since_ns)
         if self.is_awake:
             return on_cpu
-        # A running thread may have waited for a CPU since long: the kernel counts a wait at its end. So up to where it
-        # was last seen otherwise.
+        # A thread that seems to run may have been waiting for a CPU for long, for the kernel counts a wait at its end.
+        # So it is counted only up to the last look that found it in another state.
         sure = next((index for index in range(len(self.samples), 0, -1) if self.samples[index - 1].state != RUNNING), 1)
         off = self.samples[sure - 1].run_delay_ns - first.run_delay_ns
         off += sum(_on_gil_ns(a, b) for a, b in pairwise(self.samples[:sure]))
@@ -155,7 +161,7 @@ def _on_gil_ns(earlier: Sample, later: Sample) -> int:
 
 @dataclass(slots=True)
 class Stall:
-    """All that was seen of one late beat."""
+    """All that was seen of one late beat; fields that `attribution.Evidence` has in seconds are explained there."""
 
     late: Late
     segments: list[Segment]

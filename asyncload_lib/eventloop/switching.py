@@ -11,8 +11,8 @@ __all__ = ["SwitchInterval", "switch_interval"]
 class SwitchInterval:
     """The switch interval, made shorter for as long as somebody wants it; the shortest that is wanted holds.
 
-    It goes back to what it was. If others set it meanwhile, that is what it goes back to, at the latest at the next
-    `want()` or `leave()`. Usable from any thread. Times in seconds.
+    When nobody wants it any more it goes back to what it was, or to what others have set meanwhile. Usable from any
+    thread. Times in seconds.
     """
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ BATCH_S = 0.02
 """How long the hub lets reports gather before it takes them: fewer switches between the two threads."""
 
 BACKLOG_LIMIT = 20_000
-"""Reports that wait for the hub, up to a quarter of a second of its work; users then pause between their tasks."""
+"""With more reports than this waiting for the hub (a quarter of a second of its work), users pause between tasks."""
 
 NOT_HANDLED = "a report from the event loop could not be handled"
 
@@ -48,6 +48,7 @@ class LoopThread:
     """
 
     POOL_SIZE = 32
+    """Threads of the loop's default executor."""
 
     def __init__(self) -> None:
         self.loop: PoolLoop
@@ -63,7 +64,7 @@ class LoopThread:
         self._gathered = gevent.event.Event()
         self._after_batch: list[Callable[[], None]] = []
         self.monitor: LoopMonitor | None = None
-        """Whoever watches this loop; users tell it of their steps."""
+        """The monitor of this loop, if there is one; users give it signs of life."""
         self.resources: dict[Any, Any] = {}
         """What users share on this loop, such as connection pools; each has an async `close()` or `aclose()`."""
 
@@ -120,7 +121,7 @@ class LoopThread:
         if not self.running:
             return
         try:
-            self.call(asyncio.sleep(0), timeout_s)  # one that is blocked is found at once
+            self.call(asyncio.sleep(0), timeout_s)  # finds a blocked loop sooner than the shutdown would
             self.call(self._shut_down(timeout_s), timeout_s=4 * timeout_s)
         except TimeoutError:
             logger.error("the event loop is blocked and is left behind")
@@ -142,7 +143,7 @@ class LoopThread:
             task.cancel()
         if others:
             await asyncio.wait(others, timeout=timeout_s)
-        # Before the resources: what works in a thread may still use one.
+        # The pools before the resources: a job in a thread may still use one.
         await self.loop.close_pools(timeout_s)
         for resource in self.resources.values():
             try:
@@ -164,8 +165,8 @@ class LoopThread:
     def call(self, coroutine: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> Any:
         """Run a coroutine on the loop and park this greenlet until it is done; its exception is raised here.
 
-        Raises TimeoutError after `timeout_s`; the coroutine goes on. What it reported may not have been heard yet:
-        `flush()` sees to that.
+        Raises TimeoutError after `timeout_s`; the coroutine goes on. Listeners may not have heard yet what it reported:
+        call `flush()` for that.
         """
         if not self.running:
             coroutine.close()
@@ -199,7 +200,7 @@ class LoopThread:
     def to_hub_at_once(self, function: Callback, *args: object) -> None:
         """Have the hub call `function(*args)`, which must not wait, ahead of all reports; from any thread.
 
-        Whoever waits for the loop is woken this way: a listener that holds up the reports cannot hold it up.
+        Whoever waits for the loop is woken this way, so that no listener that holds up the reports can delay it.
         """
         self._urgent.append((function, args))
         self._wake.send()
@@ -216,7 +217,7 @@ class LoopThread:
     def flush(self, timeout_s: float | None = None) -> bool:
         """Take now what the loop has reported so far; when it returns, every listener has seen it.
 
-        False if another greenlet has been at it for `timeout_s` and has not come to an end.
+        Returns False if another greenlet is at it already and does not finish within `timeout_s`.
         """
         if not self._draining.acquire(timeout=timeout_s):
             return False
@@ -238,7 +239,7 @@ class LoopThread:
     def _on_wake(self) -> None:
         while self._urgent:
             function, args = self._urgent.popleft()
-            _attempt(function, *args)  # what stands behind it would wait: nobody wakes the hub once more
+            _attempt(function, *args)  # if it raised here, what stands behind it would wait for another wake-up
         self._gathered.set()
 
     def _drain_forever(self) -> None:

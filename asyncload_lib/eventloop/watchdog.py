@@ -1,11 +1,13 @@
 """A native thread that looks at the loop's thread while the loop is late.
 
-The heartbeat writes its time into a `Pulse` and puts the watchdog's alarm off: while the loop is healthy the watchdog
-sleeps. When a beat stays away for `patience` it takes the stack of the loop's thread, again and again until the loop
-beats. It needs the GIL for that, for some microseconds. A C call that keeps the GIL keeps the watchdog out too; CPython
-then hands the GIL over at the end of that very call (the eval breaker is read after each call), so the one stack there
-is still shows the right line. What was seen is settled when the loop beats in time again: before, there is time for a
-look alone, and whatever gives the GIL away gets it back at the end of the next call.
+The heartbeat writes its time into a `Pulse` and puts off the watchdog's alarm, so the watchdog sleeps while the loop is
+healthy. When a beat has been missing for `patience_ns`, the watchdog takes the stack of the loop's thread, again and
+again until the loop beats. Each look needs the GIL for some microseconds. A C call that keeps the GIL keeps the
+watchdog out too; but CPython hands the GIL over at the end of that very call (it reads the eval breaker after each
+call), so the only stack there is still shows the right line.
+
+What was seen is judged ("settled") when the loop beats in time again. Before, there is only time to look: to settle a
+stall gives the GIL up, and the watchdog would get it back only at the end of the loop's next call.
 """
 
 import sys
@@ -31,28 +33,33 @@ MS = 1_000_000
 NS = 1e9
 CLOSE_WATCH_NS = MS
 LONG_WATCH_NS = 50 * MS
+"""Shortest and longest time between two looks at a loop that is late."""
 LENGTH_PARTS = 10
-"""The longer a callback is known, the later the next look: where others come before and behind it, its length is known
-to a tenth, half of that at either end."""
+"""The next look comes after this part of the time for which the callback has been seen already. Where other callbacks
+ran before and behind it, its length is then known to within a tenth, half of that at either end."""
 STEP_NS = MS // 4
+"""The alarm is set to multiples of this, for it prepares one system call for each delay."""
 START_S = 1.0
+"""Longest time that `start()` waits for the thread to begin."""
 HURRY_S = 0.0005
 """The switch interval while a beat is overdue: with the usual 5 ms a stall of 12 ms is seen once or never."""
-RIVALS_SHARE = 0.5
-"""Share of the limit that the switch interval may last in any case: a C call that keeps the GIL is seen at its end, and
-known to have run since an interval after it was asked for the GIL."""
+LONGEST_INTERVAL_SHARE = 0.5
+"""The switch interval is never longer than this share of the limit. A C call that keeps the GIL is seen only at its
+end, and it is proven to have run only from one interval after the watchdog asked for the GIL."""
 HOLDER_SHARE = 0.9
+"""Of several looks at who kept the GIL, those count that saw at least this share of the most CPU time seen."""
 YOUNG_NS = 40 * MS
-"""Age of a baseline from which on it is taken anew: to ask all threads and the system costs 0.1 ms."""
+"""Age at which a baseline is replaced; not sooner, for to ask all threads and the system costs 0.1 ms."""
 MOST_UNSETTLED = 32
-"""So many late beats wait to be settled until the loop beats in time: to settle one takes half a switch interval, at
-the end of which a loop that blocks again may have the GIL back, and the watchdog sees nothing of its next call."""
+"""So many late beats may wait until the loop beats in time again; with more they are settled at once. To settle one
+takes half a switch interval. By then a loop that blocks again may have the GIL back, and the watchdog sees nothing of
+its next call."""
 SUSPENDED_WAKES = 8
-"""How often whoever waits for the GIL must wake before few wakes prove that the process stood still."""
+"""How often a thread that waits for the GIL should have woken before few wakes prove that the process stood still."""
 ENDED_REFERENCES = 3
-"""To a frame in a list that `compress` goes through, if nothing else refers to it: it does not run any more."""
+"""References to a frame in a list that `compress` goes through, if nobody else has one: it does not run any more."""
 RIVAL_SHARE = 0.01
-"""Share of a CPU that all other threads used from one baseline to the next, from which on they are rivals."""
+"""Other threads are rivals for the GIL if together they used this share of a CPU from one baseline to the next."""
 
 
 class Watched(NamedTuple):
@@ -64,10 +71,9 @@ class Watched(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """One wait of the watchdog: from when to when, and how long of it for the GIL, for a CPU, and for the whole process
-    to go on.
+    """One wait of the watchdog, and how long it waited for the GIL, for a CPU, and for a stopped process to go on.
 
-    `spent_ns`: its CPU time meanwhile, for who waits for the GIL wakes in each switch interval.
+    `spent_ns`: CPU time that the wait itself cost: a thread that waits for the GIL wakes once in each switch interval.
     """
 
     since_ns: int
@@ -91,8 +97,8 @@ class Wait(NamedTuple):
 class Watchdog:
     """Watches one thread; `on_stall` is called in the watchdog's own thread, once for each late beat.
 
-    `patience_ns`: how long a beat may stay away; it may change on the way. `limit_s`: a stall over it counts.
-    `home`: the greenlet in which the thread's loop runs.
+    `patience_ns`: for how long a beat may be missing; it may be changed at any time. `limit_s`: a stall of that length
+    or more counts. `home`: the greenlet in which the thread's loop runs.
     """
 
     def __init__(
@@ -122,7 +128,7 @@ class Watchdog:
         self._threads: dict[tuple[int, int], int] = {}
         self._threads_ns = 0
         self.has_rivals = True
-        """Whether other threads want the GIL, too; they do until it is known that they do not."""
+        """Whether other threads want the GIL, too; assumed until a baseline shows that they do not."""
         self._has_met_holder = False
         """Whether another thread has kept the GIL for longer than the limit."""
         self.is_calm = False
@@ -131,7 +137,7 @@ class Watchdog:
         self._steal_ns = self._steal.steal_ns()
         self._ident = 0
         self.is_awaited = False
-        """Whether somebody waits for what is late to be settled, whatever the loop does meanwhile."""
+        """Whether somebody waits for the late beats to be settled, so that it must be done whatever the loop does."""
         self._looked = (0, 0)
         """Time and the loop's CPU time at the last look."""
 
@@ -146,13 +152,13 @@ class Watchdog:
         self._awake.acquire(True, START_S)
 
     def beaten(self, now: int, look: bool) -> None:
-        """The loop has beaten: be patient again; or, if there is something to `look` at, come now."""
+        """Hear of a beat: put the alarm off, or ring it at once if there is something to `look` at."""
         if look or self._pulse.late:
             self._alarm.due_ns = min(self._alarm.due_ns, now)
             self._alarm.ring()
         elif now < self._alarm.due_ns:
             self._alarm.set(self.patience_ns, now)
-        # Else it has rung, and the watchdog waits for the GIL: since when is evidence, and is not to be overwritten.
+        # Else it has rung, and the watchdog waits for the GIL: `due_ns` tells since when, and must not be overwritten.
 
     def stop(self) -> None:
         """Let the thread end by itself, at once."""
@@ -166,7 +172,7 @@ class Watchdog:
             self._take_baseline(time.perf_counter_ns())
             self._awake.release()
             while True:
-                # Not after the last wait: to look may have woken it, too.
+                # Read here, not at the end of the last wait: the look since then may have put it to sleep and woken it.
                 (delay_before, slices_before), cpu_before = me.scheduling(), me.cpu_ns()
                 self._alarm.wait()
                 if self._ended or self._loop.is_closed():
@@ -208,14 +214,16 @@ class Watchdog:
         """
         cpu = self._meter.cpu_ns()
         due = max(due, self._pulse.alive_ns + self.patience_ns)  # a sign of life while it waited was such a boundary
-        interval_s = min(switch_interval.usual_s, self._limit_s * RIVALS_SHARE)
+        interval_s = min(switch_interval.usual_s, self._limit_s * LONGEST_INTERVAL_SHARE)
         before_ns, cpu_before = max(self._looked, (self._pulse.beat_ns, self._pulse.cpu_ns))
         self._looked = (time.perf_counter_ns(), cpu)
         return max(0, cpu - cpu_before - max(0, due - before_ns) - started_late_ns - int(interval_s * NS))
 
     def _next_look_ns(self, now: int) -> int:
-        """Soon, and the later the longer the callback is known; one among many is looked at twice within the limit."""
-        # In whole steps, for the alarm keeps one timer value for each; never longer than the heartbeat itself allows.
+        """Return the time until the next look: the longer the callback has been seen, the later.
+
+        A callback that is not the first one of its stall is looked at twice within the limit.
+        """
         wait = self._pulse.alive_ns + self.patience_ns - now
         if wait < 0 and not self._loop.is_running():
             wait = LONG_WATCH_NS
@@ -232,7 +240,7 @@ class Watchdog:
         while True:
             overdue = now - pulse.alive_ns >= self.patience_ns and self._loop.is_running()
             self._ask(overdue or bool(pulse.late))
-            if overdue:  # before what came before is settled: that takes so long that this may be over
+            if overdue:  # before earlier stalls are settled: that takes so long that this one may be over by then
                 self._sample(now, gil_wait, proven)
             if not pulse.late or (self._may_block_again(overdue) and not self.is_awaited):
                 break
@@ -250,9 +258,10 @@ class Watchdog:
             self._take_baseline(now)
 
     def _may_block_again(self, overdue: bool) -> bool:
-        """Whether what is late had better wait: the loop is overdue, or has only just come from a call of its own.
+        """Whether settling had better wait: the loop is overdue, or has only just come out of a call that kept the CPU.
 
-        What slept in its call gave the GIL away, and so will the next; who held it is to be found out at once.
+        A call that slept gave the GIL away, and so will the next one. There is no need to wait then, and who had the
+        GIL meanwhile must be found out at once.
         """
         pulse, last = self._pulse, self._pulse.late[-1]
         has_just_come = pulse.beat_ns <= last.now_ns and last.off_cpu_ns < self._limit_s * NS
@@ -269,16 +278,17 @@ class Watchdog:
         self._threads, self._threads_ns, self._steal_ns = threads, now, steal_ns
 
     def _ask(self, overdue: bool) -> None:
-        """Ask for the GIL as soon as may be while a beat is overdue, and in health too if no other thread wants it.
+        """Choose the switch interval: the shortest while a beat is overdue, or while no other thread wants the GIL.
 
-        Nobody else feels it then. The sooner the first look, the less of what came before it can be taken for the same
-        callback.
+        In the second case nobody else is slowed down by it. The sooner the first look comes, the less of what ran
+        before can be taken for the same callback.
 
-        Once another thread has kept the GIL for longer than the limit, in health only so much sooner that two looks
-        come within the limit. Whoever waits for the GIL goes to the end of the queue after each interval. At the end of
-        a C call that kept it the loop may be first, and let it go after a tenth of a millisecond: if an interval of the
-        watchdog's ended just then, the holder is before it, goes on, and its line is lost. Of 490 holders that ended
-        right after the call 21 with 0.5 ms, 10 with 1 ms, 3 with 5 ms.
+        Once another thread has kept the GIL for longer than the limit, a healthy loop's interval is only so short that
+        two looks fit into the limit. A thread that waits for the GIL goes to the end of the queue after each interval.
+        At the end of a C call that kept the GIL the loop may be first in the queue, and let go after a tenth of a
+        millisecond. If an interval of the watchdog's ended just then, the holder stands before it in the queue, goes
+        on, and its line is lost. Of 490 holders that ended right after the call, 21 were lost with an interval of
+        0.5 ms, 10 with 1 ms, 3 with 5 ms.
         """
         if overdue or not (self.has_rivals or self._has_met_holder):
             switch_interval.want(self, HURRY_S)
@@ -286,7 +296,7 @@ class Watchdog:
             two_looks_ns = self.patience_ns + CLOSE_WATCH_NS + HURRY_S * NS
             switch_interval.want(self, max(HURRY_S, self._limit_s - two_looks_ns / NS))
         else:
-            switch_interval.want(self, self._limit_s * RIVALS_SHARE)
+            switch_interval.want(self, self._limit_s * LONGEST_INTERVAL_SHARE)
 
     def _sample(self, now: int, gil_wait: int, proven: int) -> None:
         pulse_alive_ns = self._pulse.alive_ns
@@ -295,14 +305,14 @@ class Watchdog:
             current = self._frames()
             frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
             stack, callback = positions(frames), step_frame(frames)
-            # Something in C has run until now, and this callback is only about to begin: it was not in there. Without a
-            # callback it must be known to be longer than the limit, for uvloop has those in C that have no frame.
+            # A C call has run until now and this callback is only about to begin, so the time was not spent in it. If
+            # there is no callback, the call must be proven to exceed the limit: uvloop's callbacks in C have no frame.
             is_between = proven >= self._limit_s * NS if not stack else proven > 0 and not has_run(stack)
             if is_between:
                 self._pulse.discard += [callback] if callback is not None else []  # the loop's thread lets it go
                 stack, callback = (), None
             self._hand_back(frames)
-            # To ask all threads for their CPU time is dear, and most beats that are a little late are no stall.
+            # To ask all threads for their CPU time is expensive, and most beats that are a little late are no stall.
             is_suspect = state != ASLEEP and now - pulse_alive_ns >= 2 * self.patience_ns
             holder = self._holder(current) if is_suspect else None
             del current
@@ -313,7 +323,7 @@ class Watchdog:
         if last is not None and callback is not None and last.callback is callback:
             last.samples.append(sample)
         else:
-            self._let_go(self._segments)  # while they wait to be settled, no frame of theirs is asked for again
+            self._let_go(self._segments)  # a look compares with the last segment alone; settling needs no frames
             is_idle = not stack and not is_between
             self._segments.append(Segment(callback, self._loop.task_name() if stack else None, [sample], is_idle))
 
@@ -335,7 +345,7 @@ class Watchdog:
     def _stall(self, late: Late, inside: list[Segment], last: Holder | None = None) -> Stall:
         samples = [sample for segment in inside for sample in segment.samples]
         known = [sample.state == ON_GIL for sample in samples if sample.state in (ON_GIL, ASLEEP)]
-        # Somebody kept the GIL while the watchdog waited; the loop did not wait for it if it slept on something else.
+        # Somebody kept the GIL while the watchdog waited. A loop that slept on something else did not wait for it.
         refuted = sum(sample.gil_wait_ns for sample in samples if sample.state == ASLEEP)
         waits = [wait.within(late) for wait in list(self._waits) if wait.reaches(late)]
         seen = [*(sample.holder for sample in samples), late.holder, last]
@@ -353,12 +363,12 @@ class Watchdog:
             witness_spent_ns=sum(wait.spent_ns for wait in waits if wait.gil_ns),
             suspended_ns=sum(wait.suspended_ns for wait in waits),
             steal_ns=max(0, self._steal.steal_ns() - self._steal_ns),
-            # The first look after its call: at the next one it may be a line further.
+            # The first of those that still saw its call: at the next look it may be a line further.
             holder=min(holders, key=lambda holder: holder.has_ended, default=None),
         )
 
     def _frames(self) -> dict[int, FrameType]:
-        # Without the own frame: it refers to this very dict, and the cycle would keep all frames until a collection.
+        # Without this thread's own frame: it refers to this dict, and the cycle would keep all until a collection.
         frames = sys._current_frames()
         frames.pop(self._ident, None)
         # A call that gevent has patched suspends the greenlet of the loop: the thread then shows a hub, not the caller.
@@ -368,7 +378,7 @@ class Watchdog:
         return frames
 
     def holder(self) -> Holder | None:
-        """Of all threads but the loop's and this one, that which used the CPU most since the last baseline."""
+        """Return the thread that used most CPU time since the last baseline, apart from the loop's and this one."""
         with uncollected:
             frames = self._frames()
             self._hand_back(callback_frames(frames.pop(self._meter.ident, None), self._pulse.base))
@@ -384,7 +394,7 @@ class Watchdog:
         frame, sleeps = frames[ident], state_of(clock) == ASLEEP
         stack = positions(callback_frames(frame, None))
         if frame.f_lasti != stood[ident] or sys._current_frames().get(ident) is not frame:
-            # It has had the GIL since, so it waited for it there.
+            # It has run since its frame was read: until then it was waiting for the GIL, at that instruction.
             stack, sleeps = (*stack[:-1], (frame.f_code, stood[ident])), False
         return Holder(_thread_name(ident, stack), stack, used[ident, clock], sleeps)
 
@@ -393,13 +403,13 @@ class Watchdog:
         base, known = self._threads, (self._meter.ident, self._ident)
         return {thread: cpu - base.get(thread, 0) for thread, cpu in threads.items() if thread[0] not in known}
 
-    # CPython may give the GIL up after a call, and between none of the other steps here: neither can the loop's thread
-    # end what a frame is of before it is decided who lets go of it, nor let go of it before this thread has.
+    # In the next two methods CPython can give up the GIL only at the end of a call. So the loop's thread can neither
+    # end a frame's function before it is decided who lets go of the frame, nor let go of it before this thread has.
 
     def _hand_back(self, frames: list[FrameType]) -> None:
-        """Let go of frames of the loop's thread; of those that have ended meanwhile it lets go itself.
+        """Let go of frames of the loop's thread; those whose function has ended meanwhile are left to that thread.
 
-        Their locals are freed with them: that may take as long as a stall, or run finalizers.
+        The last one to let go of such a frame frees its locals: that may take as long as a stall, or run finalizers.
         """
         frames[:] = compress(frames, map(ENDED_REFERENCES.__ge__, map(sys.getrefcount, frames)))
         if frames:
@@ -414,11 +424,11 @@ class Watchdog:
 
 
 def is_one_call(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
-    """Whether whoever kept the GIL so long never let it go in between, by how often that woke the one who waits for it.
+    """Whether the GIL was kept in one piece for `gil_wait_ns`, judged by how often the thread that waited for it woke.
 
-    A waiter wakes once in each switch interval (`interval_s`), and at each release; where the loop's thread takes the
-    GIL back before the waiter runs, the request for it is forgotten, too. In an interval shorter than HURRY_S it may
-    not get a CPU in time to wake.
+    It wakes once in each switch interval (`interval_s`), and at each release; where the loop's thread takes the GIL
+    back before the waiting one runs, CPython forgets the request for it, too. In an interval shorter than HURRY_S it
+    may not get a CPU in time to wake.
     """
     return wakes <= 2 * (gil_wait_ns / NS // max(interval_s, HURRY_S) + 2)
 
@@ -426,8 +436,8 @@ def is_one_call(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
 def is_suspended(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
     """Whether the process stood still (SIGSTOP, a frozen container) where a thread seems to have waited for the GIL.
 
-    Who waits for the GIL wakes once in each switch interval (`interval_s`); who is stopped wakes at its end. No wake at
-    all is that of a system that does not count them.
+    A thread that waits for the GIL wakes once in each switch interval (`interval_s`); a stopped one wakes only when it
+    goes on. No wake at all means that the system does not count them.
     """
     expected = gil_wait_ns / NS / max(interval_s, HURRY_S)
     return expected >= SUSPENDED_WAKES and 0 < wakes < expected / 4
