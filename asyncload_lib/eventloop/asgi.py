@@ -65,8 +65,8 @@ def LoopProbe(  # noqa: N802 - mounted where a middleware class is expected
 ) -> Application:
     """ASGI middleware that watches the loop it runs on, from the lifespan's start or the first request.
 
-    `limit_s` and `period_s` are the monitor's, until a reset brings others. Raises ValueError without a token (findings
-    name source lines), for a token or a path that no request could carry, and as `LoopMonitor` does.
+    `limit_s` and `period_s` are the monitor's, until a reset brings others. Raises ValueError without a token (needed
+    because the findings name source lines), for a token or a path that no request could carry, and like `LoopMonitor`.
     """
     return Probe(app, token, path, limit_s, period_s).middleware()
 
@@ -91,15 +91,15 @@ class Probe:
 
     @property
     def monitor(self) -> LoopMonitor:
-        """Of the loop that has begun to serve last; before, one that never ran."""
+        """The monitor of the loop that began to serve last; one that never ran if none has."""
         return self._served[-1].monitor if self._served else self._idle
 
     def middleware(self) -> Application:
         """Return the application that is served instead of the one that is watched."""
         app, own_path, pulse = self._app, self._path, Pulse(0, 0)
 
-        # Every request pays for each line. A plain function that hands the application's own coroutine on (one of its
-        # own would cost 1 us), and a closure (an object with `__call__` would cost 0.1 us).
+        # Every request pays for each line. So this is a plain function that hands on the application's own coroutine
+        # (one of its own would cost 1 us), and a closure (an object with `__call__` would cost 0.1 us).
         @_awaited
         def watched(scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
             nonlocal app, pulse
@@ -109,7 +109,7 @@ class Probe:
                 if now > pulse.quiet_ns:
                     current = self._pulse_here(pulse, now, before_ns)
                     if current is None:
-                        app = _bound(self._app)  # whoever replaces a class's `__call__` does so before it serves
+                        app = _bound(self._app)  # from here on nobody replaces its class's `__call__` any more
                         return self._first(scope, receive, send)
                     pulse = current
             try:
@@ -123,8 +123,9 @@ class Probe:
         return watched
 
     def _own_path(self, scope: Message) -> str | None:
-        """Return what is asked of the probe, "" or "/reset", behind the prefix that a server or a mount may put before
-        all paths; None if it is not asked.
+        """Return what is asked of the probe, "" or "/reset"; None if the request is not for it.
+
+        A server or a mount may have put a prefix (`root_path`) before all paths.
         """
         path: str = scope["path"]
         root: str = scope.get("root_path") or ""  # optional in ASGI: a server may leave it out, or say None
@@ -138,7 +139,7 @@ class Probe:
         return next((served for served in self._served if served.loop is loop), None)
 
     def _pulse_here(self, known: Pulse, now: int, before_ns: int) -> Pulse | None:
-        """Take a request for a sign of life, if it is one; return the pulse of its loop, None where that is new."""
+        """Give the loop's monitor a sign of life, if this request is one; return its pulse, None on a new loop."""
         known.begun_ns = before_ns
         if _running_loop() is None:
             logger.warning("the loop probe watches nothing: %s", NO_LOOP)
@@ -165,7 +166,7 @@ class Probe:
     async def _try_to_start(self) -> None:
         try:
             await self._start()
-        except Exception:  # as where no thread can be started; the findings say then that nothing was watched
+        except Exception:  # for example, no thread can be started; the findings then say that nothing was watched
             logger.exception("the loop probe could not start; the application goes on without it")
 
     async def _start(self) -> ServedLoop:
@@ -176,7 +177,7 @@ class Probe:
         key = f"{self._path} {self._token.hex()}"
         here = ServedLoop(asyncio.get_running_loop(), key, self._limit_s, self._period_s)
         self._served.append(here)  # in one step: the other loops are in other threads
-        if len(self._served) > 1:  # which of them a request is on is not asked each time
+        if len(self._served) > 1:  # a request would have to find out which loop it is on, each time
             for served in [*self._served]:
                 served.give_no_signs()
         await here.start()
@@ -218,7 +219,7 @@ class Probe:
             return
         served = self._here() or await self._start()
         if reset:
-            served.siblings.look_where_it_listens()  # before: what it takes is no part of the measurement
+            served.siblings.look_where_it_listens()  # now, so that the time it takes is not measured
         own = await served.own(command)
         others = await served.siblings.ask(command, _port(scope))
         everyone = sorted([own, *others], key=lambda answer: answer["pid"] or 0)

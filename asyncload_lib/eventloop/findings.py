@@ -13,12 +13,14 @@ from .stacks import Spot, described, excerpt
 __all__ = ["Findings", "counted", "lag_key", "middle_us"]
 
 MAX_BUCKETS = 300
+"""Of the series; a longer run has wider buckets."""
 MAX_STALL_TIMES = 200
 MAX_CULPRITS = 50
 MAX_MISSED_BEATS = 1000
+"""Counted for one late beat."""
 NS = 1e9
 TOUCHING_NS = 5_000_000
-"""A late beat this close to an operation's start or end delayed it: they were in the same few turns of the loop."""
+"""A late beat this close to an operation's start or end delayed it: both were in the same few turns of the loop."""
 FINE_NS, FINE_SHIFT = 1 << 20, 14
 """Lags under a millisecond (2^20 ns) are counted in steps of 16 us (2^14): the healthy beat's path must be short."""
 
@@ -61,13 +63,13 @@ class Findings:
         self._between = [0, 0.0, 0.0]
 
     def anew(self, started_ns: int) -> "Findings":
-        """Return empty findings from then on; late beats stay known to `own_share` across that moment."""
+        """Return empty findings that begin at `started_ns`; `own_share` still knows the late beats before it."""
         fresh = Findings(started_ns, self.limit_s, self.period_s)
         fresh._recent = self._recent
         return fresh
 
     def lag(self, lag_ns: int, now_ns: int) -> None:
-        """One beat that came `lag_ns` late (less than 0: early); those that it displaced were late too, and count."""
+        """Count a beat that came `lag_ns` late (below 0: early), and those that should have come in the meantime."""
         self.beats += 1
         if lag_ns < FINE_NS:
             self._fine[lag_ns >> FINE_SHIFT if lag_ns > 0 else 0] += 1
@@ -91,10 +93,10 @@ class Findings:
         self._bucket_end_ns = self.started_ns + (bucket + 1) * self._width_ns
 
     def stall(self, end_ns: int, length_s: float, cause: str, spot: Spot | None, task: str) -> None:
-        """One stall over the limit, charged to `cause`; a GIL holder that is not named does not block.
+        """Count a stall over the limit, charged to `cause`. One on the GIL is "blocked" only if its holder is named.
 
-        One of the loop without a line and without a task lay between two callbacks.
-        Of one that had begun before these findings only the rest counts, if that is still over the limit.
+        A stall of the loop without a line (`spot`) and without a task lay between two callbacks. Of a stall that began
+        before these findings only the rest counts, if that is still over the limit.
         """
         length_s = self._since_start(end_ns, length_s)
         if length_s < self.limit_s:
@@ -121,7 +123,7 @@ class Findings:
         culprit.longest_s = max(culprit.longest_s, length_s)
 
     def queue(self, end_ns: int, length_s: float) -> None:
-        """The loop was late over the limit, but by many short callbacks: lag, not a stall."""
+        """Count a loop that was late over the limit because of many short callbacks: lag, not a stall."""
         length_s = self._since_start(end_ns, length_s)
         if length_s >= self.limit_s:
             _add(self._queue, length_s)
@@ -130,7 +132,7 @@ class Findings:
         return min(length_s, (end_ns - self.started_ns) / NS)
 
     def own_share(self, start_ns: int, end_ns: int) -> int:
-        """How much of an operation's time the loop itself took by being late at its start or at its end.
+        """Return how much of an operation's time (ns) the loop itself took by being late at its start or its end.
 
         A loop that was late in between, while the answer was on its way, delayed nothing. Reaches 8192 late beats back.
         """
@@ -234,6 +236,7 @@ def lag_key(lag_us: int) -> int:
 
 
 def middle_us(key: int) -> float:
+    """Return the middle of the bucket `key` of `lag_key`."""
     shift = key >> 6
     return float(key) if shift == 0 else ((key & 63) + 0.5) * (1 << shift)
 

@@ -21,7 +21,7 @@ from asyncload_lib.eventloop.native import native, start_native_thread
 __all__ = ["NativePool", "PoolLoop"]
 
 LOOKUPS = 16
-"""Names that are looked up at the same time."""
+"""Host names that are looked up at the same time."""
 
 Callback = Callable[..., object]
 
@@ -61,7 +61,7 @@ class NativePool:
             except BaseException as exception:  # it belongs to whoever awaits the future
                 error = exception
             self._tell(self._deliver, future, result, error)
-            del job, future, function, args, result, error
+            del job, future, function, args, result, error  # else they live until the next job comes
         self._tell(self._thread_ended)
 
     def _tell(self, function: Callback, *args: object) -> None:

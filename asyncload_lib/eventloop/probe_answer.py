@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 __all__ = ["NOTHING_SEEN", "Confirmation", "answer_of", "confirmed", "inside_rows", "strangers"]
 
 SLACK_S = 0.1
+"""How far the time that a worker has watched may be off the time since its reset."""
 CLOCK_SHARE = 0.001
 """How much two machines' clocks may run apart; NTP's steering changes less."""
 
@@ -40,7 +41,7 @@ NOTHING_SEEN = dict.fromkeys(("watched_s", "limit_s", "max_stall", "stalls", "bl
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What came of a reset: when it was sent and answered (perf_counter), and the workers that said they did.
+    """What came of a reset: when it was sent and answered (perf_counter), and the workers that confirmed it.
 
     `problem`: why there was no answer.
     """
@@ -85,9 +86,9 @@ def confirmed(answer: Json) -> frozenset[int]:
 
 
 def strangers(answer: Json, confirmation: Confirmation, asked_s: float, answered_s: float) -> dict[int | None, str]:
-    """Return the workers of an answer that are none of those that began anew, by process, and why they are not.
+    """Return by process the workers of an answer that are not among those that were reset, each with the reason.
 
-    One that is among those and does not answer is none: its own findings will tell of that.
+    A worker that was reset and now gives no answer is not one of them: its own row will say so.
     """
     known = {*confirmation.pids, None}
     others = [worker for worker in answer["workers"] if "silent" not in worker or worker["pid"] not in known]
@@ -102,8 +103,10 @@ def inside_rows(
     answered_s: float,
     others: Mapping[int | None, str] | None = None,
 ) -> list[Json]:
-    """Return one row of `event_loops` for each worker; one whose findings are not exactly those since the reset, or
-    that gave none, is not judged (`blocked` None) and says why. So is each of the `others`, found elsewhere.
+    """Return one row of `event_loops` for each worker.
+
+    A worker that gave no findings, or not exactly those since the reset, is not judged (`blocked` None), and its row
+    says why. The same holds for each of the `others`, which answered on another connection.
     """
     workers, rows = answer["workers"], []
     others = dict(others or {})

@@ -7,7 +7,7 @@
 
 Works with `asyncio.run` in a plain test as with any plugin for async tests: every loop of asyncio or uvloop that begins
 to run while the fixture lives is watched, in whichever thread. The failure names file, line, function and call; pytest
-shows it as an error at the test's teardown. So it does where a test has passed in which no loop began to run.
+shows it as an error at the test's teardown. A test that passed without any loop having run gets such an error, too.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from .lag import LIMIT_S, PERIOD_S, SHORTEST_LIMIT_S, LoopMonitor
 __all__ = ["LoopGuard", "loop_must_not_block"]
 
 LONGEST_LIMIT_S = 10.0
-"""A mark above is taken for milliseconds."""
+"""A mark above it is refused: it must have been meant in milliseconds."""
 
 NO_PROOF = "it is not proven that the event loop was not blocked"
 
@@ -37,7 +37,7 @@ class LoopGuard:
         self.monitors: list[LoopMonitor] = []
 
     def watching(self, run_forever: Callable[[Any], None]) -> Callable[[Any], None]:
-        """The given method of a loop class, by which all its loops run, with a monitor while it lasts."""
+        """Return `run_forever` of a loop class, by which all its loops run, with a monitor around it."""
 
         @functools.wraps(run_forever)
         def watched(loop: asyncio.AbstractEventLoop) -> None:
@@ -69,7 +69,7 @@ _HAS_PASSED = pytest.StashKey[bool]()
 def loop_must_not_block(request: pytest.FixtureRequest) -> Iterator[LoopGuard]:
     """Fails the test when one call blocks its event loop for longer than the limit, or when no loop ran."""
     guard = LoopGuard(_limit_s(request))
-    with pytest.MonkeyPatch.context() as patch:  # one that the test itself uses, it may undo
+    with pytest.MonkeyPatch.context() as patch:  # not the fixture `monkeypatch`: the test itself may undo that
         for loop_class in _loop_classes():
             patch.setattr(loop_class, "run_forever", guard.watching(loop_class.run_forever))
         yield guard

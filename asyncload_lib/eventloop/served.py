@@ -1,4 +1,4 @@
-"""One loop that serves an application: its monitor, its socket among the other workers', and whether it gives signs."""
+"""One loop that serves an application: its monitor, its socket for other workers, its requests as signs of life."""
 
 import asyncio
 import inspect
@@ -26,12 +26,15 @@ BEFORE_THE_PROBE: tuple[str, ...] = (
     "starlette.routing.",
     f"{__package__}.asgi.",
 )
-"""Modules that may have called the probe without having worked before: servers that begin each request in a task of its
-own, and what frameworks put around an application themselves."""
+"""Modules whose frames may stand between the loop and the probe, because they do no work before they call it: servers
+that begin each request in a task of its own, and what frameworks themselves put around an application."""
 
 
 class ServedLoop:
-    """Made on the loop itself; `key` as for `Siblings`, limits as for `LoopMonitor` and until a reset brings others."""
+    """A loop and what watches it; made on the loop itself.
+
+    `key` as for `Siblings`; `limit_s` and `period_s` as for `LoopMonitor`, until a reset brings others.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, key: str, limit_s: float, period_s: float) -> None:
         self.loop = loop
@@ -84,9 +87,9 @@ class ServedLoop:
 
 
 def begins_here(frame: FrameType, base: CodeType | None) -> bool:
-    """Whether a callback of the loop has only just begun when it has come to `frame`; `base` as of `callback_frames`.
+    """Whether the callback that has come to `frame` did no work on its way; `base` as for `callback_frames`.
 
-    Whatever else called on the way may have blocked before, in this very callback.
+    Any other function on the way may have blocked already, in this very callback.
     """
     frames = callback_frames(frame, base)
     is_task = bool(frames) and bool(frames[0].f_code.co_flags & inspect.CO_COROUTINE)

@@ -43,10 +43,10 @@ _numbers = itertools.count(1)
 
 
 def group_pid() -> int:
-    """Process that the workers of this server have in common; the own one for a server without workers.
+    """Return the id of the process that started all workers of this server; this one's for a server without workers.
 
     A worker is a child of `multiprocessing` (uvicorn, hypercorn, granian) or a fork that runs its parent's command line
-    (gunicorn). It is asked only where it is not known who listens where.
+    (gunicorn). This decides only where it cannot be found out who listens where.
     """
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None:
@@ -59,9 +59,9 @@ def group_pid() -> int:
 
 
 class Siblings:
-    """This worker's socket and the way to the others; on a system without Unix sockets there are no others.
+    """This worker's socket, and the way to the other workers; on a system without Unix sockets there are none.
 
-    `answer(command)` answers "report" or "reset" for this worker. `key`: what all probes of one service have alike.
+    `answer(command)` answers "report" or "reset" for this worker. `key` is the same for all probes of one service.
     """
 
     def __init__(self, key: str, answer: Ask) -> None:
@@ -74,7 +74,7 @@ class Siblings:
         self._timer: asyncio.TimerHandle | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._lost_until = 0.0
-        """Up to when others may still be missing whose sockets were removed with this one's."""
+        """Until then (time.monotonic) other workers whose sockets were removed with this one's may still be missing."""
         self._places: frozenset[str] = frozenset()
         self.problem = "other workers cannot be read yet"
 
@@ -90,7 +90,7 @@ class Siblings:
                 try:
                     await self._listen()
                     break
-                except FileNotFoundError:  # another worker that ended took the empty directory with it
+                except FileNotFoundError:  # another worker removed the empty directory when it ended
                     if not tries_left:
                         raise
         except (OSError, AttributeError, NotImplementedError) as error:
@@ -121,7 +121,7 @@ class Siblings:
             self.close()
 
     def _is_in_place(self) -> bool:
-        """Whether others can find this worker; one whose socket was removed cannot know whose else were."""
+        """Whether others can find this worker. If its socket was removed, those of others may have been, too."""
         if identity(self._path) == self._identity:
             return True
         self._lost_until = time.monotonic() + 2 * RENEW_S
@@ -133,10 +133,9 @@ class Siblings:
             self._places = listening_places(apart_from=self._root)
 
     async def ask(self, command: str, port: int | None = None) -> list[dict[str, Any]]:
-        """Answers of all other workers; a dead one is forgotten, a silent one is {"pid", "silent": why}.
+        """Return the answers of all other workers; a dead one is left out, a silent one is {"pid", "silent": why}.
 
-        `port`: where the request came in. Where the others cannot be asked at all, one such entry without a pid stands
-        for them.
+        `port`: where the request came in. If the others cannot be asked, one entry with pid None stands for them.
         """
         if self._server is None:
             return [{"pid": None, "silent": self.problem}] if self._may_have_others() else []
@@ -202,7 +201,7 @@ class Siblings:
             writer.close()
 
     def _is_asked(self, question: dict[str, Any]) -> bool:
-        """Whether this worker serves where the request came in; where neither knows that, it is the group's word."""
+        """Whether this worker serves where the request came in; if that is unknown, whether both are of one group."""
         if self._places.isdisjoint(question["at"]):
             self.look_where_it_listens()
         if not self._places.isdisjoint(question["at"]):
@@ -210,7 +209,7 @@ class Siblings:
         return not (question["is_sure"] and self._places) and bool(question["group"] == _group())
 
     def _may_have_others(self) -> bool:
-        """Whether others may serve where this process does, as far as the one that started it shows that."""
+        """Whether other processes may serve where this one does, judged by the process that started it."""
         parent = os.getppid()
         if group_pid() != os.getpid():
             return True
@@ -220,7 +219,7 @@ class Siblings:
         try:
             return not self._places.isdisjoint(listening_places(parent))
         except OSError:
-            self.problem = self.problem.removesuffix(NO_PARENT) + NO_PARENT  # asked again, it is said once
+            self.problem = self.problem.removesuffix(NO_PARENT) + NO_PARENT  # said once, however often it is asked
             return True
 
 

@@ -1,4 +1,4 @@
-"""The private directory in which workers' sockets lie: where it is, and what processes left there that were killed."""
+"""The private directory of the workers' sockets: where it is, and the removal of what killed processes left there."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ SOCKET_NAME = re.compile(r"(\d+)-\d+\.sock")
 
 
 def socket_place(key: str, number: int) -> tuple[str, str, str]:
-    """Return root, directory and path of this process's socket of that number among those of one key.
+    """Return (root, directory, path) of this process's `number`-th socket; probes of one `key` share the directory.
 
     Raises OSError where no temporary directory can be written to.
     """
@@ -50,7 +50,7 @@ def forget_dead(root: str) -> None:
 
 
 def remove_left(path: str) -> None:
-    """Remove a socket on which nobody listens; not that of a living process, which may be about to."""
+    """Remove a socket on which nobody listens, unless its process lives: it may be about to listen."""
     if is_gone(pid_of(path)) or not os.path.isdir("/proc/self"):
         with contextlib.suppress(OSError):
             os.unlink(path)
@@ -62,18 +62,18 @@ def pid_of(path: str) -> int:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended, though its parent may not have noticed yet; False where that is not known."""
+    """Whether a process has ended, even if its parent has not noticed yet; False where that is not known."""
     try:
         with open(f"/proc/{pid}/stat") as stat_file:
             return stat_file.read().rpartition(")")[2].split()[0] in ("Z", "X")
     except FileNotFoundError:
         return os.path.isdir("/proc/self")
-    except OSError:  # it has ended just now, or is another user's
+    except OSError:  # it ended while it was read, or its number is that of another user's process by now
         return True
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """What tells a file from another one that is made in its place; None if there is none."""
+    """Return what tells a file from another one made later in its place; None if there is no file."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -82,7 +82,7 @@ def identity(path: str) -> tuple[int, int] | None:
 
 
 def _pid_namespace() -> str:
-    """A word for the PID namespace, such as a container's: process ids are one process's only within it."""
+    """Return a word for the PID namespace, such as a container's: process ids are unique only within one."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as boot:  # machines that share a directory have namespaces alike
             return _digest(f"{boot.read()} {os.readlink('/proc/self/ns/pid')}")[:8]

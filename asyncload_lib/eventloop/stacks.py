@@ -58,16 +58,17 @@ _ASYNCIO = os.path.dirname(asyncio.base_events.__file__) + os.sep
 _HANDLE_RUN: CodeType = asyncio.events.Handle._run.__code__
 _RESUME = dis.opmap["RESUME"]
 _AWAITED = 2
-"""From this argument on RESUME stands behind an `await`."""
+"""RESUME with this argument or a higher one stands behind an `await`."""
 _JUMPS = ("JUMP_FORWARD", "JUMP_BACKWARD_NO_INTERRUPT", "SEND")
 _TAKES_NO_TIME = (*_JUMPS, "COPY", "END_SEND", "KW_NAMES", "LOAD_", "NOP", "POP_TOP", "PRECALL", "PUSH_NULL", "SWAP")
 
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where a stall is charged to, as it was found: to read its source gives the GIL away, and is left to a report.
+    """Where a stall is charged to. Its source is read only for a report, because reading gives the GIL away.
 
-    `inner`: the innermost frame, which the call led to. `collection`: generation of the collection that was meanwhile.
+    `inner`: the innermost frame, to which the call led. `collection`: the generation of a garbage collection that ran
+    there. `is_afterwards`: what kept the GIL was over when the thread was looked at.
     """
 
     position: Position
@@ -100,7 +101,7 @@ def callback_frames(innermost: FrameType | None, base: CodeType | None) -> list[
     frame = innermost
     while frame is not None and frame.f_code is not base:
         if frame.f_code is _HANDLE_RUN:
-            frames += [] if frames else [frame]  # it runs what has no frame: a function in C
+            frames += [] if frames else [frame]  # the callback has no frame: it is a function in C
             break
         if frame.f_code is _RUN_ONCE:
             return _interrupting(frames)
@@ -112,17 +113,17 @@ def callback_frames(innermost: FrameType | None, base: CodeType | None) -> list[
 
 
 def _interrupting(frames: list[FrameType]) -> list[FrameType]:
-    """Of what runs in no callback, or in the heartbeat: a finalizer, or a handler of signals or of the loop's own log.
+    """Return the frames of what interrupts the loop itself or the heartbeat, if code of the user's is in it; else [].
 
-    Nothing, as long as no code of the user's is in it.
+    It may be a finalizer, a signal handler, or a handler of the loop's own log.
     """
     return frames[::-1] if any(rank(frame.f_code.co_filename) == USER for frame in frames) else []
 
 
 def step_frame(frames: list[FrameType]) -> FrameType | None:
-    """Return the frame that stands for one callback: of a task, whose own frame goes on, that of its one step.
+    """Return the frame that stands for one callback; for a task, whose own frame lives on, that of this one step.
 
-    `frames`: of `callback_frames`. Where the loop has no frame for a step (uvloop) it is the outermost of these.
+    `frames`: of `callback_frames`. Where the loop has no frame for a step (uvloop), it is the outermost of these.
     """
     if not frames:
         return None
@@ -131,9 +132,9 @@ def step_frame(frames: list[FrameType]) -> FrameType | None:
 
 
 def loop_base(frame: FrameType | None, outermost: FrameType | None = None) -> CodeType | None:
-    """Code of the frame that runs the loop, found from inside a callback.
+    """Return the code of the frame that runs the loop, found from inside a callback.
 
-    `frame` called in from the callback; `outermost` is the frame of the running task's coroutine, if there is one.
+    `frame`: of the callback, or of what it called; `outermost`: of the running task's coroutine, if there is one.
     """
     inside, walk = frame, frame
     while walk is not None and walk.f_code is not _HANDLE_RUN:
@@ -154,9 +155,9 @@ def positions(frames: list[FrameType]) -> tuple[Position, ...]:
 def has_run(stack: tuple[Position, ...]) -> bool:
     """Whether a callback that gave the GIL up here has done anything yet that can have taken time.
 
-    CPython gives it up at the first instruction of a function, at the end of a call, and as a loop goes round. What
-    went on until then was, where a function is about to begin, something before it: in the one that calls it, unless
-    that one has itself only just come out of an `await`, where the GIL is not given up. The same goes for the first
+    CPython gives the GIL up at the first instruction of a function, at the end of a call, and when a loop goes round.
+    Where a function is about to begin, what took the time came before it: it was in the function that calls it, unless
+    that one has itself only just come out of an `await`, where the GIL is not given up. The same holds for the first
     call that asyncio itself makes there (`h.cancel()` at the end of a sleep).
     """
     code, lasti = stack[-1]
@@ -171,7 +172,7 @@ def _has_just_gone_on(code: CodeType, lasti: int) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _first_calls(code: CodeType) -> tuple[range, ...]:
-    """Where the calls stand that come behind an `await`, with nothing in between that can take time."""
+    """Return the offsets of the calls that follow an `await` with nothing in between that can take time."""
     steps = list(dis.get_instructions(code))
     numbers = {step.offset: number for number, step in enumerate(steps)}
     calls = []
@@ -191,10 +192,11 @@ class _Uncollected:
 
     `sys._current_frames()` and `f_back` make frame objects while CPython holds a lock, or a pointer into a stack that
     is not its own. A collection that starts there calls back into Python (`gc.callbacks`), which may give up the GIL:
-    the next such look then waits for ever, or the frame is gone when its maker comes back. Seen on CPython 3.11.7, as
-    a deadlock of the whole process and as a segmentation fault.
+    the next such look then waits for ever, or the frame is gone when its maker goes on. Seen on CPython 3.11.7, as a
+    deadlock of the whole process and as a segmentation fault.
 
-    Several threads may be inside: who waited for another would give up the GIL, and what is looked at would go on.
+    Several threads may be inside at once. If one had to wait for another it would give up the GIL, and what it looks at
+    would go on.
     """
 
     def __init__(self) -> None:
@@ -228,6 +230,8 @@ uncollected = _Uncollected()
 
 
 class _Kept:
+    """Holds a greenlet for its own thread, so that others need only a weak reference to the holder."""
+
     __slots__ = ("__weakref__", "greenlet")
 
     def __init__(self, greenlet: Any) -> None:
@@ -235,11 +239,11 @@ class _Kept:
 
 
 class Home:
-    """The greenlet that it is made in, for another thread to look at; none in a process without greenlets.
+    """The greenlet in which it is made, for another thread to look at; none in a process without greenlets.
 
-    Only the greenlet's own thread keeps it. The library greenlet frees the main greenlet of a thread that has ended
-    though somebody refers to it, if the collector cannot tell who (`gc.freeze()`): to touch it then is a segmentation
-    fault (seen with greenlet 3.5.6).
+    Only the greenlet's own thread keeps it. When a thread has ended, the library greenlet frees its main greenlet even
+    if somebody still refers to it, where the collector cannot tell who does (`gc.freeze()`). To touch it then is a
+    segmentation fault (seen with greenlet 3.5.6).
     """
 
     def __init__(self) -> None:
@@ -251,9 +255,9 @@ class Home:
             self._kept = ref(kept)
 
     def suspended(self) -> FrameType | None:
-        """Innermost frame of the greenlet, if another one runs in its thread. Call it with `uncollected` held.
+        """Return the greenlet's innermost frame, if another one runs in its thread. Call it with `uncollected` held.
 
-        All in one C call: between two bytecodes the thread could get the GIL, and end.
+        It is all one C call, because between two bytecodes the thread could get the GIL, and end.
         """
         return next(map(_FRAME, filter(None, starmap(self._kept, [()]))), None)
 
@@ -269,7 +273,7 @@ def _nobody() -> None:
 def rank(filename: str) -> int:
     """USER for the user's own file, LIBRARY for an installed package, STDLIB for Python itself and this package.
 
-    By its name alone: to ask the file system gives the GIL away.
+    Judged by the name alone: to ask the file system would give the GIL away.
     """
     if filename.startswith(("<frozen", _HERE)):
         return STDLIB
@@ -305,7 +309,7 @@ def culprit_spot(stack: tuple[Position, ...], index: int | None = None) -> Spot 
 
 
 AFTERWARDS = "a call before this one"
-"""Stands before the call of a thread whose line is no more that which kept the GIL."""
+"""Put before the call of a thread that was looked at only after the call that kept the GIL."""
 
 
 def described(spot: Spot) -> Place:

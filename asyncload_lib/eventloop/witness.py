@@ -3,10 +3,9 @@
 Latency counts from the intended send time (a slow answer cannot hide the requests behind it), less the time in which
 the generator's own loop was late. What then exceeds the usual answer by more than the limit is a stall; its length is
 a lower bound, short by one interval at most. It has no culprit, and a loop with a long queue looks like a blocked one.
-Where the load's own requests were on their way too, one of them kept the loop at least for the stall's length over
-their number (what the probe itself takes is the usual answer's): only if that is over the limit it is proven. Where
-it is not, and where even the usual answer takes longer than the limit, the witness says that it cannot tell (`blocked`
-is None).
+Where n requests of the load were on their way too, at least one of them kept the loop for the n-th part of the stall
+(the probe's own time is in the usual answer). Only if that part is over the limit is a stall proven. If it is not, or
+if even the usual answer takes longer than the limit, the witness says that it cannot tell (`blocked` is None).
 
 A target that waits for a CPU is as late as one that is blocked. Where a single process on this very machine listens at
 its port, the kernel tells how long its main thread, which runs the loop, was runnable without a CPU while a probe was
@@ -32,39 +31,42 @@ from .listening import only_listener
 __all__ = ["OutsideWitness", "disagreement", "unexplained"]
 
 CONNECTIONS = 4
+"""Connections that the probes share, so that a slow answer does not hold up the next one."""
 BLIND_SHARE = 0.05
-"""Of the probes: when more of them fail, nobody knows what the loop did meanwhile."""
+"""If more than this share of the probes fail, nobody knows what the loop did meanwhile."""
 LINE_S = 2.0
-"""How long a connection is used: of several workers behind one port only the one that took it is seen through it."""
+"""How long a connection is used. It shows only the one worker that took it; the next may be taken by another."""
 TIMEOUT_S = 30.0
+"""After this time without an answer a probe has failed."""
 NS = 1e9
 REFUSED = 400
+"""The lowest HTTP status that is no answer of the endpoint itself."""
 SLOWEST = 10_000
-"""Probes kept one by one: the slowest, so that no run is too long to see a stall; of all others only the count."""
+"""Probes that are kept one by one: the slowest, so that a long run loses no stall. All others are only counted."""
 
 
 class _Due(NamedTuple):
-    """What was known when a probe was due: how much of the load was over, and how long the target had waited for CPUs
-    in all."""
+    """What was known when a probe was due: how many requests of the load were over, and how long the target had waited
+    for a CPU so far."""
 
     over: int
     delay_ns: int = 0
 
 
 class _Probe(NamedTuple):
-    """Its latency, less the share of the own loop; then the intended send time, the end, and the load beside it."""
+    """One check request: its latency less the generator's own share, its intended send time and its end."""
 
     latency_ns: int
     sent_ns: int
     ended_ns: int
     beside: int
-    """How many requests of the load were on their way at any time between the two."""
+    """How many requests of the load were on their way at some time between the two."""
     delay_ns: int
-    """How long the target had no CPU meanwhile, as far as that is known."""
+    """How long the target waited for a CPU between the two; 0 where that is not known."""
 
 
 class _Stall(NamedTuple):
-    """`at_least_s`: for how long one request alone kept the loop, however the requests beside it shared the rest."""
+    """One stall seen from outside. `at_least_s`: the part that one request alone must have taken (see above)."""
 
     start_s: float
     length_s: float
@@ -297,7 +299,7 @@ class OutsideWitness:
         return stalls
 
     def _starved(self, usual_s: float) -> list[float]:
-        """How late each answer was that was so only for want of a CPU."""
+        """Return by how much each answer was late that was late only because the target had no CPU."""
         late = [(probe.latency_ns / NS - usual_s, probe.delay_ns / NS) for probe in self._slowest]
         return [late_s for late_s, delay_s in late if late_s - delay_s < self._limit_s <= late_s]
 
@@ -339,7 +341,7 @@ class OutsideWitness:
         self._series[bucket] = max(latency, self._series.get(bucket, 0))
 
     async def _find_target(self) -> None:
-        # To look through all processes takes 20 ms.
+        # In a thread: to look through all processes takes 20 ms.
         listener = await asyncio.get_running_loop().run_in_executor(None, only_listener, self._port)
         self._meter = DelayMeter(listener) if listener is not None else None
 
@@ -390,9 +392,9 @@ class OutsideWitness:
         return _Line(reader, writer, time.perf_counter() + LINE_S - age_s)
 
     async def _renewed(self, line: _Line) -> _Line:
-        """Return a new connection, which another worker may take; the old one where none is to be had now.
+        """Return a new connection, which another worker may take; the old one if none can be opened now.
 
-        Opened between two probes: the time that it takes is in no latency.
+        It is opened between two probes, so the time it takes is part of no latency.
         """
         try:
             async with asyncio.timeout(LINE_S):
@@ -404,10 +406,9 @@ class OutsideWitness:
 
 
 def disagreement(inside: dict[str, Any], outside: dict[str, Any]) -> str | None:
-    """A sentence when a worker's probe tells of a stall that the outside witness should have seen, else None.
+    """Return a sentence if a worker's probe tells of a stall that the outside witness should have seen, else None.
 
-    From outside a stall may be missed between two probes: that is no contradiction unless it is longer than that
-    explains.
+    A stall may fall between two check requests: only a longer one is a contradiction.
     """
     if outside["blocked"] is None or inside["blocked"] is None:
         silent = "outside" if outside["blocked"] is None else "inside"
@@ -422,11 +423,11 @@ def disagreement(inside: dict[str, Any], outside: dict[str, Any]) -> str | None:
 
 
 def unexplained(inside: Sequence[dict[str, Any]], outside: dict[str, Any]) -> str | None:
-    """Say so when an answer that proves a stall was later than the loop of any worker ever was, else None.
+    """Return a sentence if an answer that proves a stall was later than the loop of any worker ever was, else None.
 
-    How late it was is no stall: only a part of it is proven to be one. `inside`: all workers that were read, each of
-    which was judged. A queue looks like a stall, but in the loop that has one it is late as well; where it stood before
-    the loop, and so long that one request of it took more than the limit, nobody knows whose it was.
+    `inside`: all workers that were read, each of which was judged. The delay as a whole is not called a stall, for only
+    a part of it is proven to be one. A queue looks like a stall, but a loop that has a queue is late as well; whose it
+    was is unknown if it stood before the loop and one of its requests took longer than the limit.
     """
     told = outside["proven_delay"] or 0.0
     felt = max(max(row["max_stall"], row["lag"]["max"] or 0.0) for row in inside)
@@ -443,7 +444,7 @@ def unexplained(inside: Sequence[dict[str, Any]], outside: dict[str, Any]) -> st
 
 
 def _any_certificate() -> ssl.SSLContext:
-    """Accept any, as the users and the probe's reader do: a target that takes load must not be unseen."""
+    """Return a context that accepts any certificate, as the users do: a target that takes load must be watched, too."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
