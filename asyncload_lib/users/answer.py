@@ -20,10 +20,11 @@ _TIMEOUT = re.compile(r"timeout\s*=\s*(\d{1,6})", re.I)
 
 UNTIL_CLOSE = -1
 CHUNKED = -2
+"""Values of `Head.body` for a body whose length the head does not tell."""
 
 
 class Head(NamedTuple):
-    """The first part of an answer: `lines` as it came, `lowered` to look for names in, and what follows from it.
+    """The first part of an answer: `lines` as it came, `lowered` to look for names in, and what they say.
 
     `body`: its length in bytes, CHUNKED or UNTIL_CLOSE (RFC 9112, section 6.3), unless the request was a HEAD.
     `keep_alive_s`: how long the server says that it keeps a connection; 0: it does not say.
@@ -51,7 +52,7 @@ class Head(NamedTuple):
 
 
 def remembered(max_bytes: int, entries: int) -> Callable[[Callable[[bytes], T]], Callable[[bytes], T]]:
-    """Have a function read the same bytes once, if they are few: a server says the same many times in a second."""
+    """Cache a function of bytes for inputs of up to `max_bytes`: a server sends the same many times a second."""
 
     def decorate(read: Callable[[bytes], T]) -> Callable[[bytes], T]:
         known = lru_cache(maxsize=entries)(read)
@@ -67,7 +68,7 @@ def remembered(max_bytes: int, entries: int) -> Callable[[Callable[[bytes], T]],
 
 @remembered(max_bytes=4096, entries=256)
 def parse_head(lines: bytes) -> Head:
-    """Return what status line and headers say; raises BadAnswerError."""
+    """Read a status line and headers; raises BadAnswerError."""
     if not lines.startswith(b"HTTP/1.") or not lines[9:12].isdigit():
         raise BadAnswerError("invalid HTTP version parsed")
     lowered = lines.lower()
@@ -100,10 +101,10 @@ def _body_of(head: Head) -> int:
 
 
 class Answer:
-    """Status, headers and, once it is read, `content`; of a stream, `read_chunk` until it returns None.
+    """Status, headers and, once it is read, `content`; a stream is read by `read_chunk` until that returns None.
 
-    `came_ns` (perf_counter_ns): when the newest of it was read from the socket, which a busy loop does sooner than it
-    wakes whoever waits for it; of a stream, of what `read_chunk` returned last.
+    `came_ns` (perf_counter_ns): when its newest bytes were read from the socket; of a stream, those that `read_chunk`
+    returned last. A busy loop reads a socket some time before it wakes whoever waits for the answer.
     """
 
     __slots__ = ("_connection", "broken", "came_ns", "chunks", "content", "ended", "head", "status")

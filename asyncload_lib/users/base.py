@@ -34,7 +34,9 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 SECOND_STOP_LIMIT_S = 1.0
+"""How long a user that overran `STOP_LIMIT_S` may take to end once it is cancelled again."""
 FLUSH_LIMIT_S = 1.0
+"""How long a user that has ended waits for its requests to be counted."""
 
 _loop_thread = LoopThread()
 
@@ -109,7 +111,7 @@ class AsyncUser(User):
             monitor.alive()
 
     async def _idle(self, wait: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Await `wait(*args)`, while which nothing is asked of the target: a stop ends it at once."""
+        """Await `wait(*args)`, during which nothing is asked of the target, so that a stop ends it at once."""
         if self._stop_requested:
             raise StopUser
         self._waiting = True
@@ -136,13 +138,13 @@ class AsyncUser(User):
                 logger.error("%s did not stop within %g s after it was killed", self, self.STOP_LIMIT_S)
                 self.loop_thread.post(self._cancel)  # once more: now its `finally` or `on_stop` as well
                 self._await_end(SECOND_STOP_LIMIT_S)
-        # Who counts on this user being gone counts on its requests being counted. Bounded, for a listener may be
-        # waiting for just this greenlet.
+        # Whoever waits for this user's end expects its requests to be counted by then. Not without a limit: a listener
+        # may in turn be waiting for this greenlet.
         with contextlib.suppress(gevent.GreenletExit):
             self.loop_thread.flush(timeout_s=FLUSH_LIMIT_S)
 
     def _await_end(self, limit_s: float) -> bool:
-        """Wait for the coroutine's end; True if it came. Being killed again, as by a second stop, changes nothing."""
+        """Wait for the coroutine's end; True if it came. If the greenlet is killed again, the wait goes on."""
         deadline = time.monotonic() + limit_s
         while not self._finished.is_set() and (left_s := deadline - time.monotonic()) > 0:
             with contextlib.suppress(gevent.GreenletExit):
@@ -163,7 +165,8 @@ class AsyncUser(User):
 
         `metrics`: further figures (us) about it, for the listeners of `request_metrics`.
 
-        Unlike `EventHook.fire`, which leaves out those behind a listener that steers: they count the request too.
+        `EventHook.fire` would leave out the listeners behind one that raises such an exception, and they would not
+        count the request.
         """
         for listener in self.environment.events.request._handlers.copy():
             try:
@@ -183,13 +186,13 @@ class AsyncUser(User):
 
     def _begin(self) -> None:
         self._coroutine_task = asyncio.get_running_loop().create_task(self._main(), name=type(self).__name__)
-        # Not a `finally` in _main: a task that is cancelled before its first step never enters its body.
+        # Not a `finally` in _main: a task that is cancelled before its first step never enters the body.
         self._coroutine_task.add_done_callback(self._end)
 
     def _end(self, coroutine_task: asyncio.Task[None]) -> None:
-        self.cut_off = True  # what it left behind is nobody's any more
+        self.cut_off = True  # what it left in flight will not be finished by anybody
         self._release()
-        # What is no `Exception`, such as gevent's GreenletExit, went through everything that reports errors.
+        # What is no `Exception`, such as gevent's GreenletExit, was caught by nothing that reports errors.
         if not coroutine_task.cancelled() and (error := coroutine_task.exception()) is not None:
             self.report_error(error)
         self.loop_thread.to_hub_at_once(self._finished.set)
@@ -198,7 +201,7 @@ class AsyncUser(User):
         """Give back what the user alone has used on the loop; called when it is done, whatever came of it."""
 
     def _cancel(self) -> None:
-        # The flag as well: an awaitable whose result has just arrived may let go of the cancellation.
+        # The flags as well: an awaitable whose result has just arrived may swallow the cancellation.
         self._stop_requested = self.cut_off = True
         if self._coroutine_task is not None:
             self._coroutine_task.cancel()
@@ -216,7 +219,7 @@ class AsyncUser(User):
                 except (StopUser, StopTest):
                     await self.on_stop()
                 except asyncio.CancelledError:
-                    if not self.cut_off:  # in its wait, for a task of its own would have been told of it
+                    if not self.cut_off:  # it came during the user's wait: in a task it would have been reported
                         await self._report_error(self._strayed())
                     await self.on_stop()
         except asyncio.CancelledError:
@@ -240,7 +243,7 @@ class AsyncUser(User):
         return True
 
     def _strayed(self) -> CutOffError:
-        """Return what a cancellation is that does not stop this user: it must not end it without a word."""
+        """Turn a cancellation that nobody asked for into an error: it must not end the user without a word."""
         task = asyncio.current_task()
         while task is not None and task.cancelling():
             task.uncancel()
@@ -256,7 +259,7 @@ class AsyncUser(User):
             except RescheduleTaskImmediately:
                 await asyncio.sleep(0)
                 continue
-            except InterruptTaskSet as interruption:  # there is no set around the task but the user's own
+            except InterruptTaskSet as interruption:  # the only set of tasks here is the user's own, which goes on
                 if interruption.reschedule:
                     await asyncio.sleep(0)
                     continue
@@ -277,7 +280,7 @@ class AsyncUser(User):
     async def _report_error(self, error: Exception) -> None:
         heard = asyncio.get_running_loop().create_future()
         self.loop_thread.to_hub(self._fire_error, error, heard)
-        await heard  # a task that fails at once must not outrun the hub, which logs it
+        await heard  # else a task that always fails at once would report faster than the hub can log
 
     def _fire_error(self, error: BaseException, heard: asyncio.Future[None] | None = None) -> None:
         logger.error("%s\n%s", error, "".join(traceback.format_exception(error)))
@@ -288,7 +291,7 @@ class AsyncUser(User):
                 self.loop_thread.post(_settle, heard)
 
     def report_error(self, error: BaseException) -> None:
-        """Tell Locust of an error that is no request's; a run in which one was told is incomplete."""
+        """Tell Locust of an error outside any request; it makes the run incomplete."""
         self.loop_thread.to_hub(self._fire_error, error)
 
 

@@ -64,7 +64,7 @@ class _BaselineUser(User):
                 operation()
         finally:
             self.loop_thread.post(gate.leave)
-            self._state = LOCUST_STATE_STOPPING  # whatever came of it: nobody does its pass twice
+            self._state = LOCUST_STATE_STOPPING  # even after an error: nobody does its pass twice
 
     def operations(self) -> Iterator[Callable[[], None]]:
         """Yield the operations of the pass in order."""
@@ -114,7 +114,7 @@ class _BaselineUser(User):
         prefix = f"{options.key_prefix}baseline:{AsyncUser.run_id}:{next_ordinal(self.environment)}:"
 
         def operation(number: int) -> None:
-            # What the user in this place writes when all write at once.
+            # The same entry that the user with this ordinal writes in the scenario itself.
             key, value = Entries(f"{prefix}{number}:", options.value_bytes, self.settings.seed, number).next()
             with self.measured("REDIS", "set+get"):
                 client.set(key, value, px=max(int(options.ttl * 1000), 1))
@@ -168,7 +168,7 @@ class VmBaselineUser(_BaselineUser):
 
     def operations(self) -> Iterator[Callable[[], None]]:
         with requests.Session() as session:
-            session.trust_env = False  # proxies and .netrc are looked up anew for each request otherwise
+            session.trust_env = False  # else proxies and .netrc are looked up again for each request
             for vm in self.target.vms:
                 yield partial(self._check, session, vm)
 
@@ -188,7 +188,8 @@ def _ping(vm: Vm, timeout_s: float) -> None:
 
 def _get(session: requests.Session, url: str, timeout_s: float) -> None:
     """Ask as the async check does: no redirect is followed, and 400 or above is a failure."""
-    in_all_s = timeout_s + 0.01  # the library's own limit is for each read, and tells better what was waited for
+    # The library's limit holds for each read alone, but its error says what was waited for: so it comes first.
+    in_all_s = timeout_s + 0.01
     try:
         with gevent.Timeout(in_all_s, BodyTimeoutError("the answer did not end in time")):
             answer = session.get(url, timeout=timeout_s, verify=False, allow_redirects=False)
@@ -199,7 +200,7 @@ def _get(session: requests.Session, url: str, timeout_s: float) -> None:
 
 
 def _failure(error: requests.RequestException) -> TransportError:
-    """Return the same failure in the words of the async check; those of `requests` hold the URL, secrets and all."""
+    """Return the same failure in the words of the async check; those of `requests` contain the URL with its secrets."""
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner

@@ -16,9 +16,8 @@ from asyncload_lib.users.traffic import ChatTraffic
 
 __all__ = ["ChatStreamUser", "ChatUser"]
 
-
 NO_JSON = (ValueError, RecursionError)
-"""What a text raises that is none, or one nested without an end."""
+"""What `json.loads` raises for a text that is not JSON, or is nested too deeply."""
 
 
 class ChatUser(AsyncHttpUser):
@@ -30,11 +29,11 @@ class ChatUser(AsyncHttpUser):
     abstract = True
     scenario = "chat"
     timeout_s: ClassVar[float] = 30.0
-    """When an answer is given up; `chat.timeout`, and more against a server that makes its callers queue."""
+    """How long to wait for an answer: `chat.timeout`, and longer where a blocking server makes its callers queue."""
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
-        # Neither process ids nor addresses are unique: containers share the ones, memory is used again.
+        # Random, for nothing else is unique: containers have the same process ids, and memory addresses are used again.
         self._name = f"{self.run_id}-{secrets.token_hex(6)}"
         self._request_numbers = itertools.count(1)
         lines = (line.partition(":") for line in self.settings.chat.headers)
@@ -42,7 +41,7 @@ class ChatUser(AsyncHttpUser):
         self.take_place(next_ordinal(environment))
 
     def take_place(self, ordinal: int) -> None:
-        """Become the `ordinal`-th user of the run, which settles what this user says and when."""
+        """Become the `ordinal`-th user of the run; its number decides what this user says and when."""
         chat = self.settings.chat
         self.traffic = ChatTraffic(
             self.settings.seed,

@@ -1,4 +1,4 @@
-"""Requests of Locust's own HTTP users that are cut off in flight: Locust says nothing of them."""
+"""Requests of Locust's own HTTP users that are cut off in flight, of which Locust itself says nothing."""
 
 import time
 from functools import wraps
@@ -16,9 +16,9 @@ __all__ = ["hear_of_cut_offs"]
 
 
 def hear_of_cut_offs() -> None:
-    """Have `request_abandoned` fired for each request of an HttpUser or FastHttpUser that is killed amid it.
+    """Have `request_abandoned` fired for each request during which an HttpUser or FastHttpUser is killed.
 
-    Call it once. Without it, a target that hangs would look as if nobody had asked it any more.
+    Call it once. Without it, a target that hangs would look as if nobody asked it any more.
     """
     for session_class in (HttpSession, FastHttpSession):
         _hear_of(session_class)
@@ -35,7 +35,7 @@ def _hear_of(session_class: Any) -> None:
         except gevent.GreenletExit:
             if self.user is not None:
                 age_us = (time.perf_counter_ns() - begun_ns) / 1e3
-                tally.started += 1  # as nobody has told of its start either
+                tally.started += 1  # nobody has counted its start either
                 tally.ended += 1
                 events.request_abandoned.fire(
                     environment=self.user.environment,

@@ -1,4 +1,4 @@
-"""What an async user cannot be, said when its class is defined."""
+"""Mistakes in a user class that would block the loop, found when the class is defined."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""Which requests go straight over `http11`, and the connections that they use."""
+"""Which requests go straight over `http11`, instead of through the client library, and the connections they use."""
 
 import asyncio
 import json
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["DirectClient", "DirectRequest"]
 
 _ELSEWHERE = frozenset(CARRYING_HEADERS)
-"""Requests that have one of these go by the library."""
+"""A request with one of these headers goes through the library."""
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _DEFAULTS = {"accept": "*/*", "user-agent": "asyncload", "accept-encoding": "gzip"}
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-# `encode` makes a new one of these each time, for four times the cost.
+# The encoder's own `encode` makes a new one of these each time, which costs four times as much.
 _chunks_of_json: Any = c_make_encoder(None, _encoder.default, encode_basestring, None, ":", ",", False, False, False)
 
 
@@ -84,7 +84,7 @@ class DirectRequest:
 
 @lru_cache(maxsize=1024)
 def _keep_alive(origin: tuple[str, int]) -> KeepAlive:
-    """Return what this process knows of a server: what one user learns serves all."""
+    """Return what this process knows of a server's connections: all users share what one has learned."""
     return KeepAlive()
 
 
@@ -97,10 +97,10 @@ class _Idles(dict[tuple[str, int], Idle]):
 
 
 class DirectClient:
-    """The connections of one user, used on `loop` alone; timeouts are in all, and to connect.
+    """The connections of one user, for use on `loop` alone; `timeout_s` is for a whole request.
 
-    No two users share one, as no two people do: those whose server is slow would leave the quick ones to the others,
-    and a worker that is blocked would be asked by few.
+    No two users share a connection, as no two people do. If they did, those that wait for a slow worker would leave the
+    connections to the quick ones to the others, and few requests would meet a worker that is blocked.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float, connect_timeout_s: float) -> None:
@@ -153,7 +153,7 @@ class DirectClient:
 
 
 def _own_head(order: "Order", place: _Place) -> str | None:
-    """Return the head with the caller's headers before the defaults; None where one is for the library."""
+    """Return the head with the caller's headers before the defaults; None if the library must carry the request."""
     assert order.headers is not None
     given = {name.lower() for name in order.headers}
     if given & _ELSEWHERE:
@@ -169,6 +169,6 @@ def _own_head(order: "Order", place: _Place) -> str | None:
 
 def _reason(error: OSError) -> str:
     """Return the system's words, without the address."""
-    if isinstance(error, OSError) and error.errno and error.errno > 0:
+    if error.errno and error.errno > 0:
         return f"{os.strerror(error.errno)} (os error {error.errno})"
     return f"failed to lookup address information: {error.args[-1] if error.args else error}"

@@ -1,4 +1,4 @@
-"""What a user writes into Redis: values that the seed settles, under keys that nobody else has."""
+"""What a user writes into Redis: values that follow from the seed, under keys that nobody else has."""
 
 import itertools
 import random

@@ -14,7 +14,7 @@ Arguments: `environment`, `request_type`, `name`, `age_us` (float, from the inte
 """
 
 request_metrics = EventHook()
-"""Fired after a request's own event with further figures about it, as time to first token or service time.
+"""Fired after a request's own event with further figures about it, such as time to first token or service time.
 
 Arguments: `environment`, `request` (name of the request), `metrics` (name of the metric -> list of float, us).
 """

@@ -30,7 +30,7 @@ MAX_REDIRECTS = 30
 """As in requests, and so in Locust's HttpUser."""
 
 SWALLOWED = (CatchResponseError, ResponseError, TransportError)
-"""Exceptions of a block that say no more than that the request failed."""
+"""Exceptions of a block that say only that the request failed: they are recorded and not raised again."""
 
 
 class TooManyRedirectsError(Exception):
@@ -38,7 +38,7 @@ class TooManyRedirectsError(Exception):
 
 
 class ForeignRedirectError(Exception):
-    """The server redirected to another one; nothing is sent to an address that nobody has configured."""
+    """The server redirected to another server; nothing is ever sent to an address that nobody has configured."""
 
 
 REFUSED_REDIRECTS = (TooManyRedirectsError, ForeignRedirectError)
@@ -70,7 +70,7 @@ class Order:
         for name, value in (self.headers or {}).items():
             try:
                 builder = builder.header(name, value)
-            except ValueError:  # its text holds the value, which may be a secret
+            except ValueError:  # not passed on: its text contains the value, which may be a secret
                 told = f"the header {name!r} is not allowed: a name is letters, digits and -, a value one line of text"
                 raise ValueError(told) from None
         if self.timeout_s is not None:
@@ -143,7 +143,7 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self._response.open = False
-        # What the block does with an answer is not part of it; a block that is cancelled may have been reading one.
+        # The time the block spends on the answer is not the request's. A cancelled block may still have been reading.
         is_cancelled = isinstance(error, asyncio.CancelledError)
         try:
             return self._judge(time.perf_counter_ns() if is_cancelled else self._response.ended_ns, error)
@@ -154,7 +154,7 @@ class Exchange:
 
     async def _send(self) -> None:
         measurement, response = self._measurement, self._response
-        request = self._client.prepare(self._order)  # what is wrong with the call itself is raised, and not counted
+        request = self._client.prepare(self._order)  # before `begin`: a mistake in the call is no request that failed
         measurement.begin()
         try:
             raw = await self._once(request, self._order.url)
@@ -190,7 +190,7 @@ class Exchange:
                 self._client.remember_cookies(answer, url)
             return answer
         if self._stream:
-            # Without the limit up to 64 KB are held back and the first token reads late.
+            # By default the library holds back up to 64 KB, and the first token would seem to come late.
             streamed = request.streamed_read_buffer_limit(0).build_streamed()
             cancellations = Cancellations()
             raw = await streamed.__aenter__()
@@ -204,7 +204,7 @@ class Exchange:
         return raw
 
     async def _follow(self, raw: Answer | RawResponse) -> Answer | RawResponse:
-        """Follow redirects by ourselves: the client would lose the cookies that each of them sets."""
+        """Follow redirects here: the library would lose the cookies that each of them sets."""
         order, hops = self._order, 0
         limit_s = self._client.network_timeout if order.timeout_s is None else order.timeout_s
         while order.follow and raw.status in REDIRECTS and (location := raw.get_header("location")):
@@ -235,11 +235,11 @@ class Exchange:
         measurement.finish(ended_ns)
 
     def _judge(self, ended_ns: int, error: BaseException | None) -> bool:
-        """Report the outcome; True when the block's exception says no more than that, and goes no further.
+        """Report the outcome; True if the block's exception is not to be raised again, for it says only that.
 
-        As in Locust an explicit verdict stands. Unlike in Locust, where a block that raises anything but its own
-        ResponseError leaves no trace of its request, the request is then recorded as failed. What went wrong first is
-        the reason that is kept: no answer, a status of 400 or above, and only then the block's exception.
+        As in Locust, an explicit verdict stands. In Locust a block that raises anything but its own ResponseError
+        leaves no trace of its request; here the request is recorded as failed. The reason that is kept is what went
+        wrong first: no answer, then a status of 400 or above, and only then the block's exception.
         """
         response, measurement = self._response, self._measurement
         if error is None or response.verdict is not None or isinstance(error, CONTROL_FLOW):

@@ -35,8 +35,9 @@ class FileSpace:
 
     FREE_SPACE_FLOOR_BYTES = 256 << 20
     FREE_SPACE_EVERY_S = 0.1
-    """How often the disk is asked for its free space: on the loop the call waits for the threads' interpreter lock."""
+    """How often the disk is asked for its free space: after the call the loop has to wait for the GIL."""
     PREFIX_BYTES = 16
+    """The part of a file's contents that differs from one file to the next."""
 
     def __init__(self, parent: Path | None, limit_bytes: int, size_bytes: int, seed: str = "") -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="asyncload-files-", dir=parent))
@@ -46,7 +47,7 @@ class FileSpace:
         self._free_bytes, self._asked_s = 0, -math.inf
         self._numbers = itertools.count(1)
         self._random = random.Random(seed)
-        # Random bytes cost ms a mebibyte, which a loop must not be held up for: most of them serve every operation.
+        # Random bytes take milliseconds per mebibyte, too long for a loop: most of them are drawn once, for all files.
         self._rest = hashlib.shake_128(seed.encode()).digest(max(size_bytes - self.PREFIX_BYTES, 0))
         reading, self._lifeline = os.pipe()
         self._remover = subprocess.Popen(
@@ -69,7 +70,7 @@ class FileSpace:
             self._free_bytes, self._asked_s = shutil.disk_usage(self.directory).free, now_s
         if self._free_bytes < needed_bytes:
             raise OSError("the disk is nearly full")
-        self._free_bytes -= size_bytes  # until it is asked again; then what is written by now is known
+        self._free_bytes -= size_bytes  # an estimate, until the disk is asked again
         self._used_bytes += size_bytes
 
     def free(self, size_bytes: int) -> None:
@@ -79,8 +80,8 @@ class FileSpace:
     def round_trip(self, payload: bytes) -> None:
         """Write a new file, sync it to disk, read it back, compare and delete it; raises OSError or ValueError.
 
-        By bare system calls: a file object makes half as many again, and each gives up the interpreter lock, which
-        with many threads costs more than the call.
+        By bare system calls: a file object makes half as many again. Each call gives up the GIL, and with many threads
+        that costs more than the call itself.
         """
         path = f"{self.directory}/{next(self._numbers)}.bin"
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
@@ -128,7 +129,7 @@ def directory_problems(settings: Settings) -> list[str]:
 
 
 _close = native("os", "close")
-"""gevent's asks twice about the file first, and each time gives up the interpreter lock."""
+"""gevent's own makes two system calls first to ask about the file, and each gives up the GIL."""
 
 
 def _write(file: int, content: bytes) -> None:
@@ -149,7 +150,7 @@ def _read(file: int, limit_bytes: int) -> bytes:
 def file_space(thread: LoopThread, settings: Settings, worker: int = 0) -> FileSpace:
     """Return the process's directory for file operations, made on first use and removed with the loop.
 
-    `worker`: which worker this process is; no two write the same.
+    `worker`: which worker this process is; the contents differ from worker to worker.
     """
     resources = thread.resources
     space: FileSpace | None = resources.get(FileSpace)

@@ -39,7 +39,7 @@ class Gate:
     async def enter(self) -> Start:
         """Wait for the release. The ordinal follows the order of arrival within the process.
 
-        Who comes after the release is let through, and late: its start counts from the release like everybody's.
+        A user that comes after the release is let through at once, but is late: its start, too, is the release.
         """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         ordinal = len(self._waiting)
@@ -60,7 +60,7 @@ class Gate:
         asyncio.get_running_loop().call_later(max(in_s, 0.0), self._open, at_ns)
 
     def _open(self, at_ns: int) -> None:
-        # What this loop is late counts as everybody's delay; its timer may also ring some 0.1 ms too soon.
+        # If this loop is late, that is part of every user's delay; but its timer may also ring some 0.1 ms too soon.
         self._opened_ns = at_ns = min(at_ns, time.perf_counter_ns())
         self.on_release(at_ns)
         for future in self._waiting:

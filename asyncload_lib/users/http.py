@@ -25,7 +25,7 @@ from asyncload_lib.users.response import HttpStatusError, Response
 __all__ = ["AsyncHttpClient", "AsyncHttpUser", "HttpStatusError", "Response", "shared_client"]
 
 LIBRARY_IDLE_S = 4.0
-"""How long a connection of the library may rest: servers close theirs after 5 s or more, and it learns nothing."""
+"""How long a connection of the library may rest. Servers close theirs after 5 s or more, which it cannot learn."""
 
 Pairs = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
@@ -40,8 +40,7 @@ def shared_client(
 ) -> Client:
     """Return the process's client with these options, made on first use and closed with the loop.
 
-    For requests of which it does not matter over which connection they go, or `keeps_connections` false: each over one
-    of its own.
+    All users share its connections. With `keeps_connections` false each request gets a new one.
     """
     key = (network_timeout_s, connection_timeout_s, insecure, keeps_connections)
     client: Client | None = thread.resources.get(key)
@@ -58,9 +57,10 @@ def library_client(
     """Return a new client of the library; one that checks certificates takes 5 ms to make."""
     _import_json_body()
     builder = ClientBuilder()
+    if not keeps_connections:
+        builder = builder.pool_max_idle_per_host(0)
     return (
-        (builder if keeps_connections else builder.pool_max_idle_per_host(0))
-        .timeout(timedelta(seconds=network_timeout_s))
+        builder.timeout(timedelta(seconds=network_timeout_s))
         .connect_timeout(timedelta(seconds=connection_timeout_s))
         .pool_idle_timeout(timedelta(seconds=LIBRARY_IDLE_S))
         .danger_accept_invalid_certs(insecure)
@@ -73,7 +73,7 @@ def library_client(
 
 @cache
 def _import_json_body() -> None:
-    """Import what all JSON bodies use, up to 8 ms that a loop must not be held up for."""
+    """Have the library import now what it needs for JSON bodies: up to 8 ms that would hold up a loop later."""
     ClientBuilder().danger_accept_invalid_certs(True).build().post("http://localhost/").body_json({}).build()
 
 
@@ -91,7 +91,7 @@ class AsyncHttpClient:
         self._base = (user.host or "").rstrip("/")
         self._direct = DirectClient(user.loop_thread.loop, user.network_timeout, user.connection_timeout)
         self._library = None if self._base.startswith("http://") else self._make_library()
-        """For what does not go straight; made here where every request needs it, for it can take 5 ms."""
+        """The client for requests that do not go straight. Made here if all of them need it: that can take 5 ms."""
         self._base_path = urlsplit(self._base).path
         self._cookies: CookieStore | None = None
 
@@ -161,10 +161,10 @@ class AsyncHttpClient:
     def close(self) -> None:
         """Close the connections that rest; on the loop."""
         self._direct.close()
-        self._library = None  # closes its own when nobody holds it
+        self._library = None  # it closes its connections when nobody refers to it
 
     def forgotten(self, measurement: Measurement) -> None:
-        """Report a request that nobody has awaited: it was not sent, and load that was not made is no load."""
+        """Report a request that nobody has awaited: it was never sent, so there was less load than it seemed."""
         if self._user.cut_off:
             return
         request = f"{measurement.request_type} {measurement.name}"
@@ -189,7 +189,7 @@ class AsyncHttpClient:
         return builder if cookies is None else builder.header("cookie", cookies)
 
     def remember_cookies(self, raw: Answer | RawResponse, url: str) -> None:
-        """Keep the cookies an answer sets for this user's later requests; what is no cookie is passed over."""
+        """Keep the cookies that an answer sets for this user's later requests; what is no cookie is left out."""
         try:
             cookies = raw.get_header_all("set-cookie")
         except ValueError:  # bytes that are no text

@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection straight on the loop, for plain `http://`: the hot path of a load generator.
 
 A client library in its own thread costs 40 us of CPU a request, most of it for handing over between two threads that
-want the GIL; this costs 12. It knows what RFC 9112 asks of a client whose requests have a body in one piece. TLS,
-proxies and whatever is rare go by the library (see `direct`).
+want the GIL; this costs 12. It does what RFC 9112 asks of a client whose requests have a body in one piece. TLS,
+proxies and whatever is rare go through the library (see `direct`).
 """
 
 import asyncio
@@ -24,21 +24,24 @@ __all__ = ["Connection", "Idle", "KeepAlive"]
 
 HEAD_MAX_BYTES = 1 << 18
 UNREAD_MAX_BYTES = 1 << 20
-"""Of a stream that is not read as fast as it comes; then the server must wait."""
+"""Kept of a stream that is not read as fast as it comes; beyond that the server must wait."""
+GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+"""Has zlib tell the two apart by the first bytes."""
 
 
 class KeepAlive:
     """How long a server keeps a connection that rests, as it says or as it was seen to do.
 
-    A request that is sent while the server closes the connection fails, and nobody can tell whether it was received:
-    so none is sent on one that has rested for nearly as long.
+    A request that is sent while the server closes the connection fails, and nobody can tell whether it was received.
+    So none is sent on a connection that has rested for nearly as long.
     """
 
     __slots__ = ("_is_told", "usable_ns")
 
     SHARE = 0.9
+    """A connection is used for this share of the time that the server keeps it."""
     SHORTEST_NS = 900_000_000
-    """Servers count whole seconds; what is closed sooner is closed for another reason."""
+    """Servers count in whole seconds; a connection that is closed sooner is closed for another reason."""
 
     def __init__(self) -> None:
         self.usable_ns = sys.maxsize
@@ -49,14 +52,14 @@ class KeepAlive:
         self.usable_ns, self._is_told = int(seconds * self.SHARE * 1e9), True
 
     def closed_after(self, rest_ns: int) -> None:
-        """Learn from one that the server has closed. The longest of several counts: a server that ends closes all."""
+        """Learn from a connection that the server closed. The longest rest counts: a server that ends closes all."""
         if rest_ns >= self.SHORTEST_NS and not self._is_told:
             known_ns = 0 if self.usable_ns == sys.maxsize else self.usable_ns
             self.usable_ns = max(known_ns, int(rest_ns * self.SHARE))
 
 
 class Idle(list["Connection"]):
-    """The connections of one user to one server that wait for its next request; `is_over`: no other will come."""
+    """The connections of one user to one server that wait for the next request; `is_over`: none will come."""
 
     def __init__(self, keep_alive: KeepAlive | None = None, *, is_over: bool = False) -> None:
         super().__init__()
@@ -158,7 +161,7 @@ class Connection(asyncio.Protocol):
     # -- time ----------------------------------------------------------------------------------------------------
 
     def _set_timer(self) -> None:
-        """Look when the deadline is over; later deadlines are seen then, so that most requests set no timer."""
+        """Set the timer to the deadline. It then looks whether there is a later one, so most requests set no timer."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._timer_s = self._loop.call_at(self._deadline_s, self._on_timer), self._deadline_s
@@ -300,7 +303,7 @@ class Connection(asyncio.Protocol):
             self._parts.append(data)
             return
         assert self._answer is not None
-        if not data:  # so far only a part of what is compressed
+        if not data:  # the compressed bytes so far give none
             return
         self._answer.came_ns = self._came_ns
         self._answer.chunks.append(data)
@@ -311,15 +314,15 @@ class Connection(asyncio.Protocol):
 
     def _inflated(self, data: bytes) -> bytes:
         if self._inflate is None:
-            self._inflate = zlib.decompressobj(47)  # gzip or zlib, as the first bytes say
+            self._inflate = zlib.decompressobj(GZIP_OR_ZLIB)
         plain: bytes = self._inflate.decompress(data)
         while self._inflate.eof and (rest := self._inflate.unused_data.lstrip(b"\0")):  # gzip may come in members
-            self._inflate = zlib.decompressobj(47)
+            self._inflate = zlib.decompressobj(GZIP_OR_ZLIB)
             plain += self._inflate.decompress(rest)
         return plain
 
     def _end(self) -> None:
-        """The answer is whole."""
+        """Finish the answer, which is whole now."""
         if self._inflate is not None and not self._inflate.eof:
             self._fail(BadAnswerError("the compressed answer broke off"))
             return

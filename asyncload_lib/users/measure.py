@@ -89,7 +89,7 @@ class Measurement:
         self.url: str | None = None
 
     def begin(self) -> None:
-        """Start the clock; one call per measurement, and one of `finish`, `cut_off` and `abandon` for each."""
+        """Start the clock. Call it once, and then one of `finish`, `cut_off` and `abandon`."""
         context = self._user.context()  # before anything is counted: it is the user's code and may fail
         self.context = {**context, **self.context} if self.context else context
         tally.started += 1
@@ -103,7 +103,7 @@ class Measurement:
     def metric(self, metric: str, values_us: list[float]) -> None:
         """Keep figures about this operation (microseconds) in histograms of their own.
 
-        They are told with its outcome: an operation that is abandoned has none, and later ones are nobody's.
+        They are reported with its outcome: those of an abandoned operation, or given after the outcome, are lost.
         """
         if self.metrics is None:
             self.metrics = {}
@@ -119,12 +119,12 @@ class Measurement:
             own_us = (ended_ns - begun_ns) / 1e3
             if self.exception is None:
                 self.metric("service_time", [own_us])
-            else:  # as with latencies: a refusal is quick, and would make what succeeded look so
+            else:  # kept apart, as latencies are: a refusal is quick, and would make the successful ones look quick
                 self.metric("failed_service_time", [own_us])
             self.metric("send_delay", [max(delay_ns, 0) / 1e3])
             begun_ns = self.intended_ns
         metrics, self.metrics = self.metrics, None
-        response, self.response = self.response, None  # which holds this: a cycle would keep it, body and all
+        response, self.response = self.response, None  # it refers to this: the cycle would keep it with its body
         user.loop_thread.to_hub(
             user.fire_request,
             {

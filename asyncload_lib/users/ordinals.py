@@ -6,6 +6,7 @@ from typing import Any
 __all__ = ["next_ordinal", "worker_index"]
 
 USERS_PER_WORKER = 1_000_000
+"""Numbers that each worker has for itself; more than it will ever spawn users."""
 
 _numbers = itertools.count()
 

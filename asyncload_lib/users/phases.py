@@ -27,7 +27,7 @@ class _PhaseUser(AsyncUser):
             await self.perform(start.ordinal, start.at_ns)
         finally:
             gate.leave()
-            self._stop_requested = True  # whatever came of it: nobody does its part twice
+            self._stop_requested = True  # even after an error: nobody does its part twice
 
     async def perform(self, ordinal: int, at_ns: int) -> None:
         """Do what this user is there for; `at_ns` is the instant of release, `ordinal` its place over all processes."""
@@ -65,7 +65,7 @@ class RedisOperationUser(_PhaseUser, RedisUser):
         self._held = await self.hold_connection()
 
     async def on_stop(self) -> None:
-        await self._let_go()  # whoever is stopped at the gate must not take a connection along
+        await self._let_go()  # a user that is stopped at the gate still has it
 
     async def perform(self, ordinal: int, at_ns: int) -> None:
         self.take_place(ordinal)

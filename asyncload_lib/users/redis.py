@@ -45,7 +45,7 @@ class RedisUser(AsyncUser):
         self.take_place(self._ordinal)
 
     def take_place(self, ordinal: int) -> None:
-        """Become the `ordinal`-th user of the run, which settles the values that this user writes."""
+        """Become the `ordinal`-th user of the run; its number decides the values that this user writes."""
         options = self.settings.redis
         prefix = f"{options.key_prefix}{self.run_id}:{self._ordinal}:"
         self._entries = Entries(prefix, options.value_bytes, self.settings.seed, ordinal)
@@ -53,7 +53,7 @@ class RedisUser(AsyncUser):
     async def hold_connection(self) -> Any:
         """Open a connection and keep it for now; None when the pool has no more, or Redis does not answer.
 
-        What is wrong with Redis shows when it is measured; here it would only end the user.
+        An error of Redis is not raised here, where it would end the user: it shows in the operation that is measured.
         """
         try:
             async with asyncio.timeout(self.settings.redis.timeout / 10):

@@ -18,14 +18,14 @@ from asyncload_lib.users.base import AsyncUser
 __all__ = ["MultiplexedRedis", "PatientPool", "PooledRedis", "redis_manager"]
 
 Command = tuple[tuple[Any, ...], dict[str, Any]]
-"""Its words, and options for who reads the answer."""
+"""A command's words, and redis-py's options for reading its answer."""
 
 
 class PatientPool(redis_asyncio.ConnectionPool):
     """A pool whose callers wait up to `timeout` seconds for a free connection, then get redis-py's own error.
 
-    What redis-py's BlockingConnectionPool does, for a third of the price (25 us a command): no lock around what no
-    other task can interrupt, and no counters for an observer that is not there.
+    It does what redis-py's BlockingConnectionPool does for a third of the CPU time (25 us a command): it needs no lock
+    around what no other task can interrupt, and counts nothing for redis-py's metrics.
     """
 
     def __init__(self, *, timeout: float, max_connections: int, **options: Any) -> None:
@@ -36,7 +36,7 @@ class PatientPool(redis_asyncio.ConnectionPool):
         self._reading = asyncio.Lock()
 
     def make_connection(self) -> Any:
-        """Return a new connection; all share what redis-py reads the certificates into: it takes 10 to 30 ms."""
+        """Return a new connection. All share one TLS context: to read the certificates takes 10 to 30 ms."""
         connection: Any = super().make_connection()  # type: ignore[no-untyped-call]
         if (tls := getattr(connection, "ssl_context", None)) is not None:
             self._tls = connection.ssl_context = self._tls or tls
@@ -56,11 +56,11 @@ class PatientPool(redis_asyncio.ConnectionPool):
         try:
             if self._tls is not None and self._tls.context is None:
                 async with self._reading:
-                    await asyncio.to_thread(self._tls.get)  # for whoever waited they are there
+                    await asyncio.to_thread(self._tls.get)  # reads the certificates; does nothing if another task has
             if connection.is_connected and await connection.can_read():
                 await connection.disconnect(nowait=True)  # closed by the server, or with a reply that nobody read
             if not connection.is_connected:
-                async with asyncio.timeout(self.timeout):  # the greeting, too: it is more than to connect
+                async with asyncio.timeout(self.timeout):  # includes the greeting that follows the connect
                     await self.ensure_connection(connection)
         except TimeoutError:
             await self.release(connection)
@@ -82,9 +82,9 @@ class PatientPool(redis_asyncio.ConnectionPool):
 
 
 class Deadline:
-    """Breaks a connection off when a `with` block has been at it for `limit_s`; one timer serves many blocks.
+    """Breaks a connection off when a `with` block has used it for `limit_s`; one timer serves many blocks.
 
-    Where redis-py starts and ends two timeouts for each command (15 us), here only a number changes.
+    redis-py starts and ends two timeouts for each command (15 us); here only a number changes.
     """
 
     def __init__(self, connection: Any, limit_s: float) -> None:
@@ -117,7 +117,7 @@ class Deadline:
 class PooledRedis(redis_asyncio.Redis):
     """A client that takes a connection from its `PatientPool` for each command, which it sends once.
 
-    redis-py's own way without what is not used here: retries, and measurements for an observer.
+    It leaves out what redis-py does besides and nobody uses here: retries and metrics.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -153,7 +153,7 @@ class MultiplexedRedis(PooledRedis):
 
     LANES = 4
     PIPELINE_MAX = 200
-    """Commands in one pipeline: in a longer one the first waits too long for the answers of those behind it."""
+    """Most commands in one pipeline; in a longer one the first caller waits too long for those behind it."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -174,7 +174,7 @@ class MultiplexedRedis(PooledRedis):
     async def _carry(self) -> None:
         while self._waiting:
             await self._carry_some()
-        # Not only when the task is done: whoever is woken before that would wait for a lane that has ended.
+        # Here, not only when the task is done: a command that comes before that would wait for a lane that has ended.
         self._lanes.discard(asyncio.current_task())
 
     async def _carry_some(self) -> None:
@@ -210,7 +210,7 @@ class MultiplexedRedis(PooledRedis):
         except Exception as error:
             if not connection.is_connected:
                 raise
-            return error  # of this reply alone, which was read whole
+            return error  # it concerns this reply alone, which was read to its end
 
 
 def redis_manager(

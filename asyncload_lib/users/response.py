@@ -34,15 +34,15 @@ class Response:
         self._measurement = measurement
         self.raw: Answer | RawResponse | None = None
         self.verdict: bool | None = None
-        """What the block said by `success()` and `failure()`."""
+        """What the block decided by `success()` or `failure()`; None: nothing yet."""
         self.open = False
-        """Whether the block that decides is being run."""
+        """Whether the block that decides is running."""
         self.url = url
         self.content = b""
         self.status_code = 0
         self.error: BaseException | None = None
         self.ended_ns = 0
-        """When the newest of the answer came, or it was clear that no more would (perf_counter_ns)."""
+        """When the newest part of the answer came, or it became clear that none would (perf_counter_ns)."""
 
     @property
     def ok(self) -> bool:

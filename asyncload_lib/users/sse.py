@@ -9,11 +9,11 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class EventTooLargeError(ValueError):
-    """One event grew beyond the cap; the stream is not worth the memory."""
+    """One event grew beyond the cap; to read on would take memory without a limit."""
 
 
 class SseParser:
-    """`feed(bytes)` returns the `data` of every event that became complete; comments and other fields are passed over.
+    """`feed(bytes)` returns the `data` of every event that became complete; comments and other fields are left out.
 
     Lines may end in LF, CRLF or CR. `MAX_EVENT_BYTES` bounds what one event, or one line, may hold back.
     """

@@ -21,7 +21,7 @@ class ChatTraffic:
     """The conversation of one user; equal `seed` and `ordinal` give an equal conversation.
 
     `think_median_s`: seconds; `message_median`: characters; `turns_mean`: messages per session, at least 1;
-    `session_prefix`: begins the names of the sessions, which nobody else may use.
+    `session_prefix` begins the names of the sessions; no other user may have it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the HTTP client leaves to us: failures in words that a report can count, and cancellations it lets go of."""
+"""What the HTTP library leaves undone: failures in words that a report can count, and cancellations it swallows."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ class TransportError(Exception):
 
 
 class ConnectionFailedError(TransportError):
-    """There was no connection: refused, unreachable, a name that does not resolve, a certificate that is not taken."""
+    """There was no connection: refused, unreachable, a name that does not resolve, a certificate not accepted."""
 
 
 class ConnectTimeoutError(TransportError, TimeoutError):
@@ -42,7 +42,7 @@ class ConnectionBrokenError(TransportError):
 
 
 class BadAnswerError(TransportError):
-    """What came is no HTTP, or not encoded as it says."""
+    """What came is not HTTP, or not encoded as its headers say."""
 
 
 def transport_error(error: PyreqwestError) -> TransportError:
@@ -71,9 +71,9 @@ def transport_error(error: PyreqwestError) -> TransportError:
 
 
 class Cancellations:
-    """Raises a cancellation again that an awaitable of the client has let go of, as it does when its result is there.
+    """Raises a cancellation that an awaitable of the library has swallowed, as it does when its result has just come.
 
-    Made before the await, in the task that awaits.
+    Make it before the await, in the task that awaits.
     """
 
     __slots__ = ("_before", "_task")
