@@ -18,8 +18,8 @@ class LedgerMiddleware:
     """Count each request of `PATHS` as received, then as answered, failed or disconnected.
 
     answered: a complete response below 400. failed: 400 and above, an exception, or `request.state.failed` set by the
-    handler. disconnected: the client was gone before the last byte was handed over. Settled *before* the last byte is
-    sent, so that whoever has an answer finds it in the ledger.
+    handler. disconnected: the client was gone before the last byte was handed over. The outcome is written *before* the
+    last byte is sent, so that a client that has its answer finds it in the ledger.
     """
 
     def __init__(self, app: ASGIApp, ledger: Ledger) -> None:
@@ -40,7 +40,7 @@ class LedgerMiddleware:
 
 
 class _Exchange:
-    """One request on its way; `settle` counts once, the first outcome stands."""
+    """One request on its way; `settle` counts it once, and its first outcome stands."""
 
     def __init__(
         self, ledger: Ledger, entry: Entry, request_id: str, scope: Scope, receive: Receive, send: Send
@@ -65,8 +65,8 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._failed = message["status"] >= 400
             MutableHeaders(scope=message)[REQUEST_ID] = self._request_id
-            # The server does not tell a sender that the client has gone: it has to be asked. Here, not before the last
-            # byte, where the question would part headers and body; a stream listens all the time.
+            # The server does not tell a sender that the client has gone, so it is asked: here, and not before the last
+            # byte, where the question would separate headers and body in two writes. A stream listens all the time.
             if await Request(self._scope, self._receive).is_disconnected():
                 self.client_gone = True
         elif not message.get("more_body", False):

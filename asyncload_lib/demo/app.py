@@ -21,7 +21,7 @@ from asyncload_lib.eventloop.asgi import LoopProbe
 __all__ = ["BackendOptions", "create_app"]
 
 CHUNKS = 20
-"""Chunks of a stream that does not ask for a number; together they take the model time."""
+"""Chunks of a stream whose request names no number; together they take the model time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def create_app(options: BackendOptions) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await backend.open()
         gc.collect()
-        gc.freeze()  # what the imports left is never walked again: a full collection would stall the loop
+        gc.freeze()  # no collection goes through the imported objects any more: a full one would stall the loop
         yield
         await backend.close()
 

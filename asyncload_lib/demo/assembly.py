@@ -31,7 +31,7 @@ def assemble(children: Children, options: argparse.Namespace, pause: Pause) -> d
     """Start all processes, wait until every one of them answers, and return what a caller needs to know.
 
     `pause(seconds)` is called while waiting; it raises when a child has died. Listening sockets are made here and
-    handed over: a request that comes before its server is up waits in the kernel's queue, and no port is guessed.
+    handed over, so that no port is guessed, and a request that comes before its server is up waits in the kernel.
     """
     listening = {name: _listen(options.port and options.port + number) for number, name in enumerate(PORTS)}
     hosts = {role: listening[role] for role in ("backend", "blocking")}
@@ -104,7 +104,7 @@ def _is_healthy(url: str) -> bool:
     try:
         connection.request("GET", parts.path)
         return connection.getresponse().status == 200
-    except OSError:  # reset by a child that died, or not up yet: the caller looks which
+    except OSError:  # not up yet, or reset by a child that died: `pause` finds out
         return False
     finally:
         connection.close()

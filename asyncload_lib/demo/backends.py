@@ -1,7 +1,7 @@
 """What a chat request waits for (history in Redis, the model, a transcript file), twice: awaited and blocking.
 
 Both have the same methods, so that the handlers are written once. `BlockingBackend` is a service before its
-conversion: its handlers are `async def` and never yield, so that the loop stands still while one of them waits.
+conversion: its methods are `async def` but never yield, so the loop stands still while one of them waits.
 """
 
 import asyncio
@@ -22,11 +22,14 @@ __all__ = ["HISTORY_LENGTH", "HISTORY_TTL_S", "AsyncBackend", "Backend", "Blocki
 HISTORY_LENGTH = 20
 HISTORY_TTL_S = 600
 _TRANSCRIPT_BYTES = 64 << 20
+"""A transcript that has grown beyond this begins again from nothing."""
 _POOL_SIZE = 100
-_WARM_CONNECTIONS = 50  # opened before the first request, so that no burst pays for them
-_RETRIES = 1  # the default waits for seconds before it says that Redis is gone
-# RESP2 and no driver information: a new connection costs no round trip before its first command.
+_WARM_CONNECTIONS = 50
+"""Opened before the first request, so that no burst pays for them."""
+_RETRIES = 1
+"""With redis-py's default it would take seconds to notice that Redis is gone."""
 _CONNECTION: dict[str, Any] = {"protocol": 2, "driver_info": None, "socket_timeout": 10, "socket_connect_timeout": 5}
+"""With RESP2 and no driver information a new connection costs no round trip before its first command."""
 
 
 class Backend(Protocol):
@@ -119,7 +122,7 @@ def _key(session_id: str) -> str:
 
 
 def _extend_history(pipeline: Any, session_id: str, question: str, answer: str) -> Any:
-    """Queue one round trip; a list is appended to, so that two requests of one session never overwrite each other."""
+    """Queue one round trip that appends to the history: two requests of a session never overwrite each other."""
     key = _key(session_id)
     pipeline.rpush(key, json.dumps({"role": "user", "content": question}))
     pipeline.rpush(key, json.dumps({"role": "assistant", "content": answer}))

@@ -1,8 +1,8 @@
-"""The processes of the demo and their private directory, and the promise that nothing of them stays behind.
+"""The processes of the demo and their private directory, of which nothing stays behind.
 
-Whatever ends the supervisor, `kill -9` included: the kernel kills every child (PR_SET_PDEATHSIG, Linux), and a reaper,
-a shell that reads a pipe whose other end the supervisor and all children hold, removes the directory when the last of
-them is gone.
+Whatever ends the supervisor, even `kill -9`, the kernel then kills every child (PR_SET_PDEATHSIG, Linux). The directory
+is removed by the reaper: a shell that reads a pipe whose other end the supervisor and all children hold, so that it
+wakes when the last of them is gone.
 """
 
 import ctypes
@@ -38,7 +38,7 @@ class Children:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._set_death_signal = death_signal_setter(signal.SIGKILL)
         reading, self._held = os.pipe()
-        try:  # first the reaper, then the directory: there is no moment at which nobody would remove it
+        try:  # the reaper before the directory, so that at no moment it has nobody to remove it
             self._reaper = subprocess.Popen(
                 ["/bin/sh", "-c", _REAPER, "asyncload-demo-reaper", str(self.directory)],
                 stdin=reading,
@@ -128,7 +128,7 @@ def python_environment() -> dict[str, str]:
 
 
 def death_signal_setter(number: signal.Signals) -> Callable[[], None] | None:
-    """Return what a child of this process runs first: the kernel shall send it this when its parent ends (Linux)."""
+    """Return what a child of this process must run first, to be sent this signal when its parent ends (Linux)."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl

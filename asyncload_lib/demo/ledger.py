@@ -36,8 +36,8 @@ class Entry(NamedTuple):
 class Ledger:
     """Counts and request ids of one backend in the file `path`; made by `create`, opened by writer and reader.
 
-    A reset is a new generation: the reader asks for it, the writer starts afresh with its next event and ignores what
-    requests of an older generation still report. Until then the reader shows an empty ledger.
+    A reset begins a new generation: the reader asks for it, and shows an empty ledger until the writer has its next
+    event. The writer then starts again from nothing, and ignores what requests of an older generation still report.
     """
 
     @classmethod

@@ -38,7 +38,7 @@ class LedgerBook:
         }
 
     def reset(self) -> dict[str, Any]:
-        """Empty everything; what is in flight is never counted."""
+        """Empty everything; requests that are in flight now are never counted."""
         for ledger in self._ledgers.values():
             ledger.reset()
         command_counts(self._redis_port, reset=True)

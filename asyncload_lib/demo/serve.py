@@ -6,16 +6,17 @@ The JSON names the kind of child, its listening sockets (file descriptors that a
 import json
 import socket
 import sys
-from typing import Any
+from typing import Any, Literal
 
 __all__ = ["BACKLOG", "main"]
 
 BACKLOG = 2048
+"""Connections that may wait to be accepted; more than any burst of the suite opens."""
 KEEP_ALIVE_S = 120
 """Longer than any client keeps an idle connection, so that no request meets a connection that is being closed."""
 
 
-def _serve_http(app: Any, sockets: list[socket.socket], lifespan: str) -> None:
+def _serve_http(app: Any, sockets: list[socket.socket], lifespan: Literal["on", "off"]) -> None:
     import uvicorn
 
     config = uvicorn.Config(
@@ -23,7 +24,7 @@ def _serve_http(app: Any, sockets: list[socket.socket], lifespan: str) -> None:
         loop="uvloop",
         http="auto",  # httptools, where it is installed
         ws="none",
-        lifespan="on" if lifespan == "on" else "off",
+        lifespan=lifespan,
         log_level="warning",
         access_log=False,
         server_header=False,

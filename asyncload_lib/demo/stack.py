@@ -22,6 +22,7 @@ from asyncload_lib.errors import TargetError
 __all__ = ["DemoStack", "main"]
 
 _STOP_TIMEOUT_S = 8.0
+"""How long the supervisor may take to end, and again its directory to be gone, before they are removed by force."""
 
 
 class DemoStack:
@@ -150,7 +151,7 @@ class DemoStack:
             connection.close()
 
     def _await_reaper(self) -> None:
-        """Wait until the directory is gone: after a killed supervisor its reaper removes it, when nothing else did."""
+        """Wait until the directory is gone: if the supervisor was killed, its reaper removes it a little later."""
         directory = Path(getattr(self, "directory", os.devnull))
         deadline = time.monotonic() + _STOP_TIMEOUT_S
         while directory.is_dir() and time.monotonic() < deadline:

@@ -20,6 +20,7 @@ __all__ = ["main"]
 
 HIGHEST_PORT = 65_535
 _POLL_S = 0.2
+"""How often the supervisor looks whether a child or its parent has died."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -67,7 +68,7 @@ class _Watch:
     def pause(self, seconds: float) -> None:
         """Wait; raises TargetError when a child has died, _EndedError when the parent has."""
         ended, _, _ = select.select(self._lifeline, [], [], seconds)
-        # A process that the parent has forked holds the lifeline too: its own end shows in the parent's id alone.
+        # A process that the parent has forked holds the lifeline open, too; then only the new parent id shows the end.
         if (ended and not os.read(self._lifeline[0], 4096)) or (self._lifeline and os.getppid() != self._parent):
             raise _EndedError
         for role in set(self._children.dead()) - self._known_dead:
@@ -113,7 +114,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--faults", action="store_true", help="let requests ask for faults: ?fault=status:503 ...")
     parser.add_argument("--keep-going", action="store_true", help="report a process that dies, and keep the others")
     options = parser.parse_args(argv)
-    # With a lifeline everything comes by flags from a caller that has read the settings itself.
+    # With a lifeline the caller has read the settings itself, and gives everything by flags.
     settings = Settings() if options.lifeline else from_sources({}, os.environ, options.config)
     for name in ("mode", "model_time", "network_delay", "vm_delay"):
         if getattr(options, name) is None:
