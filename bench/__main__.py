@@ -26,13 +26,11 @@ from bench.rows.sse import sse
 from bench.section import write
 
 RESULTS = ROOT / "bench" / "results"
-
-
 FULL_MINUTES, QUICK_MINUTES = 14, 2.8
 
 
 class Row(NamedTuple):
-    """A question, and how many seconds its answer may take in a full and in a quick run."""
+    """What measures a row's tables, and how many seconds it may take in a full and in a quick run."""
 
     ask: Callable[[Bench, float], list[Table]]
     full_s: float
@@ -56,11 +54,12 @@ ROWS = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer contenders and rounds: under 3 minutes, not 15")
+    minutes = f"{FULL_MINUTES} minutes, with --quick {QUICK_MINUTES}"
+    parser.add_argument("--quick", action="store_true", help="fewer contenders and rounds, in less time")
     parser.add_argument("--only", default=",".join(ROWS), help=f"rows, of {', '.join(ROWS)}")
-    parser.add_argument("--minutes", type=float, help="upper limit of the whole run (default 14, quick 2.8)")
+    parser.add_argument("--minutes", type=float, help=f"upper limit of the whole run (default {minutes})")
     parser.add_argument("--no-install", action="store_true", help="do not install peers that are missing")
-    parser.add_argument("--again", metavar="RESULTS", help="measure only these rows anew, and keep the others of a run")
+    parser.add_argument("--again", metavar="RESULTS", help="replace these rows in older results")
     parser.add_argument("--readme", nargs="?", const="", metavar="RESULTS", help="write README.md from results")
     options = parser.parse_args()
     if options.readme is not None:
@@ -101,7 +100,7 @@ def _measure(wanted: list[str], again: str | None, *, quick: bool, install: bool
 
 
 def _answers(bench: Bench, name: str, share: float) -> list[Table]:
-    """Ask one question; what goes wrong in it is said and costs the others nothing."""
+    """Measure one row. An error in it is printed and kept in its table, and the other rows go on."""
     row, begun = ROWS[name], time.monotonic()
     print(f"{name} ...", end=" ", flush=True)
     try:

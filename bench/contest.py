@@ -16,6 +16,9 @@ __all__ = ["Bench", "window"]
 
 T = TypeVar("T")
 
+LOADED = 50
+"""With more requests than this the target is under load."""
+
 
 @dataclass
 class Bench:
@@ -45,10 +48,10 @@ class Bench:
     def interleave(
         self, table: Table, contenders: Mapping[str, Callable[[], Figures]], *, rounds: int, limit_s: float
     ) -> Table:
-        """Fill `table`: every contender once per round, the order turned by one each round.
+        """Fill `table`: each contender is measured once per round, and each round begins with another one.
 
-        No round is begun that would pass `limit_s`, going by the one before. A contender that fails is named in the
-        table and not asked again.
+        No round begins that would pass `limit_s` if it took as long as the longest so far. A contender that fails is
+        named in the table and not measured again.
         """
         begun = time.monotonic()
         longest = 0.0
@@ -75,13 +78,14 @@ class Bench:
 
 
 def window(process: Process, served: Callable[[], int], seconds: float, *, settle_s: float = 0.7) -> Figures:
-    """Count what the target serves while `process` makes load: `rate` (per s) and `cpu_us` of the generator for each.
+    """Count what the target serves while `process` makes load: `rate` (per s), and the generator's `cpu_us` for each.
 
-    The count begins `settle_s` after the load does. Raises TimeoutError with the generator's last words if none comes.
+    The count begins `settle_s` after the load does. Raises TimeoutError with the generator's last words if no load
+    comes.
     """
     start = served()
     try:
-        wait_until(lambda: served() - start > 50 or not process.running, "no load came", 30, 0.05)
+        wait_until(lambda: served() - start > LOADED or not process.running, "no load came", 30, 0.05)
     except TimeoutError as error:
         raise TimeoutError(f"{error}: {process.complaint()}") from None
     time.sleep(settle_s)

@@ -30,9 +30,9 @@ def locust(
     environment: Mapping[str, str] | None = None,
     core: int | None = GENERATOR_CORE,
 ) -> Process:
-    """Start the `locust` command, all users at once; it writes its reports below the benchmark's directory.
+    """Start the `locust` command with all users at once; its reports go below the benchmark's directory.
 
-    One process has `core` alone, more have all.
+    A single process may use only `core`; several may use all cores.
     """
     command = [LOCUST, "-f", LOCUSTFILES / locustfile, "--headless", "-H", host, "-u", users, "-r", users]
     command += ["-t", f"{run_time_s:g}s", "--only-summary", "--loglevel", "ERROR", *arguments]

@@ -15,7 +15,7 @@ __all__ = ["watch"]
 
 
 def watch() -> Callable[[], None]:
-    """Return what every user calls in its task; the BENCH_USERS-th call writes the figures into BENCH_OUT."""
+    """Return a function for every user to call in its task; the BENCH_USERS-th call writes the figures to BENCH_OUT."""
     process = psutil.Process()
     before: dict[str, float] = {}
     wanted, there = int(os.environ["BENCH_USERS"]), 0

@@ -1,6 +1,6 @@
 """HTTP/1.1 on a bare asyncio protocol that keeps a ledger: when each request came, when its answer left.
 
-POST anything        -> ANSWER, after a delay drawn from the seed: 80 % 2 ms, 19 % 5 ms, 1 % 25 ms (with --delays=1)
+POST anything        -> ANSWER, after a delay drawn from the seed: 80 % 2 ms, 19 % 5 ms, 1 % 25 ms (with --delays)
 POST /stream?n=&gap= -> n server-sent events, one each `gap` microseconds; each carries the moment it was written
 GET /ledger | /figures | /reset
 
@@ -136,9 +136,9 @@ class Connection(asyncio.Protocol):
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--delays", type=float, default=0)
+    parser.add_argument("--delays", action="store_true")
     options = parser.parse_args()
-    ledger = Ledger(bool(options.delays))
+    ledger = Ledger(options.delays)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(ledger), "127.0.0.1", options.port, backlog=8192)
     await server.serve_forever()

@@ -57,7 +57,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A goal and what came: `verdict` is "met", "missed" or "not measured"."""
+    """A goal and what was observed: `verdict` is "met", "missed" or "not measured"."""
 
     goal: Goal
     observed: Spread | None
@@ -66,7 +66,7 @@ class Outcome:
 
 @dataclass
 class Table:
-    """Contenders side by side; `rounds[i][contender][column]`. The first column is the one that is compared."""
+    """Contenders side by side: `rounds[i][contender][column]`. Contenders are compared by the first column."""
 
     key: str
     title: str
@@ -86,7 +86,7 @@ class Table:
         return Spread.of(one[contender][column] for one in self.rounds if column in one.get(contender, {}))
 
     def ratio(self, contender: str, against: str, column: str) -> Spread | None:
-        """Return the ratio of two contenders; the rounds pair them, so a slow minute slows both."""
+        """Return the ratio of two contenders, taken within each round, so that a slow minute slows both."""
         pairs = [
             (one[contender][column], one[against][column])
             for one in self.rounds
@@ -135,9 +135,15 @@ class Table:
             for one in plain["rounds"]
         ]
         return cls(
-            plain["key"], plain["title"], [Column(**column) for column in plain["columns"]], plain["against"],
-            [Goal(**goal) for goal in plain["goals"]], plain["notes"], rounds, plain["failures"],
-        )  # fmt: skip
+            key=plain["key"],
+            title=plain["title"],
+            columns=[Column(**column) for column in plain["columns"]],
+            against=plain["against"],
+            goals=[Goal(**goal) for goal in plain["goals"]],
+            notes=plain["notes"],
+            rounds=rounds,
+            failures=plain["failures"],
+        )
 
 
 def _finite(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""The other load generators: found where they are, installed where that is possible, else named as missing."""
+"""The other load generators: those that are there, those that can be installed, and the names of the missing ones."""
 
 import os
 import shutil

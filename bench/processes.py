@@ -3,12 +3,10 @@
 Only what was started here is ever ended, by its own process group.
 """
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,25 +16,25 @@ from typing import Any, Self
 
 import psutil
 
+from asyncload_lib.demo.children import death_signal_setter
+
 __all__ = ["GENERATOR_CORE", "ROOT", "TARGET_CORE", "Process", "free_port", "wait_until"]
 
 ROOT = Path(__file__).parent.parent
 
 _cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 TARGET_CORE, GENERATOR_CORE = (_cores[0], _cores[1]) if len(_cores) > 1 else (None, None)
-"""Where a target, and a generator of one process, are held; None where that cannot be."""
+"""The CPU for the target, and that for a generator of one process; None on a machine that has only one."""
 
 _ENVIRONMENT = {"PYTHONPATH": str(ROOT), **os.environ}
-_ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # asyncload alone would be compiled anew at each start
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+_ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # else asyncload, but no peer, would be compiled anew at each start
 
 
 class Process:
     """A command in its own process group, with its output in files; use it as a context manager.
 
-    Its processes end with the block, and with the benchmark even if that is killed (Linux). `environment` is added to
-    the benchmark's own; `core`: the only one that it may use.
+    The whole group ends with the block, and the command also if the benchmark is killed (Linux). `environment` is added
+    to the benchmark's own; `core`: the only CPU that it may use.
     """
 
     def __init__(
@@ -60,7 +58,7 @@ class Process:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
-                preexec_fn=partial(_settle, core) if sys.platform == "linux" else None,
+                preexec_fn=partial(_settle, death_signal_setter(signal.SIGKILL), core),
             )
         self.pid = self._process.pid
 
@@ -105,7 +103,7 @@ class Process:
         self._process.wait(10)
 
     def complaint(self) -> str:
-        """Return the last line that the process wrote to stderr or stdout."""
+        """Return the last line that the process wrote to stderr, else to stdout."""
         lines = [line for text in (self.output, self.errors) for line in text.splitlines() if line.strip()]
         return lines[-1].strip()[:200] if lines else "it said nothing"
 
@@ -118,8 +116,9 @@ class Process:
         self.stop()
 
 
-def _settle(core: int | None) -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _settle(set_death_signal: Callable[[], None] | None, core: int | None) -> None:
+    if set_death_signal is not None:
+        set_death_signal()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell ignores it for what runs in its background
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -134,7 +133,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0, pause_s: float = 0.01) -> Any:
-    """Return the first true value of `condition()`; raises TimeoutError naming `what`. OSError is false."""
+    """Return the first true value of `condition()`, for which OSError is false; raises TimeoutError naming `what`."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:

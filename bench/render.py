@@ -37,7 +37,7 @@ def markdown(run: dict[str, Any], tables: list[Table]) -> str:
 
 
 def performance(run: dict[str, Any], tables: list[Table]) -> str:
-    """Return the README's section: the goals with what came, and the tables that compare speed."""
+    """Return the README's section: the goals with what was observed, and the tables that compare speed."""
     parts = [*_machine(run), "", *_goals(tables), ""]
     for table in tables:
         if table.key in SHOWN:

@@ -28,8 +28,9 @@ RUN_S = 600
 LATENCIES = 2000
 """Requests of each endpoint so far; a worker's snapshot grows with the spread of latencies, not with their number."""
 VARIANTS = 8
-"""How many different workers are made up; each stands for many, whose messages are unpacked one by one all the same."""
+"""How many different workers are made up. Each stands for many, but the messages of every one are unpacked."""
 ROUNDS = 3
+"""Reports of each worker that are timed, after its first."""
 
 
 def recorded(seed: int, endpoints: int) -> Recorder:

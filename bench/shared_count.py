@@ -7,7 +7,7 @@ __all__ = ["SharedCount"]
 
 
 class SharedCount:
-    """`add()` in the writer, `read()` in the reader; the file is made when it is not there."""
+    """The writer calls `add()`, the reader `read()`; the file is made if it is not there."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

@@ -1,9 +1,9 @@
-"""What the readers of streams share: how an event says when it was sent, and where the delays are kept.
+"""What the readers of streams share: which streams they ask for, and how they note the delay of each event.
 
-Server and reader run on one machine and take `perf_counter_ns`, which is one clock there, so the difference is the
-event's way: the server's write, the kernel, and the time until the generator had it. Two ends of it are kept: the
-moment that the generator counts as its coming (asyncload's time to first token ends there), and when the user's code
-held it. For the others both are one.
+Server and reader run on one machine and take `perf_counter_ns`, which is one clock there. The difference is the event's
+delay: the server's write, the kernel, and the time until the generator had it. Two ends are noted: the moment at which
+the generator says that the event came (asyncload's time to first token ends there), and the moment at which the user's
+code had it. For the other generators both are the same.
 """
 
 import itertools
@@ -20,34 +20,36 @@ import numpy as np
 __all__ = ["EVENTS", "Delays", "note", "paths", "save"]
 
 EVENTS = 100
+"""Of a whole stream."""
 
-_WAYS = array("q")
+_NOTED = array("q")
+"""Of each event: sent, seen and held (ns), and whether it was the first of its stream."""
 
 
 def paths() -> Iterator[str]:
     """Yield what a user asks for: a stream of random length, then whole ones.
 
-    Else all streams would end and begin at the same moment again and again, which is full load whatever the mean.
+    Otherwise all streams would end and begin at the same moments, and be full load then, whatever the mean.
     """
     for events in itertools.chain([random.randint(1, EVENTS)], itertools.repeat(EVENTS)):
         yield f"/stream?n={events}&gap={os.environ.get('BENCH_GAP_US', '0')}"
 
 
 def note(data: str | bytes, is_first: bool, seen_ns: int) -> None:
-    """Read an event as a user would, as JSON, and note its way until the generator says that it came."""
+    """Read an event as a user would, as JSON, and note its times; `seen_ns`: when the generator says that it came."""
     held_ns, sent_ns = time.perf_counter_ns(), json.loads(data)["sent_ns"]
-    _WAYS.extend((sent_ns, seen_ns, held_ns, is_first))  # in one step, which no signal parts
+    _NOTED.extend((sent_ns, seen_ns, held_ns, is_first))  # one call, so that a signal cannot leave half of it
 
 
 def save(path: str) -> None:
     """Keep what was noted; for the last listener of a run."""
-    np.save(path, np.array(_WAYS).reshape(-1, 4))
+    np.save(path, np.array(_NOTED).reshape(-1, 4))
 
 
 class Delays:
-    """The delays (ms) of the events that were sent from one moment to another (ns), as a generator noted them.
+    """The delays (ms) of the events that were sent between two moments (ns), as a generator noted them.
 
-    Without the generator's start and its stop: what they cost is not how it reads. `read` counts those too.
+    This leaves out the generator's start and its stop, which say nothing of how it reads. `read` counts all events.
     """
 
     def __init__(self, path: Path, from_ns: int, to_ns: int) -> None:

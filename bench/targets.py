@@ -11,12 +11,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from bench.ledger_server import ANSWER
 from bench.processes import ROOT, TARGET_CORE, Process, free_port, wait_until
 
-__all__ = ["ANSWER", "BODY", "LedgerServer", "Nginx", "RedisServer"]
+__all__ = ["BODY", "LedgerServer", "Nginx", "RedisServer"]
 
 BODY = b'{"message":"hello, how is it going"}'
-ANSWER = '{"success":true,"data":{"content":"an answer of about a hundred bytes","role":"assistant","message_id":"1"}}'
 
 _NGINX = """
 daemon off;
@@ -52,7 +52,7 @@ class Nginx(Process):
         self._asked = 0
         directory.mkdir(parents=True, exist_ok=True)
         configuration = directory / "nginx.conf"
-        configuration.write_text(_NGINX.format(directory=directory, port=self.port, answer=ANSWER))
+        configuration.write_text(_NGINX.format(directory=directory, port=self.port, answer=ANSWER.decode()))
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
         if program is None:
             raise FileNotFoundError("nginx is not installed")
@@ -61,7 +61,7 @@ class Nginx(Process):
         wait_until(lambda: self.served() >= 0, "nginx did not answer")
 
     def served(self) -> int:
-        """Return how many requests were answered, those for this figure left out."""
+        """Return how many requests were answered, without those that asked for this figure."""
         with urllib.request.urlopen(f"{self.host}/served", timeout=5) as answer:
             text = answer.read().decode()
         self._asked += 1
@@ -77,20 +77,12 @@ class RedisServer(Process):
         program = shutil.which("redis-server")
         if program is None:
             raise FileNotFoundError("redis-server is not installed")
-        options = [
-            "--port",
-            self.port,
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--maxmemory",
-            "256mb",
+        command: list[str | Path] = [
+            program,
+            *("--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no"),
+            *("--maxmemory", "256mb", "--maxmemory-policy", "allkeys-random", "--dir", directory),
         ]
-        more = ["--maxmemory-policy", "allkeys-random", "--dir", directory]
-        super().__init__([program, *map(str, options), *map(str, more)], directory, core=TARGET_CORE)
+        super().__init__(command, directory, core=TARGET_CORE)
         wait_until(lambda: self._ask("PING").startswith("+PONG"), "redis-server did not answer")
 
     def _ask(self, command: str) -> str:
@@ -109,14 +101,17 @@ class RedisServer(Process):
 
 
 class LedgerServer(Process):
-    """A uvloop server in a process of its own that notes when each request came and when its answer left."""
+    """A uvloop server in a process of its own that notes when each request came and when its answer left.
 
-    def __init__(self, directory: Path, **options: float) -> None:
+    With `delays` it answers after the delays that `ledger_server` draws, else at once.
+    """
+
+    def __init__(self, directory: Path, *, delays: bool = False) -> None:
         self.port = free_port()
         self.host = f"http://127.0.0.1:{self.port}"
-        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         program = ROOT / "bench" / "ledger_server.py"
-        super().__init__([sys.executable, program, f"--port={self.port}", *arguments], directory, core=TARGET_CORE)
+        command: list[str | Path] = [sys.executable, program, f"--port={self.port}", *(["--delays"] if delays else [])]
+        super().__init__(command, directory, core=TARGET_CORE)
         wait_until(lambda: self.ask("/ledger"), "the ledger server did not answer")
 
     def ask(self, path: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The least an asyncio client can do: `protocol_chat.py URL USERS`, fixed bytes out, the end of the answer looked for.
+"""The least that an asyncio client can do, `protocol_chat.py URL USERS`: send fixed bytes, find the answer's end.
 
 No client library and no load tester: what uvloop, the kernel and CPython cost, the ceiling of any client on this loop.
 """

@@ -1,8 +1,8 @@
 """CPU time of one `request` event with and without asyncload's listener: `recorder_cost.py ROUNDS`; prints JSON.
 
-Short blocks of both kinds alternate, so that most pairs meet no neighbour on the machine; each value is the median of
-many pairs. To it comes the binning, which the recorder does once a second, for one second's requests. The load is the
-one of MIXED: 20 names, 2 % failures.
+Short blocks with and without it alternate, so that other processes of the machine disturb few pairs; each value is the
+median of many pairs. Added to it is the binning, which the recorder does once a second for that second's requests. The
+load has 20 names and 2 % failures.
 """
 
 import json
@@ -55,7 +55,7 @@ def block_us(environment: Environment, block: list[dict[str, object]]) -> float:
 
 
 def fold_us(environment: Environment, participant: Participant, block: list[dict[str, object]]) -> float:
-    """Return what it costs to bin the requests of a second, for each."""
+    """Return what it costs to bin the requests of a second, per request."""
     for _ in range(BLOCKS_PER_S):
         block_us(environment, block)
     begun_ns = time.thread_time_ns()

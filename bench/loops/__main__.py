@@ -58,8 +58,8 @@ async def against_target(options: argparse.Namespace, directory: Path) -> dict[s
 
 
 def steal_share(before: Any, after: Any) -> float:
-    """Return which share of the CPU time that this machine had work for the hypervisor gave to others; 0 if unknown."""
-    idle = ("idle", "iowait", "guest", "guest_nice")  # guests' time is in user's, too
+    """Return the share that the hypervisor gave to others of the CPU time this machine had work for; 0 if unknown."""
+    idle = ("idle", "iowait", "guest", "guest_nice")  # the time of guests is part of "user" and "nice"
     used = {name: float(getattr(after, name) - getattr(before, name)) for name in after._fields if name not in idle}
     return used.get("steal", 0.0) / max(sum(used.values()), 1e-9)
 

@@ -13,9 +13,10 @@ __all__ = ["BURST", "BURSTS", "FAULTS", "Fault", "burst_row", "fault_row", "load
 
 TARGET = Path(__file__).with_name("target.py")
 SETTLE_S = 0.06
+"""After a fault, until the probe's findings are read."""
 BURST = 10
-"""Calls of the faults that block one behind the other: "burst" and "parses" in one turn of the loop, "chain" each in
-the next."""
+"""Calls in a fault that blocks again and again: "burst" and "parses" in one turn of the loop, "chain" in turn after
+turn."""
 
 
 class Fault(NamedTuple):
@@ -105,7 +106,7 @@ async def fault_row(client: Client, fault: Fault, times: int) -> dict[str, Any]:
             continue
         row["found"] += 1
         row["line_right"] += any(c["line"] == line and c["cause"] == fault.cause for c in report["culprits"])
-        if fault.cause != "gil":  # the truth is known of the thread, not of the wait that it caused
+        if fault.cause != "gil":  # what is known there is how long the thread ran, not how long the loop waited
             errors.append(found["max_stall"] - truth["wall_s"])
             row["within"] += abs(errors[-1]) <= max(0.002, 0.1 * truth["wall_s"])
     row["true_ms"] = statistics.median(truths) * 1e3
@@ -128,7 +129,7 @@ async def burst_row(client: Client, fault: Fault, times: int) -> dict[str, Any]:
         row["found"] += len(lengths)
         row["line_right"] += sum(c["count"] for c in report["culprits"] if c["line"] == line and c["cause"] == "loop")
         each_s = truth["each_s"]
-        if len(lengths) != len(each_s):  # it is not known which one is missing
+        if len(lengths) != len(each_s):  # it is not known which one is missing: compare with the most similar
             each_s = [min(each_s, key=lambda true_s: abs(true_s - length)) for length in lengths]
         for length, true_s in zip(lengths, each_s, strict=True):
             errors.append(abs(length - true_s))
@@ -139,7 +140,7 @@ async def burst_row(client: Client, fault: Fault, times: int) -> dict[str, Any]:
 
 
 async def sweep_row(client: Client, name: str, times: int) -> dict[str, Any]:
-    """Do stalls of random length from 10 to 20 ms; what counts is the share that is found."""
+    """Do stalls of random length from 10 to 20 ms, and count those that are found."""
     found = right = 0
     for _ in range(times):
         _, report = await one_fault(client, name, random.uniform(0.010, 0.020))

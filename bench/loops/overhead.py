@@ -1,7 +1,7 @@
 """What watching costs a target that is kept busy: the monitor alone, and the whole probe, each against nothing.
 
-Throughput is what counts, but in a virtual machine it wanders far more than by one percent. So the loop's time that the
-monitor takes is measured too, and wanders less: the time inside of it, and the CPU of its watchdog.
+Throughput is what counts, but in a virtual machine it varies by far more than one percent. So the time that the monitor
+takes from the loop is measured too, which varies less: the time inside the monitor, and the CPU time of its watchdog.
 """
 
 import asyncio
@@ -24,9 +24,10 @@ TIMED_S = 10.0
 async def overhead(port: int, connections: int, seconds: float) -> dict[str, dict[str, Any]]:
     """Return for "monitor" and "probe" the ratio of throughput to that of "nothing".
 
-    The three take turns in the target, which counts its requests; it is the median of the rounds' ratios, with its
-    95 % interval: (median, low, high). The load never pauses, and the generator never sleeps: to wake it would be the
-    target's cost. `loop_share`: of the loop's time, what the monitor and its watchdog take.
+    The three take turns in the target, which counts its requests. `throughput_ratio` is the median of the rounds'
+    ratios with its 95 % interval: (median, low, high). The load never pauses, and the generator never sleeps, because
+    the target would have to pay for waking it. `loop_share`: the share of the loop's time that the monitor and its
+    watchdog take.
     """
     clients = [Client(port) for _ in range(connections)]
     control = Client(port)

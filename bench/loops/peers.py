@@ -1,4 +1,4 @@
-"""What the loop bench needs around a target: slow peers, a raw HTTP client, a process that ends with its parent."""
+"""What the loop bench needs around its target: the process itself, a raw HTTP client, and slow peers for its calls."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ class Client:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def call(self, method: str, path: str) -> Any:
-        """JSON of one answer; any status but 200 is an error."""
+        """Return the JSON of one answer; raises RuntimeError for any status but 200."""
         if self._streams is None or self._streams[0].at_eof():
             self.close()
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 24)
@@ -58,9 +58,9 @@ class Client:
 
 @contextlib.contextmanager
 def target(loop: str, slow: dict[str, Any], preload: Path | None, kind: str = "bare") -> Iterator[dict[str, int]]:
-    """The target on its own loop ("asyncio" or "uvloop"), a "bare" ASGI application or one of FastAPI ("fastapi").
+    """Run the target on a `loop` ("asyncio" or "uvloop") for as long as the block does; yield its `port` and `pid`.
 
-    It ends when this block does.
+    `kind`: a "bare" ASGI application or one of FastAPI ("fastapi"); `preload`: a library for LD_PRELOAD.
     """
     environment = {**os.environ, "LOOP_FAULTS_SLOW": json.dumps(slow)}
     if preload is not None:
@@ -77,7 +77,7 @@ def target(loop: str, slow: dict[str, Any], preload: Path | None, kind: str = "b
 
 
 def slow_getaddrinfo(directory: Path) -> Path | None:
-    """A library that makes one name resolve slowly, or None where there is no C compiler."""
+    """Compile a library that makes one name resolve slowly; return None where there is no C compiler."""
     if shutil.which("gcc") is None:
         return None
     (directory / "slow.c").write_text(SLOW_GETADDRINFO)
@@ -87,7 +87,7 @@ def slow_getaddrinfo(directory: Path) -> Path | None:
 
 
 def feed_fifo(path: Path) -> None:
-    """Write into the FIFO whenever somebody has opened it, but slowly; in a thread for the bench's life."""
+    """Make a FIFO and write into it, after a delay, whenever somebody has opened it; in a thread that never ends."""
 
     def feed() -> None:
         while True:
@@ -102,7 +102,7 @@ def feed_fifo(path: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def slow_servers() -> AsyncIterator[dict[str, int]]:
-    """An HTTP and a Redis server that answer after PEER_DELAY_S."""
+    """Run an HTTP and a Redis server that answer after PEER_DELAY_S; yield their ports."""
 
     async def answer_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):

@@ -6,9 +6,9 @@ from typing import Any
 __all__ = ["markdown"]
 
 SHARE = 0.95
-"""Of the stalls of 10 to 20 ms at least this share is to be found; of longer ones all."""
+"""Goal: at least this share of the stalls of 10 to 20 ms is found, and all longer ones."""
 OVERHEAD = 0.01
-"""Goal: at most this share, of the loop's time and of the throughput."""
+"""Goal: watching takes at most this share of the loop's time and of the throughput."""
 
 
 def markdown(run: dict[str, Any]) -> str:

@@ -47,8 +47,9 @@ EVIL = re.compile(r"(a+)+$")
 held = threading.Lock()
 MODES = ("nothing", "monitor", "probe")
 SETTLED_S, COUNTED_S = 0.05, 0.15
-"""Of a turn. Short, for a virtual machine's speed wanders."""
+"""The uncounted and the counted part of a turn. Turns are short because a virtual machine's speed changes."""
 FAR_NS = 1 << 60
+"""A time that never comes: 36 years."""
 
 
 def cpu_loop(seconds: float) -> None:
@@ -69,7 +70,7 @@ def read_settings() -> bytes:
 
 
 took_s: list[float] = []
-"""Of each call of a burst or a chain, how long it truly took."""
+"""How long each call of a burst or a chain truly took."""
 
 
 async def blocking(seconds: float) -> None:
@@ -227,9 +228,9 @@ class TimedGcPauses(GcPauses):
 class PausableMonitor(LoopMonitor):
     """A monitor that stands still while another mode has its turn, and goes on as if no time had passed.
 
-    One that began anew in each turn would be measured beginning: it then takes the CPU time of all threads twice, which
-    it later does once a second, each time for 0.4 ms. It keeps nothing of its own: with one attribute more, the
-    thirtieth, CPython looks up all of them more slowly (73 ns instead of 50 for eight).
+    If it began anew in each turn, its beginning would be measured: it then takes the CPU time of all threads twice, for
+    0.4 ms each time, which it later does once a second. It adds no attribute: with a thirtieth, CPython looks up all of
+    them more slowly (73 ns instead of 50 for eight).
     """
 
     def pause(self) -> None:
@@ -265,7 +266,7 @@ class PausableMonitor(LoopMonitor):
 
 
 class TimedMonitor(PausableMonitor):
-    """A monitor of its own: attributes set on the instance of the other one would make every beat of it slower."""
+    """A second monitor, whose beats are timed: wrappers set on the first one would make every beat of it slower."""
 
     _beat = stopwatch.around(LoopMonitor._beat)
 
@@ -281,7 +282,7 @@ class ProbeWithMonitors(Probe):
     """A probe whose loop is watched by one monitor or another."""
 
     def watch_with(self, monitor: LoopMonitor) -> None:
-        """Have this monitor instead of its own, or of the one before."""
+        """Put this monitor in the place of the present one."""
         here = self._here()
         assert here is not None
         if here.monitor not in monitors.values():
@@ -316,7 +317,7 @@ def switch(mode: str) -> None:
 class Turns:
     """Modes that take turns, each round in another order, while the load goes on; counts the requests in each turn.
 
-    From inside, for a generator that stops and begins again for each turn measures its own beginnings, too.
+    They are counted here, because a generator that stopped and began again for each turn would measure its own starts.
     """
 
     def __init__(self) -> None:
@@ -361,8 +362,10 @@ def change(mode: str) -> dict[str, Any]:
 
 
 def usage() -> dict[str, float]:
-    """Return seconds so far: of all threads' CPU, of this one's, and inside of what is timed (of an application: until
-    it has handed its coroutine on); and the time now."""
+    """Return the seconds so far of CPU of all threads, of this thread's, and inside what is timed; and the time now.
+
+    The time inside an application ends when it has handed its coroutine on.
+    """
     return {
         "cpu_s": time.process_time(),
         "loop_cpu_s": time.thread_time(),

@@ -2,7 +2,7 @@
 
 The target answers after 2 ms (80 %), 5 ms (19 %) or 25 ms (1 %), so that p50, p99 and maximum differ, and notes for
 each request the time from its last byte in to its answer out. What a generator reports beyond that is the way there and
-back, and its own fault.
+back, and the generator's own error.
 """
 
 import csv
@@ -34,7 +34,7 @@ Reported = dict[str, float]
 
 def fidelity(bench: Bench, limit_s: float) -> list[Table]:
     """Compare reports with the ledger at shares of FastHttpUser's capacity, and asyncload at shares of its own too."""
-    server = bench.server("delays", lambda: LedgerServer(bench.directory / "delays", delays=1))
+    server = bench.server("delays", lambda: LedgerServer(bench.directory / "delays", delays=True))
     fast = _capacity(bench, server, "fast_paced.py")
     own = _capacity(bench, server, "asyncload_paced.py")
     seconds = 2.0 if bench.quick else 4.0

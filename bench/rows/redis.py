@@ -56,19 +56,7 @@ def redis(bench: Bench, limit_s: float) -> list[Table]:
 
 
 def _redis_benchmark(bench: Bench, server: RedisServer) -> Process:
-    options = [
-        "-p",
-        server.port,
-        "-c",
-        USERS,
-        "-d",
-        256,
-        "-r",
-        100_000,
-        "-n",
-        FOREVER_S * 200_000,
-        "-t",
-        "set",
-        "-q",
-    ]
-    return Process([bench.peers.get("redis-benchmark"), *map(str, options)], bench.directory, core=GENERATOR_CORE)
+    commands = FOREVER_S * 200_000  # more than it can send in that time
+    options = {"-p": server.port, "-c": USERS, "-d": 256, "-r": 100_000, "-n": commands, "-t": "set"}
+    words = [str(word) for option in options.items() for word in option]
+    return Process([bench.peers.get("redis-benchmark"), *words, "-q"], bench.directory, core=GENERATOR_CORE)
