@@ -7,7 +7,8 @@ from .attribution import QUEUE, Evidence, cause_of
 from .clocks import ASLEEP
 from .findings import Findings
 from .gcpause import GcPause
-from .stacks import Spot, culprit_spot, innermost_own, is_bare
+from .places import Spot, culprit_spot, innermost_own
+from .stacks import is_bare
 from .stall import Segment, Stall
 
 __all__ = ["charge"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .attribution import CAUSES
-from .stacks import Spot, described, excerpt
+from .places import Spot, described, excerpt
 
 __all__ = ["Findings", "counted", "lag_key", "middle_us"]
 

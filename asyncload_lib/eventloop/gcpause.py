@@ -8,7 +8,8 @@ from time import perf_counter_ns, thread_time_ns
 from typing import Any
 
 from .native import native
-from .stacks import Position, callback_frames, positions
+from .places import Position
+from .stacks import callback_frames, positions
 
 __all__ = ["GcPause", "GcPauses"]
 

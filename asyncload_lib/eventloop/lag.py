@@ -21,9 +21,10 @@ from typing import Any, Self
 from .charge import charge
 from .clocks import ThreadMeter
 from .findings import Findings
+from .frame_safety import Home
 from .gcpause import GcPauses
 from .native import native
-from .stacks import Home, loop_base
+from .stacks import loop_base
 from .stall import Late, Pulse, Stall
 from .watchdog import Watchdog, Watched
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from types import CodeType, FrameType
 
 from .clocks import ON_GIL, RUNNING
-from .stacks import Position
+from .places import Position
 
 __all__ = ["Holder", "Late", "Pulse", "Sample", "Segment", "Stall"]
 

@@ -22,12 +22,15 @@ from typing import NamedTuple
 
 from .alarm import Alarm
 from .clocks import ASLEEP, ON_GIL, StealMeter, ThreadMeter, state_of, threads_cpu_ns
+from .frame_safety import Home, uncollected
 from .native import native, start_native_thread
-from .stacks import Home, Position, callback_frames, has_run, positions, step_frame, uncollected
+from .places import Position
+from .stacks import callback_frames, has_run, positions, step_frame
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
 from .switching import switch_interval
+from .waits import HURRY_S, Wait, is_one_call, is_suspended
 
-__all__ = ["Watchdog", "Watched", "is_one_call", "is_suspended"]
+__all__ = ["Watchdog", "Watched"]
 
 MS = 1_000_000
 NS = 1e9
@@ -41,8 +44,6 @@ STEP_NS = MS // 4
 """The alarm is set to multiples of this, for it prepares one system call for each delay."""
 START_S = 1.0
 """Longest time that `start()` waits for the thread to begin."""
-HURRY_S = 0.0005
-"""The switch interval while a beat is overdue: with the usual 5 ms a stall of 12 ms is seen once or never."""
 LONGEST_INTERVAL_SHARE = 0.5
 """The switch interval is never longer than this share of the limit. A C call that keeps the GIL is seen only at its
 end, and it is proven to have run only from one interval after the watchdog asked for the GIL."""
@@ -54,8 +55,6 @@ MOST_UNSETTLED = 32
 """So many late beats may wait until the loop beats in time again; with more they are settled at once. To settle one
 takes half a switch interval. By then a loop that blocks again may have the GIL back, and the watchdog sees nothing of
 its next call."""
-SUSPENDED_WAKES = 8
-"""How often a thread that waits for the GIL should have woken before few wakes prove that the process stood still."""
 ENDED_REFERENCES = 3
 """References to a frame in a list that `compress` goes through, if nobody else has one: it does not run any more."""
 RIVAL_SHARE = 0.01
@@ -68,30 +67,6 @@ class Watched(NamedTuple):
     task_name: Callable[[], str | None]
     is_running: Callable[[], bool]
     is_closed: Callable[[], bool]
-
-
-class Wait(NamedTuple):
-    """One wait of the watchdog, and how long it waited for the GIL, for a CPU, and for a stopped process to go on.
-
-    `spent_ns`: CPU time that the wait itself cost: a thread that waits for the GIL wakes once in each switch interval.
-    """
-
-    since_ns: int
-    until_ns: int
-    gil_ns: int
-    cpu_ns: int
-    suspended_ns: int
-    spent_ns: int
-
-    def reaches(self, late: Late) -> bool:
-        """Whether some of it fell into a late beat."""
-        return self.since_ns < late.now_ns and late.before_ns < self.until_ns
-
-    def within(self, late: Late) -> "Wait":
-        """Return the part that fell into a late beat which it reaches; the rest may be that of the next one."""
-        since_ns, until_ns = max(self.since_ns, late.before_ns), min(self.until_ns, late.now_ns)
-        share = (until_ns - since_ns) / (self.until_ns - self.since_ns)
-        return Wait(since_ns, until_ns, *(int(share * part_ns) for part_ns in self[2:]))
 
 
 class Watchdog:
@@ -421,26 +396,6 @@ class Watchdog:
             if segment.callback is not None:
                 self._pulse.discard += [segment.callback]
                 segment.callback = None
-
-
-def is_one_call(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
-    """Whether the GIL was kept in one piece for `gil_wait_ns`, judged by how often the thread that waited for it woke.
-
-    It wakes once in each switch interval (`interval_s`), and at each release; where the loop's thread takes the GIL
-    back before the waiting one runs, CPython forgets the request for it, too. In an interval shorter than HURRY_S it
-    may not get a CPU in time to wake.
-    """
-    return wakes <= 2 * (gil_wait_ns / NS // max(interval_s, HURRY_S) + 2)
-
-
-def is_suspended(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
-    """Whether the process stood still (SIGSTOP, a frozen container) where a thread seems to have waited for the GIL.
-
-    A thread that waits for the GIL wakes once in each switch interval (`interval_s`); a stopped one wakes only when it
-    goes on. No wake at all means that the system does not count them.
-    """
-    expected = gil_wait_ns / NS / max(interval_s, HURRY_S)
-    return expected >= SUSPENDED_WAKES and 0 < wakes < expected / 4
 
 
 def _divided(segments: list[Segment], late: Late) -> tuple[list[Segment], list[Segment]]:

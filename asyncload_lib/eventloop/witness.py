@@ -18,7 +18,7 @@ import heapq
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -28,7 +28,7 @@ from .findings import MAX_BUCKETS, MAX_STALL_TIMES, counted, lag_key, middle_us
 from .lag import LIMIT_S, LoopMonitor
 from .listening import only_listener
 
-__all__ = ["OutsideWitness", "disagreement", "unexplained"]
+__all__ = ["OutsideWitness"]
 
 CONNECTIONS = 4
 """Connections that the probes share, so that a slow answer does not hold up the next one."""
@@ -403,44 +403,6 @@ class OutsideWitness:
             return line._replace(until_s=time.perf_counter() + LINE_S)
         line.writer.close()
         return new
-
-
-def disagreement(inside: dict[str, Any], outside: dict[str, Any]) -> str | None:
-    """Return a sentence if a worker's probe tells of a stall that the outside witness should have seen, else None.
-
-    A stall may fall between two check requests: only a longer one is a contradiction.
-    """
-    if outside["blocked"] is None or inside["blocked"] is None:
-        silent = "outside" if outside["blocked"] is None else "inside"
-        return f"The witnesses cannot be compared: the {silent} one could not tell."
-    seen, limit_s = inside["max_stall"], max(inside["limit_s"], outside["limit_s"])
-    if inside["blocked"] and not outside["blocked"] and seen > outside["period_s"] + limit_s:
-        return (
-            f"The witnesses disagree: inside, a stall of {seen * 1e3:.0f} ms was measured; from outside, no answer was"
-            f" late by {limit_s * 1e3:.0f} ms. The check requests were answered by another worker or a cache."
-        )
-    return None
-
-
-def unexplained(inside: Sequence[dict[str, Any]], outside: dict[str, Any]) -> str | None:
-    """Return a sentence if an answer that proves a stall was later than the loop of any worker ever was, else None.
-
-    `inside`: all workers that were read, each of which was judged. The delay as a whole is not called a stall, for only
-    a part of it is proven to be one. A queue looks like a stall, but a loop that has a queue is late as well; whose it
-    was is unknown if it stood before the loop and one of its requests took longer than the limit.
-    """
-    told = outside["proven_delay"] or 0.0
-    felt = max(max(row["max_stall"], row["lag"]["max"] or 0.0) for row in inside)
-    if told <= felt + outside["period_s"] + max(outside["limit_s"], *(row["limit_s"] for row in inside)):
-        return None
-    whose = "the loop itself was" if len(inside) == 1 else "the loops that were read were"
-    return (
-        f"The witnesses differ: seen from outside, an answer was late by {told * 1e3:.0f} ms and a stall of at least"
-        f" {(outside['proven_stall'] or 0.0) * 1e3:.0f} ms is proven, but {whose} never late by more than"
-        f" {felt * 1e3:.0f} ms. The other {(told - felt) * 1e3:.0f} ms were several such lags one after another, or"
-        " passed outside the loop: network, accept queue, proxy, thread pool, or another worker that the LoopProbe did"
-        " not read."
-    )
 
 
 def _any_certificate() -> ssl.SSLContext:

@@ -12,10 +12,11 @@ from pyreqwest.client import Client
 from pyreqwest.exceptions import PyreqwestError
 
 from asyncload_lib.eventloop.asgi import TOKEN_HEADER
+from asyncload_lib.eventloop.disagreement import disagreement, unexplained
 from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.probe_answer import NOTHING_SEEN, Confirmation, answer_of, confirmed, inside_rows
 from asyncload_lib.eventloop.thread import LoopThread
-from asyncload_lib.eventloop.witness import OutsideWitness, disagreement, unexplained
+from asyncload_lib.eventloop.witness import OutsideWitness
 from asyncload_lib.redaction import redact
 from asyncload_lib.results.model import NOT_INSIDE
 from asyncload_lib.run import census

@@ -8,7 +8,7 @@ import pytest
 
 import asyncload_lib.results
 from asyncload_lib.eventloop.findings import Findings
-from asyncload_lib.eventloop.stacks import Spot
+from asyncload_lib.eventloop.places import Spot
 
 MS = 1_000_000
 PERIOD_S = 0.002

@@ -18,15 +18,18 @@ from typing import Any
 
 import pytest
 
-from asyncload_lib.eventloop import lag, stacks
+from asyncload_lib.eventloop import lag, places
 from asyncload_lib.eventloop.charge import charge
 from asyncload_lib.eventloop.clocks import RUNNING, ThreadMeter, threads_cpu_ns
 from asyncload_lib.eventloop.findings import Findings
+from asyncload_lib.eventloop.frame_safety import uncollected
 from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, HubMonitor, LoopMonitor
-from asyncload_lib.eventloop.stacks import AFTERWARDS, Position, culprit_spot, positions, uncollected
+from asyncload_lib.eventloop.places import AFTERWARDS, Position, culprit_spot
+from asyncload_lib.eventloop.stacks import positions
 from asyncload_lib.eventloop.stall import Holder, Late, Pulse, Sample, Segment, Stall
 from asyncload_lib.eventloop.switching import switch_interval
-from asyncload_lib.eventloop.watchdog import MOST_UNSETTLED, Wait, Watchdog, Watched, is_one_call, is_suspended
+from asyncload_lib.eventloop.waits import Wait, is_one_call, is_suspended
+from asyncload_lib.eventloop.watchdog import MOST_UNSETTLED, Watchdog, Watched
 from tests.eventloop.loops import Run, both_loops, cpu, line_of
 
 pytestmark = pytest.mark.chance
@@ -733,7 +736,7 @@ def test_who_charges_a_stall_asks_neither_the_file_system_nor_for_its_source(mon
     late = Late(0, 60_000_000, 0, 60_000_000, 0)
     stall = Stall(late, [Segment(None, "task", samples, idle=False)], 2, None, 0, 0, 0, 0, None)
     findings = Findings(0, 0.01, 0.003)
-    stacks.rank.cache_clear()
+    places.rank.cache_clear()
     with monkeypatch.context() as without:
         for asked in ("os.getcwd", "os.stat", "os.lstat", "os.path.realpath", "linecache.getlines", "builtins.open"):
             without.setattr(asked, None)

@@ -227,7 +227,7 @@ def test_a_loop_that_does_not_run_or_is_closed_is_not_looked_at() -> None:
 
 def test_a_child_that_is_forked_amid_a_look_collects_garbage() -> None:
     report = told("""
-        from asyncload_lib.eventloop.stacks import uncollected
+        from asyncload_lib.eventloop.frame_safety import uncollected
         with uncollected:
             reader, writer = os.pipe()
             if not os.fork():

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from asyncload_lib.eventloop.stacks import Position, has_run
+from asyncload_lib.eventloop.places import Position
+from asyncload_lib.eventloop.stacks import has_run
 
 
 async def resumes(work: Callable[[], Awaitable[None]], numbers: list[int]) -> list[int]:

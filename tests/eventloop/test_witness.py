@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from asyncload_lib.eventloop.disagreement import disagreement, unexplained
 from asyncload_lib.eventloop.findings import lag_key, middle_us
 from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.listening import only_listener
-from asyncload_lib.eventloop.witness import OutsideWitness, _Due, disagreement, unexplained
+from asyncload_lib.eventloop.witness import OutsideWitness, _Due
 
 pytestmark = pytest.mark.chance
 
