@@ -4,7 +4,7 @@ Standard library only, for it runs inside the target too. Times in; seconds out,
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .attribution import CAUSES
@@ -26,15 +26,28 @@ FINE_NS, FINE_SHIFT = 1 << 20, 14
 
 
 @dataclass(slots=True)
+class Stalls:
+    """A number of stalls, or of other late beats, and their lengths."""
+
+    count: int = 0
+    total_s: float = 0.0
+    longest_s: float = 0.0
+
+    def add(self, length_s: float) -> None:
+        """Count one more."""
+        self.count += 1
+        self.total_s += length_s
+        self.longest_s = max(self.longest_s, length_s)
+
+
+@dataclass(slots=True)
 class Culprit:
-    """Stalls with one culprit, summed; seconds."""
+    """A line of source, the task and the cause, and the stalls that are charged to them."""
 
     spot: Spot
     task: str
     cause: str
-    count: int = 0
-    total_s: float = 0.0
-    longest_s: float = 0.0
+    stalls: Stalls = field(default_factory=Stalls)
 
 
 class Findings:
@@ -54,13 +67,13 @@ class Findings:
         self._bucket_end_ns = started_ns
         self._width_ns = 1_000_000_000
         self._recent: deque[tuple[int, int]] = deque(maxlen=8192)
-        self._causes = {cause: [0, 0.0, 0.0] for cause in CAUSES}
-        self._blocked = [0, 0.0, 0.0]
-        self._queue = [0, 0.0, 0.0]
+        self._causes = {cause: Stalls() for cause in CAUSES}
+        self._blocked = Stalls()
+        self._queue = Stalls()
         self._culprits: dict[tuple[str, int, str, str, str], Culprit] = {}
         self._times: list[dict[str, Any]] = []
         self._unnamed = 0
-        self._between = [0, 0.0, 0.0]
+        self._between = Stalls()
 
     def anew(self, started_ns: int) -> "Findings":
         """Return empty findings that begin at `started_ns`; `own_share` still knows the late beats before it."""
@@ -101,32 +114,29 @@ class Findings:
         length_s = self._since_start(end_ns, length_s)
         if length_s < self.limit_s:
             return
-        _add(self._causes[cause], length_s)
+        self._causes[cause].add(length_s)
         if cause == "loop" or (cause == "gil" and spot is not None):
-            _add(self._blocked, length_s)
+            self._blocked.add(length_s)
         if len(self._times) < MAX_STALL_TIMES:
             start_s = max(0.0, (end_ns - self.started_ns) / NS - length_s)
             self._times.append({"t": round(start_s, 4), "length": round(length_s, 5), "cause": cause})
         if spot is None:
             self._unnamed += cause in ("loop", "gil")  # a machine that gave no CPU has no line
             if cause == "loop" and not task:
-                _add(self._between, length_s)
+                self._between.add(length_s)
             return
         code = spot.position[0]
         key = (code.co_filename, spot.line, code.co_qualname, task, cause)
         if key not in self._culprits and len(self._culprits) >= MAX_CULPRITS:
             self._unnamed += 1
             return
-        culprit = self._culprits.setdefault(key, Culprit(spot, task, cause))
-        culprit.count += 1
-        culprit.total_s += length_s
-        culprit.longest_s = max(culprit.longest_s, length_s)
+        self._culprits.setdefault(key, Culprit(spot, task, cause)).stalls.add(length_s)
 
     def queue(self, end_ns: int, length_s: float) -> None:
         """Count a loop that was late over the limit because of many short callbacks: lag, not a stall."""
         length_s = self._since_start(end_ns, length_s)
         if length_s >= self.limit_s:
-            _add(self._queue, length_s)
+            self._queue.add(length_s)
 
     def _since_start(self, end_ns: int, length_s: float) -> float:
         return min(length_s, (end_ns - self.started_ns) / NS)
@@ -154,22 +164,22 @@ class Findings:
     def report(self, name: str, now_ns: int) -> dict[str, Any]:
         """The findings as one element of `event_loops` in the results file; seconds."""
         watched_s = max(0.0, (now_ns - self.started_ns) / NS)
-        stalls, blocked_s, max_stall = self._blocked
-        culprits = sorted(self._culprits.values(), key=lambda culprit: culprit.total_s, reverse=True)
+        blocked = self._blocked
+        culprits = sorted(self._culprits.values(), key=lambda culprit: culprit.stalls.total_s, reverse=True)
         return {
             "name": name,
             "witness": "inside",
             "watched_s": watched_s,
             "period_s": self.period_s,
             "limit_s": self.limit_s,
-            "max_stall": max_stall,
-            "stalls": stalls,
-            "blocked_s": blocked_s,
-            "blocked": bool(stalls) if self.beats else None,
+            "max_stall": blocked.longest_s,
+            "stalls": blocked.count,
+            "blocked_s": blocked.total_s,
+            "blocked": bool(blocked.count) if self.beats else None,
             "lag": {"p50": self._quantile(0.5), "p99": self._quantile(0.99), "max": self._max_lag_ns / NS},
             "by_cause": {
-                cause: {"stalls": count, "blocked_s": total, "max_stall": longest}
-                for cause, (count, total, longest) in self._causes.items()
+                cause: {"stalls": stalls.count, "blocked_s": stalls.total_s, "max_stall": stalls.longest_s}
+                for cause, stalls in self._causes.items()
             },
             "culprits": [_culprit_json(culprit) for culprit in culprits],
             "series": [
@@ -183,18 +193,16 @@ class Findings:
         notes = []
         if not self.beats:
             notes.append("The heartbeat never ran: nothing is known of this loop.")
-        count, _, longest = self._queue
-        if count:
+        if (queue := self._queue).count:
             notes.append(
                 "Many short callbacks in a row kept the loop busy beyond the limit,"
-                f" {counted(int(count), 'time')} (longest {longest * 1e3:.1f} ms): load, not a blocking call."
+                f" {counted(queue.count, 'time')} (longest {queue.longest_s * 1e3:.1f} ms): load, not a blocking call."
             )
-        count, _, longest = self._between
-        if count:
+        if (between := self._between).count:
             notes.append(
-                f"The loop was blocked between two callbacks {counted(int(count), 'time')}"
-                f" (longest {longest * 1e3:.1f} ms), where no Python line can be named: this happens when a large"
-                " object that nobody keeps is freed."
+                f"The loop was blocked between two callbacks {counted(between.count, 'time')}"
+                f" (longest {between.longest_s * 1e3:.1f} ms), where no Python line can be named: this happens when a"
+                " large object that nobody keeps is freed."
             )
         if self._unnamed:
             have = "has" if self._unnamed == 1 else "have"
@@ -241,12 +249,6 @@ def middle_us(key: int) -> float:
     return float(key) if shift == 0 else ((key & 63) + 0.5) * (1 << shift)
 
 
-def _add(sums: list[Any], length_s: float) -> None:
-    sums[0] += 1
-    sums[1] += length_s
-    sums[2] = max(sums[2], length_s)
-
-
 def _culprit_json(culprit: Culprit) -> dict[str, Any]:
     place = described(culprit.spot)
     return {
@@ -256,8 +258,8 @@ def _culprit_json(culprit: Culprit) -> dict[str, Any]:
         "call": place.call,
         "task": culprit.task,
         "cause": culprit.cause,
-        "count": culprit.count,
-        "total_s": culprit.total_s,
-        "longest_s": culprit.longest_s,
+        "count": culprit.stalls.count,
+        "total_s": culprit.stalls.total_s,
+        "longest_s": culprit.stalls.longest_s,
         "excerpt": [[number, text] for number, text in excerpt(place)],
     }
