@@ -22,7 +22,8 @@ from types import FunctionType, MethodType
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from .lag import LIMIT_S, PERIOD_S, SHORTEST_LIMIT_S, LoopMonitor
+from .heartbeat import LIMIT_S, PERIOD_S, SHORTEST_LIMIT_S
+from .lag import LoopMonitor
 from .served import ServedLoop, begins_here
 from .stall import Pulse
 

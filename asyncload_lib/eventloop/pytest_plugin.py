@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from .findings import counted
-from .lag import LIMIT_S, PERIOD_S, SHORTEST_LIMIT_S, LoopMonitor
+from .heartbeat import LIMIT_S, PERIOD_S, SHORTEST_LIMIT_S
+from .lag import LoopMonitor
 
 __all__ = ["LoopGuard", "loop_must_not_block"]
 

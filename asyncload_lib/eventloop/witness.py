@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 
 from .clocks import DelayMeter
 from .findings import MAX_BUCKETS, MAX_STALL_TIMES, counted, lag_key, middle_us
-from .lag import LIMIT_S, LoopMonitor
+from .heartbeat import LIMIT_S
+from .lag import LoopMonitor
 from .listening import only_listener
 
 __all__ = ["OutsideWitness"]

@@ -35,7 +35,8 @@ from pydantic import BaseModel
 from asyncload_lib.eventloop import served as modules
 from asyncload_lib.eventloop.asgi import Message, Probe, Receive, Send
 from asyncload_lib.eventloop.gcpause import GcPauses
-from asyncload_lib.eventloop.lag import LIMIT_S, PERIOD_S, LoopMonitor
+from asyncload_lib.eventloop.heartbeat import LIMIT_S, PERIOD_S
+from asyncload_lib.eventloop.lag import LoopMonitor
 from bench.loops.faults import BURST
 
 TOKEN = "bench"

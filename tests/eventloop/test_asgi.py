@@ -13,7 +13,7 @@ import pytest
 
 from asyncload_lib.eventloop import siblings
 from asyncload_lib.eventloop.asgi import LoopProbe, Probe
-from asyncload_lib.eventloop.lag import LIMIT_S, PERIOD_S
+from asyncload_lib.eventloop.heartbeat import LIMIT_S, PERIOD_S
 from tests.eventloop.probed import TOKEN, call, read, server
 
 pytestmark = pytest.mark.chance

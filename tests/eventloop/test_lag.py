@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 
-from asyncload_lib.eventloop import lag, places
+from asyncload_lib.eventloop import heartbeat, places
 from asyncload_lib.eventloop.charge import charge
 from asyncload_lib.eventloop.clocks import RUNNING, ThreadMeter, threads_cpu_ns
 from asyncload_lib.eventloop.findings import Findings
 from asyncload_lib.eventloop.frame_safety import uncollected
-from asyncload_lib.eventloop.lag import CALM_CHORES_NS, CHORES_NS, HubMonitor, LoopMonitor
+from asyncload_lib.eventloop.heartbeat import CALM_CHORES_NS, CHORES_NS
+from asyncload_lib.eventloop.lag import HubMonitor, LoopMonitor
 from asyncload_lib.eventloop.places import AFTERWARDS, Position, culprit_spot
 from asyncload_lib.eventloop.stacks import positions
 from asyncload_lib.eventloop.stall import Holder, Late, Pulse, Sample, Segment, Stall
@@ -406,8 +407,8 @@ def test_what_the_loop_waited_for_a_cpu_before_its_last_beat_is_not_held_against
 ) -> None:
     """Waits of 0.1 ms at beats in time, and none in the stall."""
     clock_ns, delay_ns, us = 0, 0, 1000
-    monkeypatch.setattr(lag, "perf_counter_ns", lambda: clock_ns)
-    monkeypatch.setattr(lag, "thread_time_ns", lambda: 0)
+    monkeypatch.setattr(heartbeat, "perf_counter_ns", lambda: clock_ns)
+    monkeypatch.setattr(heartbeat, "thread_time_ns", lambda: 0)
     monkeypatch.setattr(ThreadMeter, "run_delay_ns", lambda _: delay_ns)
     monitor = LoopMonitor()
     monitor._meter, monitor._load = ThreadMeter(), load

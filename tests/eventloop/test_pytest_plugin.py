@@ -31,7 +31,7 @@ def test_unwatched():
     asyncio.run(blocking())
 
 def test_without_proof(loop_must_not_block, monkeypatch):
-    monkeypatch.setattr("asyncload_lib.eventloop.lag.Watchdog._look", lambda *_: 1 / 0)
+    monkeypatch.setattr("asyncload_lib.eventloop.heartbeat.Watchdog._look", lambda *_: 1 / 0)
     asyncio.run(blocking())
 
 def test_clean(loop_must_not_block):
