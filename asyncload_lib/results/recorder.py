@@ -125,7 +125,7 @@ class Recorder:
             self._moment_ns = ended_ns
         else:
             self.tick(ended_ns)
-        if exception is None:
+        if not exception:
             try:  # no look at the buffer's size: `tick` empties it every second
                 self._ok[request_type, name].append(response_time)  # type: ignore[arg-type]  # as in `add`
             except (KeyError, TypeError, OverflowError):
@@ -140,17 +140,17 @@ class Recorder:
         response_time_ms: float | None,
         exception: object,
     ) -> None:
-        """Count a request, ok if `exception` is None; a latency that is no number from 0 to 1 h counts as invalid."""
+        """Count a request, ok if `exception` is empty, as in Locust; a latency beyond 0 to 1 h counts as invalid."""
         try:
-            buffer = (self._ok if exception is None else self._failed)[request_type, name]
+            buffer = (self._failed if exception else self._ok)[request_type, name]
         except (KeyError, TypeError):
             request_type, name = self._admit(clean(request_type), clean(name))
-            buffer = (self._ok if exception is None else self._failed)[request_type, name]
+            buffer = (self._failed if exception else self._ok)[request_type, name]
         try:
             buffer.append(response_time_ms)  # type: ignore[arg-type]  # what is no number raises, and is counted below
         except (TypeError, OverflowError):
             buffer.append(math.nan)
-        if exception is not None:
+        if exception:
             self._count_error(request_type, name, exception)
         if len(buffer) >= _FOLD_AT:
             self.fold()

@@ -103,6 +103,16 @@ def test_what_was_started_is_reported_where_no_user_is_async(participant: Sent) 
     assert participant.last(ToCoordinator.PART)["phases"]["run"]["started"] == 3
 
 
+@pytest.mark.parametrize("exception", [None, "", False, "refused", ValueError()], ids=repr)
+def test_a_request_failed_where_locust_says_so(participant: Sent, exception: Any) -> None:
+    participant.announce("run", gated=False)
+    event = {"request_type": "GET", "name": "/", "response_time": 5.0, "response_length": 2}
+    participant.environment.events.request.fire(**event, exception=exception)
+    stats, (phase,) = participant.environment.stats, participant.recorder.results().values()
+    assert (phase.failed_count, phase.ok_count) == (stats.num_failures, stats.num_requests - stats.num_failures)
+    assert sum(phase.errors.values()) == stats.num_failures
+
+
 def test_what_the_gate_lets_out_belongs_to_the_phase_that_it_opens(
     participant: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
