@@ -124,7 +124,8 @@ def from_sources(
     """Return the settings of a run; raises ConfigurationError with every problem of every source.
 
     `cli`: destination (`asyncload_chat_users`) -> text or None, as `vars(namespace)` has it; other names are ignored.
-    `config`: the TOML file; without it the one that `cli` or `environ` names. Empty text means "not given".
+    `config`: the TOML file; without it the one that `cli` or `environ` names. Of a variable, empty text means
+    "not given"; of a flag it is a mistake: a run against a system must not quietly become one against the demo.
     `criteria_problems`: says what is wrong with the criteria of one source, given `loop.limit`
     (`verdict.criteria.problems`).
     """
@@ -196,11 +197,14 @@ def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterat
 def _from_command_line(cli: Mapping[str, object], problems: list[str]) -> Iterator[_Given]:
     for dest, value in cli.items():
         if option := _BY_DEST.get(dest):
+            place = f"on the command line ({option.flag})"
             if isinstance(value, list):
-                times = f"is given {len(value)} times on the command line ({option.flag})"
+                times = f"is given {len(value)} times {place}"
                 problems.append(f"{option.key} {times}; give it once, with several values in one text")
-            elif value is not None and str(value).strip():
-                yield _Given(option, value, "command line", f"on the command line ({option.flag})")
+            elif value is not None and not str(value).strip():
+                problems.append(f"{option.key} {place} is empty: give it a value or leave it out")
+            elif value is not None:
+                yield _Given(option, value, "command line", place)
         elif dest.startswith("asyncload_"):
             problems.append(f"unknown option {shown(dest)} on the command line{_meant(dest, _BY_DEST)}")
 

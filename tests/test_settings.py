@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncload_lib.errors import ConfigurationError
+from asyncload_lib.options import Option
 from asyncload_lib.run.introduction import _DIRECTING
 from asyncload_lib.settings import CONFIG, OPTIONS, Settings, Vm, add_arguments, from_sources
 
@@ -73,8 +74,7 @@ LAYERS = [
     (FILE_USERS, {}, {"chat.users": "40"}, 40, "command line"),
     ("", {"chat.users": "30"}, {"chat.users": "40"}, 40, "command line"),
     (FILE_USERS, {"chat.users": "30"}, {"chat.users": "40"}, 40, "command line"),
-    # an empty variable and an empty flag are what a shell makes of nothing
-    (FILE_USERS, {"chat.users": ""}, {"chat.users": " "}, 20, "file"),
+    # an empty variable is what a shell makes of nothing
     (FILE_USERS, {"chat.users": ""}, {}, 20, "file"),
     # a mistake is a mistake, even where a stronger source would hide it
     ("[chat]\nusers = 'x'", {"chat.users": "30"}, {}, "given.toml is 'x'", None),
@@ -96,6 +96,15 @@ def test_stronger_source_wins(
         settings = load(tmp_path, toml, env, cli)
         assert settings.chat.users == settings["chat.users"] == effective
         assert settings.origin("chat.users") == origin
+
+
+@pytest.mark.parametrize("option", [OPTIONS["chat.users"], CONFIG])
+@pytest.mark.parametrize("text", ["", " "])
+def test_a_flag_that_is_empty_is_refused(option: Option, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        from_sources({option.dest: text}, {})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{option.key} on the command line ({option.flag}) is empty: ")
 
 
 def test_config_file_is_named_by_flag_then_variable(tmp_path: Path) -> None:

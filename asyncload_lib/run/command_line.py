@@ -54,17 +54,23 @@ def settings_of(environment: Environment) -> Settings:
         # The master's options are sent to every worker: secrets must not cross, nor replace the worker's own.
         for option in (CONFIG, *OPTIONS.values()):
             options.pop(option.dest, None)
-    if settings.host and _STRENGTH[settings.origin("host")] > _STRENGTH[_origin_of_host(environment)]:
+    origin = _origin_of_host(environment.host)
+    if settings.host and _STRENGTH[settings.origin("host")] > _STRENGTH[origin]:
         environment.host = settings.host
     return settings
 
 
-def _origin_of_host(environment: Environment) -> str:
-    """Say where Locust's own host comes from, in the words of `Settings.origin`; "default" if there is none."""
-    if not environment.host:
+def _origin_of_host(host: str | None) -> str:
+    """Say where Locust's own host comes from, in the words of `Settings.origin`; "default" if there is none.
+
+    Raises ConfigurationError for a flag that is empty.
+    """
+    if host is None:
         return "default"
     sources = _parsers[0].get_source_to_settings_dict() if _parsers else {}
     for source, given in sources.items():  # of the command line it holds no more than the words
         if any(action is not None and action.dest == "host" for action, _ in given.values()):
-            return _SOURCES[source.partition("|")[0]]
+            return _SOURCES[source.partition("|")[0]] if host else "default"
+    if not host.strip():
+        raise ConfigurationError("host on the command line (--host) is empty: give it a value or leave it out")
     return "command line"

@@ -88,6 +88,19 @@ def test_several_hosts_cannot_be_judged_as_one(tmp_path: Path, stack: DemoStack)
     assert verdicts(results)["run max_stall < 10 ms"] == "no data"
 
 
+@pytest.mark.parametrize("flag", ["--host", "--asyncload-host"])
+def test_a_host_that_is_empty_does_not_load_the_demo(tmp_path: Path, flag: str) -> None:
+    """`-H "$TARGET"` without a TARGET: what passes against the demo says nothing of the system that was meant."""
+    arguments = ("--headless", "-u", "1", "-t", "1s", flag, "")
+    with LocustRun("chat.py", *arguments, out=tmp_path / "reports") as run:
+        assert run.wait() == 64, run.output
+
+    assert [line for line in run.output.splitlines() if line.startswith("asyncload:")] == [
+        f"asyncload: host on the command line ({flag}) is empty: give it a value or leave it out",
+        "asyncload: nothing was sent",
+    ]
+
+
 @pytest.mark.parametrize("variable", ["ASYNCLOAD_HOST", "ASYNCLOAD_REDIS_URL"])
 def test_what_the_command_line_asks_of_a_demo_that_is_not_loaded_is_refused(
     tmp_path: Path, stack: DemoStack, variable: str
