@@ -33,6 +33,7 @@ from asyncload_lib.run.signals import Signals
 from asyncload_lib.run.target_source import TargetSource
 from asyncload_lib.run.terminal import say, tell
 from asyncload_lib.run.verdict_tab import add_verdict_tab
+from asyncload_lib.run.web_start import hold_early_starts
 from asyncload_lib.target import Target, base_address
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.cut_off import hear_of_cut_offs
@@ -114,6 +115,7 @@ class Plugin:
         if self.environment.web_ui is not None:
             base_path = getattr(self.environment.parsed_options, "web_base_path", None)
             add_verdict_tab(self.environment.web_ui, base_path, lambda: self._refusal or self.session)
+            hold_early_starts(self.environment.web_ui, runner)
         if isinstance(runner, MasterRunner) and self.is_headless:
             self._tell_who_comes(runner)
 

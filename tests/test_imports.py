@@ -58,7 +58,7 @@ DOORS: dict[str, set[str]] = {
     "starlette": {"demo"},
     "uvicorn": {"demo"},
     "pytest": {"eventloop.pytest_plugin"},
-    "flask": {"run.verdict_tab"},
+    "flask": {"run.verdict_tab", "run.web_start"},
 }
 """A third-party package, and the rooms or modules that may import it."""
 

@@ -1,11 +1,15 @@
 """Runs that a person starts and stops in Locust's web UI on a master: each has its own report."""
 
+import contextlib
 import json
 import signal
+import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -13,7 +17,7 @@ import pytest
 from asyncload_lib.demo.stack import DemoStack
 from tests.distributed.accounts import differences, phases, read_ledger
 from tests.distributed.cluster import QUICK, Cluster, free_port
-from tests.locust_run import eventually, target_settings
+from tests.locust_run import LocustRun, eventually, target_settings
 
 pytestmark = [pytest.mark.chance, pytest.mark.timeout(180)]
 
@@ -78,3 +82,59 @@ def test_a_host_that_is_changed_while_workers_run_makes_the_run_incomplete(tmp_p
     (reason,) = (text for text in reasons if "host was changed" in text)
     assert stack.host in reason
     assert stack.blocking_host in reason
+
+
+SLOW = dedent("""\
+    from locust import constant, task
+    from asyncload_lib import AsyncHttpUser
+    from asyncload_lib.run import web_start
+    web_start.LIMIT_S = {limit_s}
+    class Slow(AsyncHttpUser):
+        wait_time = constant(0)
+        @task
+        async def ask(self):
+            await self.client.post("/api/chat", json={{"message": "hello"}})
+    """)
+
+
+@pytest.mark.parametrize(("workers", "limit_s"), [(0, 0.0), (0, 30.0), (2, 30.0)])
+def test_a_run_that_is_started_while_the_one_before_ends_is_a_run_of_its_own(
+    workers: int, limit_s: float, tmp_path: Path
+) -> None:
+    """START that comes too early waits, or is refused if that takes too long."""
+    port, locustfile = free_port(), tmp_path / "slow.py"
+    web = f"http://127.0.0.1:{port}"
+    locustfile.write_text(SLOW.format(limit_s=limit_s))
+    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port), "--asyncload-demo-model-time", "5s")
+    with contextlib.ExitStack() as stack:
+        if workers:
+            cluster = stack.enter_context(Cluster(tmp_path, locustfile, *arguments, workers=workers))
+            out = cluster.out
+        else:
+            out = tmp_path / "reports"
+            stack.enter_context(LocustRun(locustfile, *arguments, out=out, settings=QUICK))
+        eventually(lambda: is_up(web), 60)
+        eventually(lambda: len(ask(f"{web}/stats/requests").get("workers", ())) == workers, 60)
+
+        def start(users: int) -> dict[str, Any]:
+            return ask(f"{web}/swarm", user_count=str(users), spawn_rate="100")
+
+        assert start(4)["success"]
+        eventually(lambda: ask(f"{web}/stats/requests")["user_count"] == 4, 60)
+        stop = threading.Thread(target=ask, args=(f"{web}/stop",), kwargs={"now": "yes"})
+        stop.start()
+        time.sleep(0.5)  # the users' first requests take longer
+        answer = start(6)
+        stop.join()
+        if not limit_s:
+            assert not answer["success"]
+            assert "still ending" in answer["message"]
+            answer = start(6)
+        assert answer["success"], answer
+        eventually(lambda: ask(f"{web}/stats/requests")["user_count"] == 6)
+        ask(f"{web}/stop", now="yes")
+        eventually(lambda: ask(f"{web}/stats/requests")["user_count"] == 0)
+        documents = [json.loads(path.read_text()) for path in sorted(out.glob("async_load_test_results_*.json"))]
+
+    assert [document["run"]["status"] for document in documents] == ["complete"] * 2
+    assert [document["metrics"][0]["concurrency"] for document in documents] == [4, 6]

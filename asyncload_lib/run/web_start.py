@@ -1,0 +1,43 @@
+"""START of the web UI while the test before is still being stopped: Locust would let the two run into each other."""
+
+import time
+from functools import wraps
+from typing import Any
+
+import gevent
+from flask import Response, jsonify, request
+from locust.runners import Runner
+from locust.web import WebUI
+
+__all__ = ["hold_early_starts"]
+
+LIMIT_S = 30.0
+"""So long a START waits; then it is refused."""
+
+REFUSAL = "The test before is still ending: its users finish what they have begun. Press START again when it has ended."
+
+
+def hold_early_starts(web_ui: WebUI, runner: Runner) -> None:
+    """Have START wait from when users are told to stop until the report of their test is written."""
+    stop, stops = runner.stop, 0
+
+    @wraps(stop)
+    def counted_stop(*args: Any, **kwargs: Any) -> None:
+        nonlocal stops
+        stops += 1
+        try:
+            stop(*args, **kwargs)
+        finally:
+            stops -= 1
+
+    def hold() -> Response | None:
+        deadline = time.monotonic() + LIMIT_S
+        while request.endpoint == "locust.swarm" and stops:
+            if time.monotonic() > deadline:
+                return jsonify({"success": False, "message": REFUSAL, "host": runner.environment.host})
+            gevent.sleep(0.05)
+        return None
+
+    runner.stop = counted_stop  # type: ignore[method-assign]
+    assert web_ui.app is not None
+    web_ui.app.before_request(hold)
