@@ -204,6 +204,8 @@ class Participant:
     def _ramped_up(self) -> None:
         """Enter the phase that is measured: until now users were still being spawned."""
         if self._plan["phase"] == "ramp":
+            if self._runner.user_count >= self._runner.target_user_count:  # a later step has created them
+                self._not_created = ""
             self.thread.flush()
             self._count_started()
             self._plan = {**self._plan, "phase": "run"}

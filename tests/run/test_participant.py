@@ -113,6 +113,25 @@ def test_a_request_failed_where_locust_says_so(participant: Sent, exception: Any
     assert sum(phase.errors.values()) == stats.num_failures
 
 
+@pytest.mark.parametrize(("missing", "told"), [(0, ""), (1, "TimeoutError: no account is free")])
+def test_users_that_a_later_step_of_the_ramp_has_created_are_not_missed(
+    participant: Sent, missing: int, told: str
+) -> None:
+    def fail() -> None:
+        raise TimeoutError("no account is free")
+
+    runner = participant.environment.runner
+    assert runner is not None
+    participant.announce("ramp", gated=False)
+    for step in (fail, lambda: None):
+        runner.spawning_greenlet = gevent.spawn(step)
+        runner.spawning_greenlet.join()
+        participant._note_not_created()
+    runner.target_user_count = runner.user_count + missing
+    participant.on_spawning_complete()
+    assert final(participant)["not_created"] == told
+
+
 def test_what_the_gate_lets_out_belongs_to_the_phase_that_it_opens(
     participant: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
