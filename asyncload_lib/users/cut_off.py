@@ -1,4 +1,4 @@
-"""Requests of Locust's own HTTP users that are cut off in flight, of which Locust itself says nothing."""
+"""Requests of Locust's own HTTP users that are cut off in flight, of most of which Locust itself says nothing."""
 
 import time
 from functools import wraps
@@ -18,7 +18,8 @@ __all__ = ["hear_of_cut_offs"]
 def hear_of_cut_offs() -> None:
     """Have `request_abandoned` fired for each request during which an HttpUser or FastHttpUser is killed.
 
-    Call it once. Without it, a target that hangs would look as if nobody asked it any more.
+    A request that a `gevent.Timeout` of the task ends has failed; of a FastHttpUser's, Locust says so itself. Call it
+    once. Without it, a target that hangs would look as if nobody asked it any more.
     """
     for session_class in (HttpSession, FastHttpSession):
         _hear_of(session_class)
@@ -29,7 +30,7 @@ def _hear_of(session_class: Any) -> None:
 
     @wraps(send)
     def request(self: Any, method: Any, url: Any, name: Any = None, *args: Any, **kwargs: Any) -> Any:
-        begun_ns = time.perf_counter_ns()
+        start_time, begun_ns = time.time(), time.perf_counter_ns()
         try:
             return send(self, method, url, name, *args, **kwargs)
         except gevent.GreenletExit:
@@ -40,9 +41,22 @@ def _hear_of(session_class: Any) -> None:
                 events.request_abandoned.fire(
                     environment=self.user.environment,
                     request_type=method,
-                    name=name or self.request_name or _name(self, method, url, kwargs.get("params")),
+                    name=name or _name(self, method, url, kwargs.get("params")),
                     age_us=age_us,
                 )
+            raise
+        except gevent.Timeout as error:
+            self.request_event.fire(
+                request_type=method,
+                name=name or _name(self, method, url, kwargs.get("params")),
+                response_time=(time.perf_counter_ns() - begun_ns) / 1e6,
+                response_length=0,
+                exception=error,
+                context={**(self.user.context() if self.user else {}), **kwargs.get("context", {})},
+                start_time=start_time,
+                url=self._build_url(url),
+                response=None,
+            )
             raise
 
     session_class.request = request
@@ -50,6 +64,6 @@ def _hear_of(session_class: Any) -> None:
 
 def _name(session: Any, method: Any, url: Any, params: Any) -> str:
     """Return the name that Locust gives to a request that was given none."""
-    if isinstance(session, FastHttpSession):
-        return str(url)
+    if session.request_name or isinstance(session, FastHttpSession):
+        return str(session.request_name or url)
     return str(requests.Request(method, session._build_url(url), params=params).prepare().path_url)
