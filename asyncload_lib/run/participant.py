@@ -27,6 +27,7 @@ from asyncload_lib.target import Target
 from asyncload_lib.users import events
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.chat import ChatUser
+from asyncload_lib.users.direct import forget_servers
 from asyncload_lib.users.gate import gate
 from asyncload_lib.users.measure import tally
 
@@ -144,6 +145,7 @@ class Participant:
             requests.add_listener(self.recorder.on_request)
             self._exceptions = {}
             self._not_created = ""
+            forget_servers()
         AsyncUser.run_id = plan["run_id"]
         AsyncUser.settings = self.settings
         ChatUser.timeout_s = plan["timeout_s"]

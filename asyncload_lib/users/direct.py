@@ -19,7 +19,7 @@ from asyncload_lib.users.transport import ConnectionFailedError, ConnectTimeoutE
 if TYPE_CHECKING:
     from asyncload_lib.users.exchange import Order
 
-__all__ = ["DirectClient", "DirectRequest"]
+__all__ = ["DirectClient", "DirectRequest", "forget_servers"]
 
 _ELSEWHERE = frozenset(CARRYING_HEADERS)
 """A request with one of these headers goes through the library."""
@@ -86,6 +86,11 @@ class DirectRequest:
 def _keep_alive(origin: tuple[str, int]) -> KeepAlive:
     """Return what this process knows of a server's connections: all users share what one has learned."""
     return KeepAlive()
+
+
+def forget_servers() -> None:
+    """Know nothing of any server any more: before another run it may have been started anew, with other limits."""
+    _keep_alive.cache_clear()
 
 
 class _Idles(dict[tuple[str, int], Idle]):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from asyncload_lib.demo.stack import DemoStack
+from tests.users.conftest import target as target
 
 
 @pytest.fixture(name="stack")

@@ -1,5 +1,6 @@
 """What a process of a run reports: every start, the lateness of every phase, and nothing from before its test."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,8 +9,9 @@ from typing import Any
 
 import gevent
 import pytest
-from locust import User
+from locust import User, task
 from locust.env import Environment
+from locust.exception import StopUser
 
 from asyncload_lib.results.text import OTHER
 from asyncload_lib.run.health import ProcessHealth
@@ -19,7 +21,9 @@ from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users import events
 from asyncload_lib.users.base import loop_thread
+from asyncload_lib.users.http import AsyncHttpUser
 from asyncload_lib.users.measure import tally
+from tests.users.swarm import Swarm
 
 
 class Sent(Participant):
@@ -95,6 +99,29 @@ def test_a_second_run_without_scenarios_knows_nothing_of_the_first(participant: 
     assert all(loop["watched_s"] < before_s for loop, before_s in zip(found["event_loops"], watched_s, strict=True))
 
 
+def test_a_server_that_keeps_connections_longer_in_a_second_run_is_not_reconnected_to(
+    participant: Sent, target: str
+) -> None:
+    ports: list[str] = []
+
+    class Person(AsyncHttpUser):
+        host = target
+        path = ""
+
+        @task
+        async def ask_twice(self) -> None:
+            for _ in range(2):
+                ports.append((await self.client.get(self.path)).text)
+                await asyncio.sleep(1.3)
+            raise StopUser
+
+    for run_id, Person.path in (("first", "/resting/1000"), ("second", "/resting/9000")):  # after so many ms it closes
+        participant.announce("run", gated=False, run_id=run_id)
+        with Swarm(Person) as swarm:
+            swarm.run()
+    assert [ports[0] == ports[1], ports[2] == ports[3]] == [False, True]
+
+
 def test_what_was_started_is_reported_where_no_user_is_async(participant: Sent) -> None:
     participant.announce("run", gated=False)
     for _ in range(3):
@@ -149,8 +176,9 @@ def test_what_the_gate_lets_out_belongs_to_the_phase_that_it_opens(
 
 NUMPY = """
 import sys
-from locust import User
+from locust import User, task
 from locust.env import Environment
+from locust.exception import StopUser
 from tests.run.test_participant import Sent
 environment = Environment(user_classes=[type("Nobody", (User,), {})])
 environment.create_local_runner()
