@@ -19,6 +19,7 @@ from asyncload_lib.eventloop.findings import lag_key, middle_us
 from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.listening import only_listener
 from asyncload_lib.eventloop.witness import OutsideWitness, _Due
+from asyncload_lib.report.loops import from_one_side
 
 pytestmark = pytest.mark.chance
 
@@ -253,6 +254,7 @@ def test_an_answer_of_somebody_else_is_no_proof(status: int) -> None:
     assert re.search(
         rf"\d+ check requests were answered with HTTP {status}\. Such answers prove nothing", report["note"]
     )
+    assert "not seen from outside" in from_one_side([report])
 
 
 def test_a_few_refusals_among_answers_are_told(target: Target) -> None:

@@ -15,6 +15,7 @@ from asyncload_lib.eventloop.findings import Findings
 from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.native import native
 from asyncload_lib.eventloop.thread import LoopThread
+from asyncload_lib.report.loops import from_outside
 from asyncload_lib.run import observer as observer_module
 from asyncload_lib.run.observer import TargetObserver, _held_to
 from asyncload_lib.settings import Settings
@@ -80,13 +81,15 @@ def loop_thread() -> Iterator[LoopThread]:
 
 
 @contextmanager
-def observed(thread: LoopThread, answer: Answer, credentials: str = "") -> Iterator[tuple[TargetObserver, Served]]:
+def observed(
+    thread: LoopThread, answer: Answer, credentials: str = "", token: str | None = "secret"
+) -> Iterator[tuple[TargetObserver, Served]]:
     """An observer that was reset, once the witness has asked some times."""
     served = Served(answer)
     # The target is served by this very process: how slow it is does not matter here.
     settings = Settings()
     with served.running() as address:
-        target = Target(host=f"http://{credentials}{address}", probe_token="secret")
+        target = Target(host=f"http://{credentials}{address}", probe_token=token)
         observer = TargetObserver(LoopMonitor(), thread, target, settings)
         observer._witness._limit_s = 2.0  # type: ignore[union-attr]
         observer.start()
@@ -108,21 +111,25 @@ def test_both_witnesses_pass_a_target_that_is_well(thread: LoopThread) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "mend"),
     [
-        lambda method, path: ("200 OK", b'{"detail": "ok"}'),
-        lambda method, path: ("200 OK", b'{"workers": [{"pid": 1, "worker": 1, "max_stall": NaN}]}'),
-        lambda method, path: ("404 Not Found", b""),
+        (lambda method, path: ("200 OK", b'{"detail": "ok"}'), "No LoopProbe is there"),
+        (
+            lambda method, path: ("200 OK", b'{"workers": [{"pid": 1, "worker": 1, "max_stall": NaN}]}'),
+            "No LoopProbe is there",
+        ),
+        (lambda method, path: ("404 Not Found", b""), "No LoopProbe is there"),
+        (lambda method, path: ("401 Unauthorized", b""), "The token is wrong"),
+        (None, "Set loop.probe_token"),
     ],
-    ids=["catch-all", "NaN", "not found"],
+    ids=["catch-all", "NaN", "not found", "unauthorized", "no token"],
 )
-def test_a_target_without_a_probe_is_judged_from_outside(thread: LoopThread, answer: Answer) -> None:
-    with observed(thread, answer) as (observer, _):
+def test_a_target_without_a_probe_is_judged_from_outside(thread: LoopThread, answer: Answer | None, mend: str) -> None:
+    with observed(thread, answer or Probe(), token=None if answer is None else "secret") as (observer, _):
         (outside,) = observer.report()
 
     assert outside["blocked"] is False
-    assert "not watched from inside" in outside["note"]
-    assert "not a probe's" in outside["note"] or "404" in outside["note"]
+    assert mend in from_outside([outside])
     assert "answered earlier" not in outside["note"]
 
 
