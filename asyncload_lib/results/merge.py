@@ -4,7 +4,8 @@ A report is looked at when it comes, and read when it is needed: the first for a
 they have to say. What cannot be read then is left out, and its worker named.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from asyncload_lib.results.histogram import Histogram
@@ -15,6 +16,9 @@ from asyncload_lib.results.series import check_block
 __all__ = ["Store"]
 
 _KEY_LENGTHS = {"endpoints": 2, "errors": 3, "metrics": 2, "series": 2}
+_NS = 1_000_000_000
+_UNDERWAY_NS = 3 * _NS
+"""How late a report may come: a worker that seems to have begun so little after the others began with them."""
 _MISFITS = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
 
 EntryKey = tuple[Any, ...]
@@ -27,6 +31,8 @@ class _Worker:
     def __init__(self) -> None:
         self.seq = 0
         self.heads: dict[str, tuple[int, Mapping[str, int]]] = {}
+        self.begun_ns: dict[str, int] = {}
+        """When each phase began there, by our clock: the report that was quickest to come tells it best."""
         self.entries: dict[str, dict[EntryKey, tuple[int, Entry]]] = {}
 
     def current(self, phase: str) -> Iterator[tuple[str, Entry]]:
@@ -42,8 +48,9 @@ class _Worker:
 class Store:
     """The newest report of every worker of one run; merged when asked, so that no report can count twice."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, clock_ns: Callable[[], int] = time.perf_counter_ns) -> None:
         self.run_id = run_id
+        self._clock_ns = clock_ns
         self.rejected: dict[str, str] = {}
         """Why the last part or entry refused of a worker was refused, by worker."""
         self._workers: dict[str, _Worker] = {}
@@ -65,6 +72,8 @@ class Store:
         worker = self._workers.setdefault(worker_id, _Worker())
         worker.seq = max(worker.seq, seq)
         for name, (head, entries) in phases.items():
+            begun_ns = self._clock_ns() - head["age_ns"]
+            worker.begun_ns[name] = min(begun_ns, worker.begun_ns.get(name, begun_ns))
             if name not in worker.heads or worker.heads[name][0] <= seq:
                 worker.heads[name] = (seq, head)
             kept = worker.entries.setdefault(name, {})
@@ -89,27 +98,47 @@ class Store:
         """Return phases and workers; both are asked for one after the other, and reading a report is what costs."""
         if self._summed is None:
             whole: dict[str, PhaseResult] = {}
+            spans_ns = self._spans_ns()
             totals = {
-                worker_id: self._add_worker(worker_id, worker, whole) for worker_id, worker in self._workers.items()
+                worker_id: self._add_worker(worker_id, worker, whole, spans_ns)
+                for worker_id, worker in self._workers.items()
             }
             self._summed = whole, totals
         return self._summed
 
-    def _add_worker(self, worker_id: str, worker: _Worker, whole: dict[str, PhaseResult]) -> dict[str, Any]:
+    def _add_worker(
+        self,
+        worker_id: str,
+        worker: _Worker,
+        whole: dict[str, PhaseResult],
+        spans_ns: Mapping[str, tuple[int, int]],
+    ) -> dict[str, Any]:
         totals = _Totals()
         for name, (_, head) in worker.heads.items():
             phase = whole.setdefault(name, PhaseResult(name))
             phase.add_head(head)
             totals.begin(name, head)
+            first_ns, wall_ns = spans_ns[name]
+            later_ns = worker.begun_ns[name] - first_ns
+            later_s = later_ns // _NS if _UNDERWAY_NS <= later_ns < wall_ns else 0
             for section, entry in worker.current(name):
                 try:
                     values = read_entry(section, entry)
-                    phase.add(section, values)
+                    phase.add(section, values, later_s)
                 except _MISFITS as error:
                     self._reject(worker_id, error)
                 else:
                     totals.add(section, values)
         return {"seq": worker.seq, **totals.figures()}
+
+    def _spans_ns(self) -> dict[str, tuple[int, int]]:
+        """Return by phase when the first worker began it, and how long it was at most."""
+        spans_ns: dict[str, tuple[int, int]] = {}
+        for worker in self._workers.values():
+            for name, (_, head) in worker.heads.items():
+                begun_ns, wall_ns = spans_ns.get(name, (worker.begun_ns[name], 0))
+                spans_ns[name] = min(begun_ns, worker.begun_ns[name]), max(wall_ns, head["wall_ns"])
+        return spans_ns
 
     def _reject(self, worker_id: str, error: Exception) -> None:
         self.rejected[worker_id] = f"{type(error).__name__}: {error}"
@@ -117,7 +146,7 @@ class Store:
 
 def _checked(phase: Mapping[str, Any]) -> tuple[Mapping[str, int], list[tuple[EntryKey, Entry]]]:
     """Return head and entries by key; raises one of `_MISFITS` on what has not their form."""
-    head = {key: int(phase[key]) for key in ("users", "started", "wall_ns", "tail_ns")}
+    head = {key: int(phase[key]) for key in ("users", "started", "wall_ns", "tail_ns", "age_ns")}
     found: list[tuple[EntryKey, Entry]] = []
     for section, length in _KEY_LENGTHS.items():
         for entry in phase.get(section, ()):

@@ -188,8 +188,8 @@ class PhaseResult:
         self.wall_ns = max(self.wall_ns, wall_ns)
         self.tail_ns = max(self.tail_ns, tail_ns)
 
-    def add(self, section: str, values: Sequence[Any]) -> None:
-        """Add what `read_entry` has read of one of another process's `entries`."""
+    def add(self, section: str, values: Sequence[Any], later_s: int = 0) -> None:
+        """Add what `read_entry` has read of one of another process's `entries`, which began the phase so much later."""
         if section == "endpoints":
             kind, request, ok, failed = values
             endpoint = self.endpoints.get((kind, request))
@@ -204,7 +204,7 @@ class PhaseResult:
             metric, request, tally = values
             self.metrics.setdefault((metric, request), Tally()).add_sparse(*tally)
         else:
-            self.series.add_wire(values)
+            self.series.add_wire(values, later_s)
 
 
 def is_baseline(name: str) -> bool:

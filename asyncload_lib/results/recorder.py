@@ -13,7 +13,7 @@ from asyncload_lib.results.text import OTHER, clean, error_text
 
 __all__ = ["WIRE_SCHEMA", "Recorder"]
 
-WIRE_SCHEMA = 3
+WIRE_SCHEMA = 4
 
 _FOLD_AT = 4096  # latencies at which a buffer is emptied at once; those of good requests are emptied every second
 _NS = 1_000_000_000
@@ -267,18 +267,22 @@ class Recorder:
         for name, phase in self._phases.items():
             entries = self._entries(phase, changes_only=changes_only)
             for section, entry in [] if entries is None else [("head", []), *entries]:
-                head = {} if name in part["phases"] else {name: phase.head()}
+                head = {} if name in part["phases"] else {name: self._head(phase)}
                 size = _packed_bytes([head, section, entry])
                 if max_bytes is not None and used + size > max_bytes and part["phases"]:
                     yield part
                     part, used = self._empty_part()
-                    head = {name: phase.head()}
+                    head = {name: self._head(phase)}
                     size = _packed_bytes([head, section, entry])
                 part["phases"].update(head)
                 if section != "head":
                     part["phases"][name].setdefault(section, []).append(entry)
                 used += size
         yield part
+
+    def _head(self, phase: PhaseResult) -> dict[str, int]:
+        """Return a phase's head and how long ago it began here, which tells the reader when that was."""
+        return {**phase.head(), "age_ns": self._clock_ns() - self._starts_ns[phase.name]}
 
     def _entries(self, phase: PhaseResult, *, changes_only: bool) -> list[tuple[str, list[Any]]] | None:
         """Return what is to be said of a phase; None if all of it was said before, and only changes are wanted."""

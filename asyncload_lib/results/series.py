@@ -64,16 +64,15 @@ class Series:
             blocks.append([self.width_s, first, ok, failed, pack(self.latency[rows].ravel())])
         return blocks
 
-    def add_wire(self, block: Sequence[Any]) -> None:
-        """Add a block of `to_wire`; raises ValueError or TypeError on anything else."""
+    def add_wire(self, block: Sequence[Any], later_s: int = 0) -> None:
+        """Add a block of `to_wire`, of a series that began so much later; raises ValueError or TypeError on misfits."""
         width_s, first, ok, failed, data = block
         check_block(block)
         places, sizes = unpack_sparse(data, len(ok) * COARSE.size)
         counts = np.array([ok, failed], dtype=np.int64)
-        while self.width_s < width_s:
+        while self.width_s < max(width_s, ((first + len(ok)) * width_s + later_s) / ROWS):
             self._widen()
-        step = self.width_s // width_s
-        rows = np.arange(first, first + len(ok)) // step
+        rows = (np.arange(first, first + len(ok)) * width_s + later_s) // self.width_s
         np.add.at(self.ok, rows, counts[0])
         np.add.at(self.failed, rows, counts[1])
         np.add.at(self.latency.reshape(-1), rows[places // COARSE.size] * COARSE.size + places % COARSE.size, sizes)

@@ -254,3 +254,30 @@ def test_a_lost_worker_keeps_what_it_had_sent() -> None:
     store.accept("alive", alive.snapshot())
     assert store.merged()["run"].ok_count == 2
     assert {worker: totals["operations"] for worker, totals in store.workers().items()} == {"lost": 1, "alive": 1}
+
+
+@pytest.mark.parametrize(
+    ("joins_s", "delay_s", "seconds"),
+    [
+        (20, 0, [1] * 20 + [2] * 10),
+        (0, 2, [2] * 10 + [1] * 20),  # its reports were long underway
+        (40, 0, [2] * 10 + [1] * 20),  # the phase is over: it has one of its own
+    ],
+)
+def test_a_worker_that_joins_late_stands_where_it_joined(joins_s: int, delay_s: int, seconds: list[int]) -> None:
+    now_ns = [0]
+    store = Store("run", clock_ns=lambda: now_ns[0])
+    for worker, begins_s, lasts_s, underway_s in (("first", 0, 30, 0), ("late", joins_s, 10, delay_s)):
+        recorder = Recorder("run", clock_ns=lambda: now_ns[0])
+        now_ns[0] = begins_s * SECOND
+        recorder.begin("run")
+        for _ in range(lasts_s):
+            now_ns[0] += SECOND // 2
+            recorder.on_request("GET", "/", 5.0)
+            now_ns[0] += SECOND // 2
+            (part,) = recorder.snapshot_parts()
+            now_ns[0] += underway_s * SECOND
+            assert store.accept(worker, part)
+            now_ns[0] -= underway_s * SECOND
+    (phase,) = store.merged().values()
+    assert [ok for _, ok, _, _ in phase.series.rows()] == seconds
