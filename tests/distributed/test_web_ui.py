@@ -123,7 +123,7 @@ def test_a_run_that_is_started_while_the_one_before_ends_is_a_run_of_its_own(
         eventually(lambda: ask(f"{web}/stats/requests")["user_count"] == 4, 60)
         stop = threading.Thread(target=ask, args=(f"{web}/stop",), kwargs={"now": "yes"})
         stop.start()
-        time.sleep(0.5)  # the users' first requests take longer
+        time.sleep(0.5)  # a person's pause, amid the stop: the users' first requests take 5 s
         answer = start(6)
         stop.join()
         if not limit_s:

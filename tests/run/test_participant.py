@@ -176,9 +176,8 @@ def test_what_the_gate_lets_out_belongs_to_the_phase_that_it_opens(
 
 NUMPY = """
 import sys
-from locust import User, task
+from locust import User
 from locust.env import Environment
-from locust.exception import StopUser
 from tests.run.test_participant import Sent
 environment = Environment(user_classes=[type("Nobody", (User,), {})])
 environment.create_local_runner()
