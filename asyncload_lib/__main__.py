@@ -95,7 +95,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from asyncload_lib.results.files import load, write_atomic
-    from asyncload_lib.results.kinds import misfit
+    from asyncload_lib.results.schema import misfit
     from asyncload_lib.verdict.comparison import compare, markdown, plain
 
     before, after = load(options.before), load(options.after)

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["command_line", "redact", "redacted"]
+__all__ = ["redact", "redacted", "redacted_command"]
 
 _WORD = re.compile(r"\S+")
 # A password up to the last @: it may hold characters that end a host name, and none of them may be shown. An @ in the
@@ -51,7 +51,7 @@ def redacted(value: Any) -> Any:
     return [redacted(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def command_line(arguments: Iterable[str], flags: Mapping[str, bool]) -> str:
+def redacted_command(arguments: Iterable[str], flags: Mapping[str, bool]) -> str:
     """Return a command as a shell would take it, with the values of secret options as `***`.
 
     `flags`: the options that are known, and whether each is secret; of others the name decides.

@@ -1,6 +1,6 @@
 import pytest
 
-from asyncload_lib.redaction import command_line, redact, redacted
+from asyncload_lib.redaction import redact, redacted, redacted_command
 from asyncload_lib.settings import OPTIONS
 
 FLAGS = {option.flag: option.secret for option in OPTIONS.values()}
@@ -24,7 +24,7 @@ FLAGS = {option.flag: option.secret for option in OPTIONS.values()}
     ],
 )
 def test_a_command_keeps_everything_but_its_secrets(arguments: list[str], shown: str) -> None:
-    assert command_line(arguments, FLAGS) == shown
+    assert redacted_command(arguments, FLAGS) == shown
 
 
 def test_every_text_of_a_document_is_redacted() -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from asyncload_lib.report.units import short_duration
+from asyncload_lib.report.numbers import short_duration
 
 __all__ = ["BLUE", "FONT_PT", "GRID", "INK", "MUTED", "ORANGE", "PURPLE", "RC", "SKY", "VERMILLION"]
 __all__ += ["inline_svg", "label_row", "latency_ticks", "spread", "style_axes"]

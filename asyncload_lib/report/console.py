@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from asyncload_lib.report.numbers import NOTHING
 from asyncload_lib.report.table import Table
-from asyncload_lib.report.units import NOTHING
 from asyncload_lib.report.view import build
 
 __all__ = ["WIDTH", "console_table"]

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from asyncload_lib.report.canvas import BLUE, INK, MUTED, VERMILLION, label_row, latency_ticks, style_axes
+from asyncload_lib.report.numbers import short_duration
 from asyncload_lib.report.table import Entry, mappings
-from asyncload_lib.report.units import short_duration
 from asyncload_lib.results.figures import number
 
 __all__ = ["draw_distribution", "latency_bars"]

@@ -19,9 +19,9 @@ from asyncload_lib.report.canvas import (
     spread,
     style_axes,
 )
+from asyncload_lib.report.numbers import short_duration
 from asyncload_lib.report.series import Lag, Mark, Point, Span, stalls
 from asyncload_lib.report.table import Entry
-from asyncload_lib.report.units import short_duration
 from asyncload_lib.results.figures import number
 
 __all__ = ["draw_over_time"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncload_lib.report.loops import LoopSection, blocked_verdict, in_order, loop_section
+from asyncload_lib.report.numbers import NOTHING, count, counted, duration, percent, quantity, rate, ratio, span
 from asyncload_lib.report.percentiles import explained, percentile
 from asyncload_lib.report.scenario_tables import phases_of, scenario_tables
 from asyncload_lib.report.series import lag_series, timeline
@@ -20,7 +21,6 @@ from asyncload_lib.report.table import (
     verdict,
 )
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import NOTHING, count, counted, duration, percent, quantity, rate, ratio, span
 from asyncload_lib.results.figures import number
 from asyncload_lib.verdict.metrics import nothing_succeeded
 from asyncload_lib.verdict.stalls import most_of_queues, observe_loops

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from asyncload_lib.report.numbers import NOTHING, counted
 from asyncload_lib.report.text import clean
-from asyncload_lib.report.units import NOTHING, counted
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import heading
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from asyncload_lib.report.units import NOTHING
+from asyncload_lib.report.numbers import NOTHING
 
 __all__ = ["clean", "code_line", "markdown_code", "markdown_fence", "markdown_text", "sentence_case"]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from asyncload_lib.report.improvement import Improvement, prepare_improvement
 from asyncload_lib.report.loops import from_one_side, from_outside
+from asyncload_lib.report.numbers import NOTHING, count, counted, duration, listed, percent, rate
 from asyncload_lib.report.percentiles import explained, percentile
 from asyncload_lib.report.run import (
     environment_table,
@@ -31,7 +32,6 @@ from asyncload_lib.report.table import (
     verdict,
 )
 from asyncload_lib.report.text import clean, sentence_case
-from asyncload_lib.report.units import NOTHING, count, counted, duration, listed, percent, rate
 from asyncload_lib.results.figures import number
 
 __all__ = ["WHY_LENGTH", "Report", "build"]

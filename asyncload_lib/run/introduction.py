@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asyncload_lib import __version__
-from asyncload_lib.run.source import locustfiles_digest, package_digest
+from asyncload_lib.run.digests import locustfiles_digest, package_digest
 from asyncload_lib.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:

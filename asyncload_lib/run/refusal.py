@@ -9,7 +9,7 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 from locust.user.task import filter_tasks_by_tags
 
-from asyncload_lib.report.units import counted
+from asyncload_lib.report.numbers import counted
 from asyncload_lib.settings import Settings
 from asyncload_lib.users.files import FileUser, directory_problems
 from asyncload_lib.verdict.criteria import out_of_place

@@ -19,7 +19,7 @@ import gevent.lock
 
 from asyncload_lib import __version__
 from asyncload_lib.errors import ExitCode, ReportError
-from asyncload_lib.redaction import command_line, redact
+from asyncload_lib.redaction import redact, redacted_command
 from asyncload_lib.report.console import console_table
 from asyncload_lib.results.files import dump
 from asyncload_lib.results.model import build_results, utc
@@ -142,7 +142,7 @@ class Session:
             "id": self.id,
             "kind": self.kind,
             "seed": self._settings.seed,
-            "command": command_line(_argv(), {option.flag: option.secret for option in OPTIONS.values()}),
+            "command": redacted_command(_argv(), {option.flag: option.secret for option in OPTIONS.values()}),
             "started": utc(self._started),
             "ended": utc(now),
             "duration_s": round(time.monotonic() - self._started_s, 3),

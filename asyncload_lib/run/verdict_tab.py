@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, abort, request, send_file
 from locust.web import WebUI
 
-from asyncload_lib.report.units import NOTHING
+from asyncload_lib.report.numbers import NOTHING
 from asyncload_lib.report.view import build
 from asyncload_lib.run.session import Session
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from asyncload_lib.report.units import counted
+from asyncload_lib.report.numbers import counted
 from asyncload_lib.results.model import utc
 from asyncload_lib.run.introduction import differences
 from asyncload_lib.run.members import Member

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from asyncload_lib.report.numbers import duration
 from asyncload_lib.report.render import console_table, render_html, render_junit, render_markdown
 from asyncload_lib.report.table import Table
-from asyncload_lib.report.units import duration
 from asyncload_lib.report.view import build
 from asyncload_lib.run.scenarios import planned
 from asyncload_lib.settings import OPTIONS, Settings

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asyncload_lib.demo.stack import DemoStack
-from asyncload_lib.report.units import counted
+from asyncload_lib.report.numbers import counted
 from tests.distributed.cluster import free_port
 from tests.locust_run import LocustRun, target_settings
 from tests.run.test_endings import master_at

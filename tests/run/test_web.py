@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from asyncload_lib.report.units import NOTHING
+from asyncload_lib.report.numbers import NOTHING
 from tests.browser import CHROMIUM, document_of, needs_browser
 from tests.distributed.cluster import free_port
 from tests.locust_run import LocustRun, eventually

@@ -6,26 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from asyncload_lib.run import source
+from asyncload_lib.run import digests
 
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
     """Digests are taken once in the life of a process."""
     yield
-    source.package_digest.cache_clear()
+    digests.package_digest.cache_clear()
 
 
 def digest_of(package: Path, monkeypatch: pytest.MonkeyPatch) -> str | None:
-    source.package_digest.cache_clear()
-    monkeypatch.setattr(source, "PACKAGE", package)
-    return source.package_digest()
+    digests.package_digest.cache_clear()
+    monkeypatch.setattr(digests, "PACKAGE", package)
+    return digests.package_digest()
 
 
 def test_every_source_file_counts_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = digest_of(source.PACKAGE, monkeypatch)
+    ours = digest_of(digests.PACKAGE, monkeypatch)
     copy = tmp_path / "elsewhere"
-    shutil.copytree(source.PACKAGE, copy)
+    shutil.copytree(digests.PACKAGE, copy)
     (copy / "__pycache__").mkdir(exist_ok=True)
     (copy / "__pycache__" / "x.pyc").write_bytes(b"x")
     assert ours == digest_of(copy, monkeypatch) is not None
@@ -38,7 +38,7 @@ def test_every_source_file_counts_and_nothing_else(tmp_path: Path, monkeypatch: 
 
 
 def of_locustfiles(*paths: Path) -> str | None:
-    return source.locustfiles_digest([str(path) for path in paths])
+    return digests.locustfiles_digest([str(path) for path in paths])
 
 
 def test_locustfiles_are_told_by_their_contents(tmp_path: Path) -> None:
