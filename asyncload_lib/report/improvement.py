@@ -6,7 +6,7 @@ from asyncload_lib.report.numbers import NOTHING, count, duration, ratio, short_
 from asyncload_lib.report.table import Entry, Fact, mapping, scenario_title
 from asyncload_lib.report.text import clean, sentence_case
 from asyncload_lib.results.figures import number
-from asyncload_lib.results.model import BY_CONSTRUCTION, BY_OVERLAP
+from asyncload_lib.results.model import BY_OVERLAP
 from asyncload_lib.verdict.comparison import PRACTICALLY_EQUAL
 
 __all__ = ["Improvement", "prepare_improvement"]
@@ -63,8 +63,7 @@ def _explanation(baseline: Entry, speedup: float | None) -> str:
         return ""
     told = sentence_case(clean(text, 600))
     if speedup is not None and speedup < 1:
-        for ceiling_told in (BY_OVERLAP, BY_CONSTRUCTION):
-            told = told.partition(f" {ceiling_told}")[0]
+        told = told.partition(f" {BY_OVERLAP}")[0]
     if speedup is not None and ceiling is not None and speedup > ceiling and ratio(speedup) != ratio(ceiling):
         above = "the improvement measured is above the ceiling: single operations took longer in the blocking run"
         told = f"{told.rstrip('.')}; {above}."

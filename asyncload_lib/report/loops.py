@@ -7,8 +7,8 @@ from typing import Any
 from asyncload_lib.report.numbers import NOTHING, count, counted, duration, listed, short_duration
 from asyncload_lib.report.table import Column, Entry, Table, Verdict, build_table, mapping, mappings
 from asyncload_lib.report.text import clean, code_line
+from asyncload_lib.results.event_loops import NOT_INSIDE, deciding_loops, is_of_target
 from asyncload_lib.results.figures import number
-from asyncload_lib.results.model import NOT_INSIDE, deciding_loops, is_of_target
 from asyncload_lib.verdict.stalls import by_place, charged, is_blamed, is_watched, joined
 
 __all__ = ["CAUSES", "Culprit", "LoopSection", "blocked_verdict", "from_one_side"]

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from asyncload_lib.report.table import Entry, mappings
 from asyncload_lib.report.text import clean
+from asyncload_lib.results.event_loops import HUB
 from asyncload_lib.results.figures import number
-from asyncload_lib.results.model import HUB
 from asyncload_lib.results.phase import is_baseline
 
 __all__ = ["Lag", "Mark", "Point", "Span", "lag_series", "stalls", "timeline"]

@@ -17,7 +17,7 @@ import gevent
 from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.eventloop.lag import HubMonitor, LoopMonitor
 from asyncload_lib.eventloop.thread import LoopThread
-from asyncload_lib.results.model import HUB
+from asyncload_lib.results.event_loops import HUB
 from asyncload_lib.settings import Settings
 from asyncload_lib.verdict.stalls import hub_limit_s
 

@@ -18,7 +18,7 @@ from asyncload_lib.eventloop.probe_answer import NOTHING_SEEN, Confirmation, ans
 from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.eventloop.witness import OutsideWitness
 from asyncload_lib.redaction import redact
-from asyncload_lib.results.model import NOT_INSIDE
+from asyncload_lib.results.event_loops import NOT_INSIDE
 from asyncload_lib.run import census
 from asyncload_lib.run.health import LOOP_TIMEOUT_S, call_or_give_up
 from asyncload_lib.settings import Settings

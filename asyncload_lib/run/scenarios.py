@@ -6,7 +6,7 @@ from typing import Any
 
 from asyncload_lib.redaction import redact
 from asyncload_lib.results.figures import counts, percentile, ratio, seconds
-from asyncload_lib.results.model import BY_OVERLAP, build_metric, time_problem
+from asyncload_lib.results.model import Baseline, build_metric, time_problem
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
@@ -167,29 +167,21 @@ def suite_metric(
         phase.name: measured.get(scenario.phase_key(phase)) or PhaseResult(scenario.phase_key(phase), phase.user_count)
         for phase in scenario.phases
     }
-    baseline = results.pop("baseline", None)
+    blocking = results.pop("baseline", None)
     headline = results[scenario.headline]
-    operations = scenario.baseline_operations
-    baseline_s = None if baseline is None else baseline.total_time_s
-    operation_s = ratio(baseline_s, operations)
     extra, notes = _extra(scenario, results, target)
     return build_metric(
         scenario.key,
         scenario.test_name,
         headline,
         list(results.values()),
-        baseline,
+        None if blocking is None else Baseline(blocking, scenario.baseline_kind, scenario.baseline_operations),
         concurrency=scenario.concurrency,
         extra=extra,
         extra_notes=notes,
         event_loops=event_loops,
         vms=_vms(headline, target) if scenario.key == "vm_health" else (),
         start_skew_s=start_skew_s,
-        baseline_kind=scenario.baseline_kind,
-        baseline_concurrency=operations,
-        blocking_operation_time_s=operation_s,
-        ceiling=float(operations),
-        explanation=_explanation(scenario, operation_s, baseline_s),
     )
 
 
@@ -199,17 +191,6 @@ def free_metric(scenario: str, measured: Mapping[str, PhaseResult], *, event_loo
     phases = [measured[name] for name in FREE_PHASES if name in measured]
     name = "Load run" if scenario == FREE else f"Load run: {scenario}"
     return build_metric(scenario, name, headline, phases, None, concurrency=headline.users, event_loops=event_loops)
-
-
-def _explanation(scenario: Scenario, operation_s: float | None, baseline_s: float | None) -> str:
-    count = scenario.baseline_operations
-    if operation_s is None or baseline_s is None:
-        return ""
-    return (
-        f"Before, with {scenario.baseline_kind}, {count} operations took {baseline_s:.3g} s, on average "
-        f"{operation_s * 1e3:.3g} ms each. {BY_OVERLAP}: if all do, and each takes as long as before, the improvement "
-        f"is {count}x."
-    )
 
 
 def _extra(scenario: Scenario, results: Mapping[str, PhaseResult], target: Target) -> tuple[Json, dict[str, str]]:

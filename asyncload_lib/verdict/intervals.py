@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from asyncload_lib.results.model import HUB, is_of_generator
+from asyncload_lib.results.event_loops import HUB, is_of_generator
 
 __all__ = ["difference_of_proportions", "ratio_of_percentiles", "spread_of_rates"]
 

@@ -8,8 +8,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from asyncload_lib.results.event_loops import HUB, deciding_loops, is_of_generator, is_of_target
 from asyncload_lib.results.figures import number
-from asyncload_lib.results.model import HUB, deciding_loops, is_of_generator, is_of_target
 from asyncload_lib.verdict.wording import time_words
 
 __all__ = [

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from asyncload_lib.results.model import build_metric, build_results
+from asyncload_lib.results.model import Baseline, build_metric, build_results
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.results.recorder import Recorder
 from asyncload_lib.verdict.criteria import verdict
@@ -121,7 +121,7 @@ def _chat(phases: dict[str, PhaseResult], mode: str) -> dict[str, Any]:
         "50 Concurrent Chat Requests (HTTP)",
         phases["chat/burst"],
         _of(phases, "chat"),
-        phases["chat/baseline"],
+        Baseline(phases["chat/baseline"], "one blocking server", 50),
         concurrency=50,
         extra={"degradation": _p95_ratio(phases["chat/burst"], phases["chat/few"], "POST")},
         event_loops=[
@@ -131,8 +131,6 @@ def _chat(phases: dict[str, PhaseResult], mode: str) -> dict[str, Any]:
             _loop("target (outside)", 0.201 if mode == "blocking" else 0.0055, witness="outside"),
         ],
         start_skew_s={"chat/burst": 0.0031},
-        blocking_operation_time_s=0.2,
-        ceiling=50.0,
     )
 
 
@@ -142,13 +140,10 @@ def _redis(phases: dict[str, PhaseResult]) -> dict[str, Any]:
         "100 Concurrent Redis Operations",
         phases["redis/burst"],
         _of(phases, "redis"),
-        phases["redis/baseline"],
+        Baseline(phases["redis/baseline"], "one after another", 100),
         concurrency=100,
         event_loops=[_loop("generator", 0.0064)],
         start_skew_s={"redis/burst": 0.0012},
-        baseline_kind="one after another",
-        blocking_operation_time_s=0.0053,
-        ceiling=100.0,
     )
 
 
@@ -159,7 +154,7 @@ def _mixed(phases: dict[str, PhaseResult]) -> dict[str, Any]:
         "Mixed File I/O + Redis Operations",
         mix,
         _of(phases, "mixed"),
-        phases["mixed/baseline"],
+        Baseline(phases["mixed/baseline"], "one after another", 50),
         concurrency=50,
         extra={
             "redis_interference": _p95_ratio(mix, phases["mixed/redis_alone"], "REDIS"),
@@ -167,9 +162,6 @@ def _mixed(phases: dict[str, PhaseResult]) -> dict[str, Any]:
         },
         event_loops=[_loop("generator", 0.0082)],
         start_skew_s={"mixed/burst": 0.0044},
-        baseline_kind="one after another",
-        blocking_operation_time_s=0.0031,
-        ceiling=50.0,
     )
 
 
@@ -191,15 +183,12 @@ def _vm_health(phases: dict[str, PhaseResult]) -> dict[str, Any]:
         "Cross-VM Concurrent Requests",
         phases["vm_health/burst"],
         _of(phases, "vm_health"),
-        phases["vm_health/baseline"],
+        Baseline(phases["vm_health/baseline"], "one after another", len(VMS)),
         concurrency=len(VMS),
         extra={"reachable": 5 / 6, "beyond_slowest": 0.0012},
         event_loops=[_loop("generator", 0.0021)],
         vms=vms,
         start_skew_s={"vm_health/burst": 0.002},
-        baseline_kind="one after another",
-        blocking_operation_time_s=0.026,
-        ceiling=6.0,
     )
 
 
