@@ -18,10 +18,12 @@ def is_embedded(settings: Settings, host: str | None) -> bool:
 def missing(settings: Settings, host: str | None, scenarios: Sequence[str]) -> list[str]:
     """Return what keeps these scenarios from running, one sentence each; () is a run without scenarios."""
     if is_embedded(settings, host):
+        if not settings.baseline.host:
+            return []
         return [
             "baseline.host is set, but host is not: without a host the target is the embedded demo, which brings its "
             "own blocking service; set host too, or leave baseline.host out"
-        ] * bool(settings.baseline.host)
+        ]
     return [
         f"{_NEEDS[scenario]} is not set, but scenario {scenario} needs it: set it, or leave the scenario out of "
         f"`scenarios` ({', '.join(scenarios)})"

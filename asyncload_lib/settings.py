@@ -16,12 +16,12 @@ from types import MappingProxyType
 from typing import Any
 
 from asyncload_lib.errors import ConfigurationError
-from asyncload_lib.options import SCENARIOS, Option, Options, option_rows
+from asyncload_lib.options import Option, Options, option_rows
 from asyncload_lib.redaction import redact
 from asyncload_lib.units import NotAllowedError, directory, shown
 from asyncload_lib.vm_list import Vm
 
-__all__ = ["CONFIG", "OPTIONS", "SCENARIOS", "Settings", "Vm", "add_arguments", "from_sources", "value_problems"]
+__all__ = ["CONFIG", "OPTIONS", "Settings", "add_arguments", "from_sources", "value_problems"]
 
 OPTIONS: Mapping[str, Option] = MappingProxyType({option.key: option for option in option_rows()})
 CONFIG = Option("config", directory(), None, "TOML file with settings; see asyncload.example.toml")
@@ -129,12 +129,12 @@ def from_sources(
     `criteria_problems`: says what is wrong with the criteria of one source, given `loop.limit`
     (`verdict.criteria.problems`).
     """
-    problems: list[str] = []
-    named = [*_from_environment(environ, problems), *_from_command_line(cli, problems)]
+    named, problems = _parted([*_from_environment(environ), *_from_command_line(cli)])
     paths = [(str(given.value), f" {given.place}") for given in named if given.option is CONFIG]
     if config is not None:
         paths.append((str(config), ""))
-    in_file = _from_file(*paths[-1], problems) if paths else ()
+    in_file, problems_of_file = _parted(_from_file(*paths[-1]) if paths else ())
+    problems += problems_of_file
 
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -143,70 +143,76 @@ def from_sources(
     for given in (*in_file, *(given for given in named if given.option is not CONFIG)):
         key = given.option.key
         try:
-            value = given.read()
+            values[key], origins[key] = given.read(), given.origin
         except _NOT_ALLOWED as error:
-            problems.extend(given.problems(error))
+            problems += given.problems(error)
             wrong.add(key)
         else:
-            values[key], origins[key] = value, given.origin
-            criteria += [given] if key == "criteria" else []
+            if key == "criteria":
+                criteria.append(given)
     settings = _settings(values, origins)
     loop_limit_s = 0.0 if "loop.limit" in wrong else settings.loop.limit
     for given in criteria:
-        problems.extend(given.problems(NotAllowedError(criteria_problems(given.read(), loop_limit_s))))
-    problems.extend(_contradictions(settings, wrong))
+        problems += given.problems(NotAllowedError(criteria_problems(given.read(), loop_limit_s)))
+    problems += _contradictions(settings, wrong)
     if problems:
         raise ConfigurationError(problems)
     return settings
 
 
-def _from_file(path: str, place: str, problems: list[str]) -> Iterator[_Given]:
+def _parted(found: Iterable[_Given | str]) -> tuple[list[_Given], list[str]]:
+    """Return the values that a source gives, and the problems that it has instead of others."""
+    found = list(found)
+    return [each for each in found if isinstance(each, _Given)], [each for each in found if isinstance(each, str)]
+
+
+def _from_file(path: str, place: str) -> Iterator[_Given | str]:
     try:
         content = tomllib.loads(Path(path).read_bytes().decode("utf-8"))
     except OSError as error:
-        problems.append(f"the settings file {shown(path)}{place} cannot be read: {error.strerror or error}")
+        yield f"the settings file {shown(path)}{place} cannot be read: {error.strerror or error}"
     except (ValueError, RecursionError) as error:  # malformed TOML or UTF-8; arrays nested thousands deep
-        problems.append(f"the settings file {shown(path)}{place} is not valid TOML: {' '.join(str(error).split())}")
+        yield f"the settings file {shown(path)}{place} is not valid TOML: {' '.join(str(error).split())}"
     else:
-        yield from _in_table(content, "", f"in {path}", problems)
+        yield from _in_table(content, "", f"in {path}")
 
 
-def _in_table(table: Mapping[str, object], prefix: str, place: str, problems: list[str]) -> Iterator[_Given]:
+def _in_table(table: Mapping[str, object], prefix: str, place: str) -> Iterator[_Given | str]:
     groups = {key.partition(".")[0] for key in OPTIONS if "." in key}
     for name, value in table.items():
         key = prefix + name
         if key in OPTIONS:
             yield _Given(OPTIONS[key], value, "file", place)
         elif key in groups and isinstance(value, dict):
-            yield from _in_table(value, f"{key}.", place, problems)
+            yield from _in_table(value, f"{key}.", place)
         elif key in groups:
-            problems.append(f"{key} {place} is {shown(value)}; allowed is a table [{key}]")
+            yield f"{key} {place} is {shown(value)}; allowed is a table [{key}]"
         else:
-            problems.append(f"unknown key {shown(key)} {place}{_meant(key, OPTIONS)}")
+            yield f"unknown key {shown(key)} {place}{_meant(key, OPTIONS)}"
 
 
-def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterator[_Given]:
+def _from_environment(environ: Mapping[str, str]) -> Iterator[_Given | str]:
     for variable, value in environ.items():
         if option := _BY_VARIABLE.get(variable):
             if value.strip():
                 yield _Given(option, value, "environment", f"in the environment ({variable})")
         elif variable.startswith("ASYNCLOAD_"):
-            problems.append(f"unknown variable {shown(variable)} in the environment{_meant(variable, _BY_VARIABLE)}")
+            yield f"unknown variable {shown(variable)} in the environment{_meant(variable, _BY_VARIABLE)}"
 
 
-def _from_command_line(cli: Mapping[str, object], problems: list[str]) -> Iterator[_Given]:
+def _from_command_line(cli: Mapping[str, object]) -> Iterator[_Given | str]:
     for dest, value in cli.items():
         if option := _BY_DEST.get(dest):
             place = f"on the command line ({option.flag})"
             if isinstance(value, list):
                 times = f"is given {len(value)} times {place}"
-                problems.append(f"{option.key} {times}; give it once, with several values in one text")
+                yield f"{option.key} {times}; give it once, with several values in one text"
             elif value is not None and not str(value).strip():
-                problems.append(f"{option.key} {place} is empty: give it a value or leave it out")
+                yield f"{option.key} {place} is empty: give it a value or leave it out"
             elif value is not None:
                 yield _Given(option, value, "command line", place)
         elif dest.startswith("asyncload_"):
-            problems.append(f"unknown option {shown(dest)} on the command line{_meant(dest, _BY_DEST)}")
+            yield f"unknown option {shown(dest)} on the command line{_meant(dest, _BY_DEST)}"
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

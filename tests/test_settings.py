@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from asyncload_lib.errors import ConfigurationError
 from asyncload_lib.options import Option
 from asyncload_lib.run.introduction import _DIRECTING
-from asyncload_lib.settings import CONFIG, OPTIONS, Settings, Vm, add_arguments, from_sources
+from asyncload_lib.settings import CONFIG, OPTIONS, Settings, add_arguments, from_sources
+from asyncload_lib.vm_list import Vm
 
 EXAMPLE = Path(__file__).parents[1] / "asyncload.example.toml"
 

@@ -17,7 +17,8 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from asyncload_lib.settings import OPTIONS, Vm, from_sources
+from asyncload_lib.settings import OPTIONS, from_sources
+from asyncload_lib.vm_list import Vm
 from tests.locust_run import ROOT
 
 DEPLOY = ROOT / "deploy"
