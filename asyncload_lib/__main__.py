@@ -114,8 +114,8 @@ def _compare(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from asyncload_lib.addresses import is_embedded, missing
     from asyncload_lib.settings import OPTIONS, from_sources
-    from asyncload_lib.verdict.criteria import problems, selected
-    from asyncload_lib.verdict.defaults import not_asked
+    from asyncload_lib.verdict.defaults import not_asked, selected
+    from asyncload_lib.verdict.grammar import problems
 
     settings = from_sources({}, os.environ, options.config, problems)
     if addresses := missing(settings, settings.host, settings.scenarios):

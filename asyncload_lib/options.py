@@ -29,7 +29,7 @@ from asyncload_lib.units import (
 )
 from asyncload_lib.vm_list import Vm, vms
 
-__all__ = ["SCENARIOS", "Option", "Options", "option_rows"]
+__all__ = ["Option", "Options", "option_rows"]
 
 T = TypeVar("T")
 TomlValue = str | int | float | bool | Sequence[str]

@@ -127,7 +127,7 @@ def from_sources(
     `config`: the TOML file; without it the one that `cli` or `environ` names. Of a variable, empty text means
     "not given"; of a flag it is a mistake: a run against a system must not quietly become one against the demo.
     `criteria_problems`: says what is wrong with the criteria of one source, given `loop.limit`
-    (`verdict.criteria.problems`).
+    (`verdict.grammar.problems`).
     """
     named, problems = _parted([*_from_environment(environ), *_from_command_line(cli)])
     paths = [(str(given.value), f" {given.place}") for given in named if given.option is CONFIG]

@@ -19,7 +19,7 @@ import yaml
 from asyncload_lib.__main__ import _parser
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.settings import OPTIONS
-from asyncload_lib.verdict.criteria import problems
+from asyncload_lib.verdict.grammar import problems
 from tests.locust_run import ROOT, LocustRun
 
 pytestmark = pytest.mark.chance

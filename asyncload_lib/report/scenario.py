@@ -21,13 +21,11 @@ from asyncload_lib.report.table import (
     verdict,
 )
 from asyncload_lib.report.text import clean
-from asyncload_lib.results.figures import number
-from asyncload_lib.verdict.metrics import nothing_succeeded
+from asyncload_lib.results.figures import PERCENTILES, number
+from asyncload_lib.verdict.observation import nothing_succeeded
 from asyncload_lib.verdict.stalls import most_of_queues, observe_loops
 
 __all__ = ["Scenario", "prepare"]
-
-_PERCENTILES = ("p50", "p90", "p95", "p99", "p99.9")
 
 
 @dataclass(frozen=True)
@@ -106,9 +104,9 @@ def _percentile_tile(metric: Entry, name: str) -> Fact:
 def _loop_tile(metric: Entry) -> Fact:
     """Say how long the loop was stalled by code; what the machine did stands in the section of the loops."""
     loops, scenario = mappings(metric.get("event_loops")), str(metric.get("scenario"))
-    longest_s, _ = observe_loops(loops, "max_stall", scenario)
+    longest_s = observe_loops(loops, "max_stall", scenario).value
     blocked = metric.get("event_loop_blocked")
-    late_s, _ = most_of_queues(loops, "max_stall", scenario)
+    late_s = most_of_queues(loops, "max_stall", scenario).value
     verdict = blocked_verdict(blocked, is_watched=late_s is not None)
     if late_s is not None and blocked is not False:
         at_least = f"stalled for at least {duration(longest_s)}, " if blocked else ""
@@ -122,7 +120,7 @@ def _loop_tile(metric: Entry) -> Fact:
 
 def _percentiles(metric: Entry) -> Table | None:
     latency, failed = mapping(metric.get("latency")), mapping(metric.get("failed_latency"))
-    shown = [name for name in _PERCENTILES if name in latency or name in failed]
+    shown = [name for name in PERCENTILES if name in latency or name in failed]
 
     def resolution(name: str) -> str:
         entry = mapping(latency.get(name))

@@ -10,9 +10,11 @@ from asyncload_lib.results.confidence import samples_needed
 from asyncload_lib.results.histogram import Histogram
 from asyncload_lib.results.phase import Endpoint, PhaseResult, Tally
 
-__all__ = ["counts", "number", "percentile", "phase_figures", "ratio", "seconds"]
+__all__ = ["PERCENTILES", "counts", "number", "percentile", "phase_figures", "ratio", "seconds"]
 
-_PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+"""By name the quantile that each is."""
+
 _FLAT = ("p50", "p95", "p99")
 _LEVEL = 0.95
 _BARS = 200
@@ -115,12 +117,12 @@ def _latencies(histogram: Histogram, percentiles: Percentiles) -> dict[str, floa
 
 
 def _percentiles(histogram: Histogram) -> Percentiles:
-    return {name: percentile(histogram, name) for name in _PERCENTILES}
+    return {name: percentile(histogram, name) for name in PERCENTILES}
 
 
 def percentile(histogram: Histogram, name: str) -> dict[str, Any]:
     """Return value and 95 % interval (s) of "p50", "p90", "p95", "p99" or "p99.9"; a note where there is none."""
-    q = _PERCENTILES[name]
+    q = PERCENTILES[name]
     interval = histogram.confidence_interval(q, _LEVEL)
     low_us, high_us = interval or (None, None)
     note = (

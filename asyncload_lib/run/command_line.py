@@ -11,7 +11,7 @@ from asyncload_lib.errors import ConfigurationError
 from asyncload_lib.run.processes import prepare_processes
 from asyncload_lib.run.terminal import tell
 from asyncload_lib.settings import CONFIG, OPTIONS, Settings, add_arguments, from_sources
-from asyncload_lib.verdict.criteria import problems as criteria_problems
+from asyncload_lib.verdict.grammar import problems as criteria_problems
 
 __all__ = ["extend", "settings_of"]
 

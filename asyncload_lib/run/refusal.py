@@ -12,7 +12,7 @@ from locust.user.task import filter_tasks_by_tags
 from asyncload_lib.report.numbers import counted
 from asyncload_lib.settings import Settings
 from asyncload_lib.users.files import FileUser, directory_problems
-from asyncload_lib.verdict.criteria import out_of_place
+from asyncload_lib.verdict.defaults import out_of_place
 
 __all__ = ["contradictions", "unwritable"]
 

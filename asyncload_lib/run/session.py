@@ -30,7 +30,8 @@ from asyncload_lib.run.members import Member
 from asyncload_lib.run.workers import broken_tasks, late_misfits, losses, not_created, worker_rows
 from asyncload_lib.settings import OPTIONS, Settings
 from asyncload_lib.target import Target
-from asyncload_lib.verdict.criteria import evaluate, selected, verdict
+from asyncload_lib.verdict.criteria import evaluate, verdict
+from asyncload_lib.verdict.defaults import selected
 from asyncload_lib.verdict.generator import judge_generator
 
 __all__ = ["Session"]

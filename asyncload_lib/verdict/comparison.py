@@ -284,7 +284,7 @@ def _loop_row(before: Run, after: Run, limit_s: float) -> dict[str, Any]:
 
 def _blocked(metric: Run, limit_s: float) -> tuple[bool | None, float | None]:
     """Return whether a loop of this scenario was blocked (None: not known), and its longest stall in seconds."""
-    stall_s, _ = observe_loops(metric.get("event_loops") or [], "max_stall", str(metric.get("scenario")))
+    stall_s = observe_loops(metric.get("event_loops") or [], "max_stall", str(metric.get("scenario"))).value
     blocked = metric.get("event_loop_blocked")
     return blocked and (stall_s is None or stall_s >= limit_s), stall_s
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from asyncload_lib.errors import ExitCode
 from asyncload_lib.results.phase import is_baseline
-from asyncload_lib.verdict.defaults import not_asked, out_of_place, selected
-from asyncload_lib.verdict.grammar import OPERATORS, Criterion, problems, with_unit
-from asyncload_lib.verdict.metrics import DIMENSIONS, Metric, is_of, metric_of, observe
+from asyncload_lib.verdict.defaults import not_asked
+from asyncload_lib.verdict.grammar import OPERATORS, Criterion, with_unit
+from asyncload_lib.verdict.metrics import DIMENSIONS, Metric, metric_of
+from asyncload_lib.verdict.observation import is_of, observe
 from asyncload_lib.verdict.stalls import is_free_target
 
-__all__ = ["evaluate", "out_of_place", "problems", "selected", "verdict"]
+__all__ = ["evaluate", "verdict"]
 
 _TIMES_OF_ANSWERS = frozenset({"p50", "p90", "p95", "p99", "p99.9", "avg", "max", "total_time", "degradation"})
 
@@ -50,30 +51,38 @@ def verdict(rows: Sequence[Mapping[str, Any]], run_status: str, *, any_failed: b
 def _row(criterion: Criterion, results: Mapping[str, Any]) -> dict[str, Any]:
     row = {"name": criterion.name, "scenario": _scenario(criterion, results), "limit": criterion.limit}
     if reason := not_asked(criterion, results):
-        return {**row, "observed": "not evaluated", "observed_value": None, "verdict": "not evaluated", "why": reason}
+        return {**row, **_unjudged("not evaluated", reason)}
     worst: Callable[[Sequence[float]], float] = min if criterion.operator.startswith(">") else max
     seen = observe(criterion.subject, criterion.metric, results, worst)
     metric = metric_of(criterion.metric)
     if seen.value is None or metric is None:
         interrupted = (results.get("run") or {}).get("status") == "interrupted"
         why = f"the run was interrupted, and {seen.remark}" if interrupted else seen.remark
-        return {**row, "observed": "no data", "observed_value": None, "verdict": "no data", "why": why}
+        return {**row, **_unjudged("no data", why)}
     value = _in_unit(seen.value, metric, criterion)
-    passed = OPERATORS[criterion.operator](value, criterion.value)
+    passed = _holds(value, criterion)
     if seen.most is not None and seen.most > seen.value:
         # Whatever is recorded is at least `most` long, so what is not recorded is a little shorter.
         most = _in_unit(seen.most * (1 - 1e-9), metric, criterion)
-        if OPERATORS[criterion.operator](most, criterion.value) != passed:
-            return {**row, "observed": "no data", "observed_value": None, "verdict": "no data", "why": seen.doubt}
-    observed = with_unit(_figure(value, criterion), criterion.unit)
+        if _holds(most, criterion) != passed:
+            return {**row, **_unjudged("no data", seen.doubt)}
     lead = "" if passed else _lead(criterion, results)
     return {
         **row,
-        "observed": observed,
+        "observed": with_unit(_figure(value, criterion), criterion.unit),
         "observed_value": value,
         "verdict": "pass" if passed else "fail",
         "why": "; ".join(filter(None, (seen.remark, lead))),
     }
+
+
+def _unjudged(word: str, why: str) -> dict[str, Any]:
+    return {"observed": word, "observed_value": None, "verdict": word, "why": why}
+
+
+def _holds(value: float, criterion: Criterion) -> bool:
+    """Tell whether a value in the unit of the limit keeps it."""
+    return OPERATORS[criterion.operator](value, criterion.value)
 
 
 def _lead(criterion: Criterion, results: Mapping[str, Any]) -> str:
@@ -90,7 +99,7 @@ def _lead(criterion: Criterion, results: Mapping[str, Any]) -> str:
 def _scenario(criterion: Criterion, results: Mapping[str, Any]) -> str:
     """Return the scenario in whose results the row belongs."""
     subject = criterion.subject
-    if subject.level in ("target", "generator"):
+    if not subject.is_scenario:
         return subject.scenario
     return next((m["scenario"] for m in results.get("metrics") or [] if is_of(m, subject, results)), subject.scenario)
 
@@ -102,10 +111,9 @@ def _in_unit(value: float, metric: Metric, criterion: Criterion) -> float:
 
 def _figure(value: float, criterion: Criterion) -> str:
     """Return `value` with three digits, or as many more as it takes not to look like the other side of the limit."""
-    passes = OPERATORS[criterion.operator]
     whole_digits = len(str(int(abs(value))))
     for digits in (3, 4, 5, 6, 9, 12, 15):
         figure = f"{value:.{max(digits, whole_digits)}g}"
-        if passes(float(figure), criterion.value) == passes(value, criterion.value):
+        if _holds(float(figure), criterion) == _holds(value, criterion):
             return figure
     return repr(value)

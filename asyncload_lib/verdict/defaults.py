@@ -84,7 +84,7 @@ def out_of_place(texts: Iterable[str], scenarios: Collection[str]) -> list[str]:
         f"the criterion {criterion.name!r} is about {criterion.subject.scenario}, which is not part of this run; "
         f"allowed is {allowed}"
         for criterion in written
-        if criterion.subject.level not in ("target", "generator") and criterion.subject.scenario not in scenarios
+        if criterion.subject.is_scenario and criterion.subject.scenario not in scenarios
     ]
 
 
@@ -93,7 +93,7 @@ def not_asked(criterion: Criterion, results: Mapping[str, Any]) -> str:
     run = results.get("run") or {}
     settings, subject = run.get("settings") or {}, criterion.subject
     entries = {entry["scenario"]: entry for entry in results.get("metrics") or []}
-    if subject.level not in ("target", "generator") and subject.scenario not in entries:
+    if subject.is_scenario and subject.scenario not in entries:
         chosen = [*entries, FREE] if run.get("kind") == "free" else settings.get("scenarios")
         if chosen and subject.scenario not in chosen:
             return f"{subject.scenario} is not part of this run"

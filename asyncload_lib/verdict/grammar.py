@@ -160,11 +160,11 @@ def with_unit(figure: str, unit: str) -> str:
 
 def _unbound(criterion: Criterion) -> Iterable[str]:
     subject, metric = criterion.subject, metric_of(criterion.metric)
-    if subject.level not in ("target", "generator") and subject.scenario not in KNOWN:
+    if subject.is_scenario and subject.scenario not in KNOWN:
         yield f"{criterion.name}: unknown subject {subject.scenario}; there are {', '.join(KNOWN)}, target, generator"
         return
     phases = KNOWN.get(subject.scenario, ())
-    if subject.level in ("target", "generator") and (subject.phase or subject.endpoint):
+    if not subject.is_scenario and (subject.phase or subject.endpoint):
         yield f"{criterion.name}: {subject.scenario} has neither phases nor endpoints"
     elif subject.phase and subject.phase not in phases:
         yield f"{criterion.name}: {subject.scenario} has no phase {subject.phase}; there are {', '.join(phases)}"

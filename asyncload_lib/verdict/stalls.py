@@ -6,7 +6,7 @@ frame that held the interpreter lock is known. Garbage collection and a busy mac
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from asyncload_lib.results.event_loops import HUB, deciding_loops, is_of_generator, is_of_target
 from asyncload_lib.results.figures import number
@@ -14,6 +14,7 @@ from asyncload_lib.verdict.wording import time_words
 
 __all__ = [
     "STALL_METRICS",
+    "Seen",
     "by_place",
     "charged",
     "hub_limit_s",
@@ -33,7 +34,14 @@ HUB_LIMIT_S = 0.2
 Loop = Mapping[str, Any]
 
 
-def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[float | None, str]:
+class Seen(NamedTuple):
+    """A figure, None if it is not known, and what there is to say of it."""
+
+    value: float | None
+    remark: str
+
+
+def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> Seen:
     """Return the metric over the watched loops of `subject`, and a remark: the culprit, or why there is no value.
 
     Of a loop seen from outside, only what is proven; what it may be beyond that tells `most_of_queues`.
@@ -43,12 +51,12 @@ def observe_loops(loops: Sequence[Loop], metric: str, subject: str) -> tuple[flo
     """
     chosen = _chosen(loops, subject)
     if unjudged := _unjudged(loops, subject):
-        return None, _silence(unjudged)
+        return Seen(None, _silence(unjudged))
     values = [charged(loop, metric) for loop in chosen]
     if not values or any(value is None for value in values):
-        return None, f"no event loop of {subject} was watched" if not chosen else f"{metric} was not measured"
+        return Seen(None, f"no event loop of {subject} was watched" if not chosen else f"{metric} was not measured")
     worst = max(range(len(values)), key=lambda index: values[index] or 0.0)
-    return values[worst], _remark(chosen[worst], has_stalled=bool(values[worst]))
+    return Seen(values[worst], _remark(chosen[worst], has_stalled=bool(values[worst])))
 
 
 def is_about(loops: Sequence[Loop], subject: str) -> bool:
@@ -57,15 +65,16 @@ def is_about(loops: Sequence[Loop], subject: str) -> bool:
     return is_its is None or any(map(is_its, loops))
 
 
-def most_of_queues(loops: Sequence[Loop], metric: str, subject: str) -> tuple[float | None, str]:
+def most_of_queues(loops: Sequence[Loop], metric: str, subject: str) -> Seen:
     """Return what the metric may be where a queue and a blocked loop look the same, and why; None where none do."""
     queues = [loop for loop in _chosen(loops, subject) if _is_bounded(loop)]
     if metric == "lag_p99" or not queues:
-        return None, ""
+        return Seen(None, "")
     worst = max(queues, key=lambda loop: loop["max_stall"])
-    return max(loop[_FLAT[metric]] for loop in queues), (
+    return Seen(
+        max(loop[_FLAT[metric]] for loop in queues),
         f"{worst['name']}: an answer was late by {time_words(worst['max_stall'])} while other requests were in "
-        "flight; seen from outside, a queue of those requests and a blocked loop look the same"
+        "flight; seen from outside, a queue of those requests and a blocked loop look the same",
     )
 
 

@@ -13,7 +13,8 @@ from asyncload_lib.run.scenarios import planned, suite_metric
 from asyncload_lib.run.session import _unaccounted
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
-from asyncload_lib.verdict.criteria import evaluate, selected
+from asyncload_lib.verdict.criteria import evaluate
+from asyncload_lib.verdict.defaults import selected
 from asyncload_lib.verdict.grammar import parse
 from asyncload_lib.vm_list import Vm
 from tests.results.sample import sample_results

@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 
 from asyncload_lib.errors import ExitCode
-from asyncload_lib.verdict.criteria import evaluate, out_of_place, selected, verdict
+from asyncload_lib.verdict.criteria import evaluate, verdict
+from asyncload_lib.verdict.defaults import out_of_place, selected
 from asyncload_lib.verdict.grammar import bind, parse
 from asyncload_lib.verdict.metrics import METRICS
 from tests.results.sample import sample_results
