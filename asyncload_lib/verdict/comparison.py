@@ -1,4 +1,4 @@
-"""Two runs beside each other: first whether they may be compared, then ratios, each with what the samples allow to say.
+"""Two runs beside each other, if `comparability` lets them: ratios, each with what the samples allow to say.
 
 A ratio above 1 means that the second run is better. Its interval comes from `intervals`. Only one that lies beyond 10 %
 around 1 as a whole makes a difference; a ratio within them, whose interval is known not to reach far beyond, is "no
@@ -10,9 +10,10 @@ of the other phases with load.
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from asyncload_lib.results.figures import number
+from asyncload_lib.verdict.comparability import by_scenario, differences, in_both, obstacles
 from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_rates
 from asyncload_lib.verdict.stalls import observe_loops
 from asyncload_lib.verdict.wording import time_words
@@ -28,21 +29,6 @@ Interval = tuple[float, float]
 _PERCENTILES = ("p50", "p95", "p99")
 _NOT_MEASURED = ("warm_up", "baseline_warm_up", "ramp")
 _WHOLE = {"better": "improved", "worse": "worse", "none": "no improvement"}
-# How a run was watched, judged and stored; and what the comparison is for: the mode of the demo.
-_IMMATERIAL = frozenset(
-    {
-        "out",
-        "stop_timeout",
-        "criteria",
-        "criteria_defaults",
-        "scenarios",
-        "seed",
-        "host",
-        "files.directory",
-        "demo.mode",
-    }
-)
-_IMMATERIAL_GROUPS = ("baseline.", "generator.", "loop.")
 
 
 def compare(before: Run, after: Run, *, force: bool = False) -> dict[str, Any]:
@@ -54,7 +40,7 @@ def compare(before: Run, after: Run, *, force: bool = False) -> dict[str, Any]:
     low and high are the 95 % interval of the ratio; for error_rate, of the difference; event_loop has neither, and as
     values its longest stall (s). Runs that are not comparable get no rows, except with `force`.
     """
-    reasons = list(_obstacles(before, after))
+    reasons = list(obstacles(before, after))
     rows = [] if reasons and not force else list(_rows(before, after))
     changes = {row["change"] for row in rows}
     change = "worse" if "worse" in changes else "better" if "better" in changes else "none"
@@ -62,7 +48,7 @@ def compare(before: Run, after: Run, *, force: bool = False) -> dict[str, Any]:
         "comparable": not reasons,
         "reasons": reasons,
         "forced": force and bool(reasons),
-        "notes": [*(f"not comparable: {reason}" for reason in reasons), *_differences(before, after)],
+        "notes": [*(f"not comparable: {reason}" for reason in reasons), *differences(before, after)],
         "before": _identity(before),
         "after": _identity(after),
         "rows": rows,
@@ -97,85 +83,15 @@ def _written(comparison: Mapping[str, Any], words: Callable[[str], str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _obstacles(before: Run, after: Run) -> Iterator[str]:
-    """Say everything because of which a ratio of these runs would mean nothing."""
-    if before.get("schema_version") != after.get("schema_version"):
-        yield _differs("schema version", before.get("schema_version"), after.get("schema_version"))
-    for which, results in (("before", before), ("after", after)):
-        status = results["run"].get("status")
-        if status != "complete":
-            yield f"the run {which} is {status}: its figures are not certified"
-    for key in ("kind", "seed"):
-        if before["run"].get(key) != after["run"].get(key):
-            yield _differs(key, before["run"].get(key), after["run"].get(key))
-    targets = [_target(results) for results in (before, after)]
-    if targets[0] != targets[1]:
-        yield _differs("target", *targets)
-    first, second = _by_scenario(before), _by_scenario(after)
-    if first.keys() != second.keys():
-        yield _differs("scenarios", ", ".join(first), ", ".join(second))
-    for name in [name for name in first if name in second]:
-        users = first[name].get("concurrency"), second[name].get("concurrency")
-        if users[0] != users[1]:
-            yield _differs(f"concurrency of {name}", *users)
-    settings = [results["run"].get("settings") or {} for results in (before, after)]
-    for key in sorted(settings[0].keys() | settings[1].keys()):
-        is_material = key not in _IMMATERIAL and not key.startswith(_IMMATERIAL_GROUPS)
-        if is_material and settings[0].get(key) != settings[1].get(key):
-            yield _differs(f"setting {key}", settings[0].get(key), settings[1].get(key))
-
-
-def _differences(before: Run, after: Run) -> Iterator[str]:
-    """Say what else is not the same and may explain a ratio."""
-    for words, read in _SURROUNDINGS.items():
-        values = read(before["run"]), read(after["run"])
-        if values[0] != values[1]:
-            yield _differs(words, *values)
-    verdicts = [(results.get("summary") or {}).get("verdict") for results in (before, after)]
-    if verdicts[0] != verdicts[1]:
-        yield _differs("verdict", *verdicts)
-    judged = [
-        {row.get("name"): row.get("verdict") for row in results.get("criteria") or []} for results in (before, after)
-    ]
-    for name in [name for name in judged[0] if name in judged[1]]:
-        if judged[0][name] != judged[1][name]:
-            yield _differs(f'"{name}"', judged[0][name], judged[1][name])
-
-
-_SURROUNDINGS: Mapping[str, Callable[[Run], Any]] = {
-    "mode of the target": lambda run: (run.get("target") or {}).get("mode"),
-    "commit": lambda run: run.get("git_commit"),
-    "machine of the generator": lambda run: (run.get("host") or {}).get("name"),
-    "CPUs": lambda run: run.get("cpu_count"),
-    "Python": lambda run: run.get("python"),
-    "event loop": lambda run: run.get("loop"),
-    "directory of the files": lambda run: (run.get("settings") or {}).get("files.directory"),
-}
-
-
-def _differs(what: str, before: object, after: object) -> str:
-    return f"{what} was {before!s:.120} and is {after!s:.120}"
-
-
-def _target(results: Run) -> str:
-    """Return whom the load went to; the embedded demo is one target, whatever its port."""
-    target = results["run"].get("target") or {}
-    return "the embedded demo" if target.get("embedded") else str(target.get("host"))
-
-
 def _identity(results: Run) -> dict[str, Any]:
     return {key: results["run"].get(key) for key in ("id", "started", "git_commit")}
 
 
-def _by_scenario(results: Run) -> dict[str, Run]:
-    return {entry["scenario"]: entry for entry in results["metrics"]}
-
-
 def _rows(before: Run, after: Run) -> Iterator[dict[str, Any]]:
-    first, second = _by_scenario(before), _by_scenario(after)
+    first, second = by_scenario(before), by_scenario(after)
     limit_s = _limit_of_both(before, after)
     is_timed = before["run"].get("kind") != "free"  # a free run lasts as long as its user told it to
-    for scenario in [name for name in first if name in second]:
+    for scenario in in_both(first, second):
         name = second[scenario].get("test_name") or scenario
         for row in _rows_of(first[scenario], second[scenario], limit_s):
             if is_timed or row["metric"] != "total_time":
@@ -188,19 +104,19 @@ def _rows_of(before: Run, after: Run, limit_s: float) -> Iterator[dict[str, Any]
         old, new = before.get(key), after.get(key)
         ratio = _ratio(new, old) if metric == "throughput" else _ratio(old, new)
         interval = (ratio * spread[0], ratio * spread[1]) if ratio and spread else None
-        yield _row(metric, unit, old, new, ratio, interval)
+        yield _ratio_row(metric, _figure(old, unit), _figure(new, unit), ratio, interval)
     yield from _rows_of_requests(before, after, "")
     yield _loop_row(before, after, limit_s)
     first, second = _other_phases(before), _other_phases(after)
-    for name in [name for name in first if name in second]:
+    for name in in_both(first, second):
         yield from _rows_of_requests(first[name], second[name], f"{name} ")
 
 
 def _rows_of_requests(before: Run, after: Run, prefix: str) -> Iterator[dict[str, Any]]:
     for name in _PERCENTILES:
-        old, new = ((entry.get("latency") or {}).get(name) or {} for entry in (before, after))
-        ratio, interval = _ratio(old.get("value"), new.get("value")), ratio_of_percentiles(before, after, name)
-        yield _row(prefix + name, " s", old.get("value"), new.get("value"), ratio, interval)
+        old, new = (((entry.get("latency") or {}).get(name) or {}).get("value") for entry in (before, after))
+        interval = ratio_of_percentiles(before, after, name)
+        yield _ratio_row(prefix + name, _figure(old, " s"), _figure(new, " s"), _ratio(old, new), interval)
     yield _error_row(before, after, f"{prefix}error_rate")
 
 
@@ -218,30 +134,62 @@ def _ratio(numerator: float | None, denominator: float | None) -> float | None:
     return numerator / denominator if numerator and denominator else None
 
 
+class _Figure(NamedTuple):
+    """One side of a row."""
+
+    value: float | None
+    text: str
+
+
+def _figure(value: float | None, unit: str, factor: float = 1) -> _Figure:
+    return _Figure(value, "no data" if value is None else f"{value * factor:.4g}{unit}")
+
+
 def _row(
-    metric: str, unit: str, before: float | None, after: float | None, ratio: float | None, interval: Interval | None
+    metric: str,
+    before: _Figure,
+    after: _Figure,
+    words: str,
+    change: str,
+    ratio: float | None = None,
+    interval: Interval | None = None,
 ) -> dict[str, Any]:
     low, high = interval or (None, None)
-    words, change = _words(ratio, interval)
-    if before and not after:
-        change = "worse"  # what was measured before is not there any more
     return {
-        "metric": metric, "before": _figure(before, unit), "after": _figure(after, unit), "before_value": before,
-        "after_value": after, "ratio": ratio, "low": low, "high": high, "words": words, "change": change,
-    }  # fmt: skip
+        "metric": metric,
+        "before": before.text,
+        "after": after.text,
+        "before_value": before.value,
+        "after_value": after.value,
+        "ratio": ratio,
+        "low": low,
+        "high": high,
+        "words": words,
+        "change": change,
+    }
+
+
+def _ratio_row(
+    metric: str, before: _Figure, after: _Figure, ratio: float | None, interval: Interval | None
+) -> dict[str, Any]:
+    words, change = _words(ratio, interval)
+    if before.value and not after.value:
+        change = "worse"  # what was measured before is not there any more
+    return _row(metric, before, after, words, change, ratio, interval)
 
 
 def _words(ratio: float | None, interval: Interval | None) -> tuple[str, str]:
+    """Say what a ratio comes to, and whether that is better, worse or none of both."""
     if ratio is None:
         return "no data", "none"
     if interval is None:
         return "not significant (too few samples)", "none"
     low, high = interval
-    if low <= 1 <= high and not (low >= 1 / PRACTICALLY_EQUAL and high <= PRACTICALLY_EQUAL):
-        return "not significant", "none"
-    if 1 / PRACTICALLY_EQUAL <= ratio <= PRACTICALLY_EQUAL:
-        return "no improvement", "none"
-    if high >= 1 / PRACTICALLY_EQUAL and low <= PRACTICALLY_EQUAL:
+    least, most = 1 / PRACTICALLY_EQUAL, PRACTICALLY_EQUAL
+    if least <= ratio <= most:
+        reaches_beyond = low < least or high > most
+        return "not significant" if low <= 1 <= high and reaches_beyond else "no improvement", "none"
+    if low <= most and high >= least:
         return "not significant", "none"
     if ratio > 1:
         return f"{ratio:.1f}x faster ({low:.1f}x to {high:.1f}x)", "better"
@@ -251,16 +199,13 @@ def _words(ratio: float | None, interval: Interval | None) -> tuple[str, str]:
 def _error_row(before: Run, after: Run, metric: str) -> dict[str, Any]:
     p1, p2 = before.get("error_rate"), after.get("error_rate")
     n1, n2 = before.get("total_requests"), after.get("total_requests")
-    low, high, words, change = None, None, "no data", "none"
+    interval, words, change = None, "no data", "none"
     if p1 is not None and p2 is not None and n1 and n2:
-        low, high = difference_of_proportions(p1, n1, p2, n2)
+        interval = low, high = difference_of_proportions(p1, n1, p2, n2)
         change = "worse" if low > 0 else "better" if high < 0 else "none"
         neither = "no change" if p1 == p2 else "not significant"
         words = {"worse": "more errors", "better": "fewer errors", "none": neither}[change]
-    return {
-        "metric": metric, "before": _figure(p1, " %", 100), "after": _figure(p2, " %", 100), "before_value": p1,
-        "after_value": p2, "ratio": None, "low": low, "high": high, "words": words, "change": change,
-    }  # fmt: skip
+    return _row(metric, _figure(p1, " %", 100), _figure(p2, " %", 100), words, change, interval=interval)
 
 
 def _limit_of_both(before: Run, after: Run) -> float:
@@ -276,10 +221,7 @@ def _loop_row(before: Run, after: Run, limit_s: float) -> dict[str, Any]:
         words = "no data"
     elif was is not now:
         words, change = ("blocked now", "worse") if now else ("not blocked any more", "better")
-    return {
-        "metric": "event_loop", "before": _stalled(was, old), "after": _stalled(now, new), "before_value": old,
-        "after_value": new, "ratio": None, "low": None, "high": None, "words": words, "change": change,
-    }  # fmt: skip
+    return _row("event_loop", _Figure(old, _stalled(was, old)), _Figure(new, _stalled(now, new)), words, change)
 
 
 def _blocked(metric: Run, limit_s: float) -> tuple[bool | None, float | None]:
@@ -293,10 +235,6 @@ def _stalled(blocked: bool | None, stall_s: float | None) -> str:
     if blocked is None:
         return "no data"
     return "not blocked" if not blocked else "blocked" + (f" for {time_words(stall_s)}" if stall_s else "")
-
-
-def _figure(value: float | None, unit: str, factor: float = 1) -> str:
-    return "no data" if value is None else f"{value * factor:.4g}{unit}"
 
 
 def _cell(text: str) -> str:
