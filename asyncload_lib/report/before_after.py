@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from asyncload_lib.report.canvas import BLUE, GRID, INK, MUTED, ORANGE, latency_ticks, style_axes
+from asyncload_lib.report.canvas import BLUE, GRID, INK, MUTED, ORANGE, style_axes, tick_latencies
 from asyncload_lib.report.numbers import duration, ratio, short_ratio
 from asyncload_lib.report.table import Entry, mapping, scenario_title
 from asyncload_lib.results.figures import number
@@ -56,9 +56,7 @@ def draw_before_after(figure: Any, rows: list[Pair]) -> None:
     low, high = min(times) / 2.2, max(times) * 2.2
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    ticks, labels = latency_ticks(low, high, 9)
-    axes.set_xticks(ticks, labels=labels)
-    axes.set_xticks([], minor=True)
+    tick_latencies(axes.xaxis, low, high, 9)
     axes.set_ylim(len(rows) - 0.45, -0.6)
     axes.set_yticks(range(len(rows)), labels=[_short(row.name) for row in rows], color=INK)
     axes.set_xlabel("total time, logarithmic (left is better)", color=MUTED, labelpad=6)

@@ -3,19 +3,40 @@
 Nothing here imports matplotlib; what needs its objects gets them as arguments.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from asyncload_lib.report.numbers import short_duration
 
-__all__ = ["BLUE", "FONT_PT", "GRID", "INK", "MUTED", "ORANGE", "PURPLE", "RC", "SKY", "VERMILLION"]
-__all__ += ["inline_svg", "label_row", "latency_ticks", "spread", "style_axes"]
+__all__ = [
+    "BLUE",
+    "DASHED",
+    "FONT_PT",
+    "GRID",
+    "INK",
+    "MUTED",
+    "ORANGE",
+    "PURPLE",
+    "RC",
+    "SKY",
+    "VERMILLION",
+    "inline_svg",
+    "label_row",
+    "latency_ticks",
+    "share_along",
+    "spread",
+    "style_axes",
+    "tick_latencies",
+    "width_of",
+]
 
 # Okabe & Ito (2008), told apart by every kind of colour vision.
 BLUE, ORANGE, VERMILLION, SKY, PURPLE = "#0072b2", "#e69f00", "#d55e00", "#56b4e9", "#cc79a7"
 INK, MUTED, GRID = "#1b1f24", "#5b6570", "#d5dae0"
 FONT_PT = 10
+DASHED = (0, (5, 2))
 
 _THEME = {
     BLUE: "--blue",
@@ -50,6 +71,13 @@ def style_axes(axes: Any) -> None:
     axes.tick_params(axis="x", length=3, color=MUTED)
 
 
+def tick_latencies(axis: Any, low: float, high: float, most: int = 6) -> None:
+    """Label a logarithmic axis with at most `most` latencies."""
+    ticks, labels = latency_ticks(low, high, most)
+    axis.set_ticks(ticks, labels=labels)
+    axis.set_ticks([], minor=True)
+
+
 def latency_ticks(low: float, high: float, most: int = 6) -> tuple[list[float], list[str]]:
     """Ticks at 1, 2 and 5 of every decade between `low` and `high`, thinned to `most`, and their labels."""
     ticks: list[float] = []
@@ -60,6 +88,19 @@ def latency_ticks(low: float, high: float, most: int = 6) -> tuple[list[float], 
             break
     ticks = ticks[:: -(-len(ticks) // most) or 1]
     return ticks, [short_duration(tick) for tick in ticks]
+
+
+def share_along(scale: str, value: float, low: float, high: float) -> float:
+    """Give how far along an axis from `low` to `high` a value lies: 0 to 1 within it; `scale`: "log" or "linear"."""
+    if scale == "log":
+        return math.log(value / low) / math.log(high / low)
+    return (value - low) / (high - low)
+
+
+def width_of(words: str, axes: Any) -> float:
+    """Give about how much of the width of the axes a label takes, with the gap to the next one."""
+    width_pt: float = axes.get_position().width * axes.figure.get_figwidth() * 72
+    return (len(words) * 0.58 * FONT_PT + 8) / width_pt
 
 
 def spread(positions: Sequence[float], sizes: Sequence[float], low: float = 0.0, high: float = 1.0) -> list[float]:
@@ -88,8 +129,7 @@ def spread(positions: Sequence[float], sizes: Sequence[float], low: float = 0.0,
 
 def label_row(axes: Any, height: float, labels: Sequence[tuple[str, float, str]]) -> None:
     """Write a row of labels above the axes, none over another; `labels`: (words, place 0..1 on the x axis, colour)."""
-    width_pt = axes.get_position().width * axes.figure.get_figwidth() * 72
-    sizes = [(len(words) * 0.58 * FONT_PT + 8) / width_pt for words, _, _ in labels]
+    sizes = [width_of(words, axes) for words, _, _ in labels]
     places = spread([place for _, place, _ in labels], sizes, -0.06, 1.06)
     for (words, _, colour), x in zip(labels, places, strict=True):
         axes.text(x, height, words, transform=axes.transAxes, color=colour, ha="center", va="bottom")

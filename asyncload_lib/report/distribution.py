@@ -4,7 +4,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from asyncload_lib.report.canvas import BLUE, INK, MUTED, VERMILLION, label_row, latency_ticks, style_axes
+from asyncload_lib.report.canvas import (
+    BLUE,
+    DASHED,
+    INK,
+    MUTED,
+    VERMILLION,
+    label_row,
+    share_along,
+    style_axes,
+    tick_latencies,
+)
 from asyncload_lib.report.numbers import short_duration
 from asyncload_lib.report.table import Entry, mappings
 from asyncload_lib.results.figures import number
@@ -46,9 +56,7 @@ def draw_distribution(figure: Any, metric: Entry, bars: list[Entry], limits: Seq
 def _scale(axes: Any, low: float, high: float) -> None:
     if high / low > 3:
         axes.set_xscale("log")
-        ticks, labels = latency_ticks(low, high)
-        axes.set_xticks(ticks, labels=labels)
-        axes.set_xticks([], minor=True)
+        tick_latencies(axes.xaxis, low, high)
     else:
         axes.xaxis.get_major_locator().set_params(nbins=5)
         axes.xaxis.set_major_formatter(lambda value, _: short_duration(round(value, 7)))
@@ -67,10 +75,9 @@ def _mark(axes: Any, metric: Entry, limits: Sequence[float], *, has_legend: bool
     labels: list[tuple[str, float, str]] = []
     beyond: list[str] = []
     for words, at, colour in [*lines, *((f"limit {short_duration(limit)}", limit, VERMILLION) for limit in limits)]:
-        share = math.log(at / low) / math.log(high / low) if axes.get_xscale() == "log" else (at - low) / (high - low)
+        share = share_along(axes.get_xscale(), at, low, high)
         if 0 <= share <= 1:
-            style = (0, (5, 2)) if colour == VERMILLION else "-"
-            axes.axvline(at, color=colour, linewidth=1.1, linestyle=style)
+            axes.axvline(at, color=colour, linewidth=1.1, linestyle=DASHED if colour == VERMILLION else "-")
             labels.append((words, share, colour))
         else:
             beyond.append(f"← {words}" if share < 0 else f"{words} →")

@@ -1,11 +1,11 @@
 """Percentiles over time drawn above the lag of the event loops, on one time axis, with phases and stalls marked."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from asyncload_lib.report.canvas import (
     BLUE,
+    DASHED,
     FONT_PT,
     GRID,
     INK,
@@ -15,9 +15,11 @@ from asyncload_lib.report.canvas import (
     SKY,
     VERMILLION,
     label_row,
-    latency_ticks,
+    share_along,
     spread,
     style_axes,
+    tick_latencies,
+    width_of,
 )
 from asyncload_lib.report.numbers import short_duration
 from asyncload_lib.report.series import Lag, Mark, Point, Span, stalls
@@ -39,7 +41,6 @@ _CAUSES = {
 _LEAST_LAG_S = 1e-4
 _FOOT = 0.04
 """Where the marks of failures stand: share of the height."""
-_DASHED = (0, (5, 2))
 
 
 def draw_over_time(
@@ -123,16 +124,14 @@ def _scale_latency(axes: Any, low: float, high: float, limits: Sequence[float]) 
     if top / low > 20:
         axes.set_yscale("log")
         low, top = low / 1.5, top * 1.6
-        ticks, labels = latency_ticks(low, top, 5)
-        axes.set_yticks(ticks, labels=labels)
-        axes.set_yticks([], minor=True)
+        tick_latencies(axes.yaxis, low, top, 5)
         axes.set_ylim(low, top)
     else:
         axes.yaxis.get_major_locator().set_params(nbins=4)
         axes.yaxis.set_major_formatter(lambda value, _: short_duration(round(value, 7)))
         axes.set_ylim(0, top * 1.15)
     for limit in near:
-        axes.axhline(limit, color=VERMILLION, linewidth=1.1, linestyle=_DASHED)
+        axes.axhline(limit, color=VERMILLION, linewidth=1.1, linestyle=DASHED)
         words, anchor = f"limit {short_duration(limit)}", axes.get_yaxis_transform()
         axes.text(0.99, limit, words, transform=anchor, color=VERMILLION, va="bottom", ha="right")
     if len(near) < len(limits):
@@ -151,12 +150,7 @@ def _mark_failures(axes: Any, failed: list[Point]) -> str:
 
 def _label_ends(axes: Any, ends: list[tuple[str, float, str]], foot: str = "") -> None:
     """Write each line's name at its right end, and `foot` below, moved apart where they would overlap."""
-    low, high = axes.get_ylim()
-    log = axes.get_yscale() == "log"
-    labels = [
-        (name, math.log(y / low) / math.log(high / low) if log else (y - low) / (high - low), colour)
-        for name, y, colour in ends
-    ]
+    labels = [(name, share_along(axes.get_yscale(), y, *axes.get_ylim()), colour) for name, y, colour in ends]
     if foot:
         labels.append((foot, _FOOT, VERMILLION))
     height_pt = axes.get_position().height * axes.figure.get_figheight() * 72
@@ -167,15 +161,13 @@ def _label_ends(axes: Any, ends: list[tuple[str, float, str]], foot: str = "") -
 
 def _draw_lag(axes: Any, loops: list[Entry], lags: list[Lag]) -> None:
     """Draw the largest lag per interval of every loop, the strictest limit, and each stall by what caused it."""
-    limits = [found for found in (number(loop.get("limit_s")) for loop in loops) if found]
+    limit = min((found for loop in loops if (found := number(loop.get("limit_s")))), default=None)
     marked = stalls(loops)
     levels = [level for lag in lags for _, _, level in lag.steps] + [mark.length for mark in marked]
-    high = max([*levels, *limits[:1], 10 * _LEAST_LAG_S]) * 2.5
+    high = max([*levels, limit or 0.0, 10 * _LEAST_LAG_S]) * 2.5
     axes.set_yscale("log")
     axes.set_ylim(_LEAST_LAG_S, high)
-    ticks, labels = latency_ticks(_LEAST_LAG_S, high, 4)
-    axes.set_yticks(ticks, labels=labels)
-    axes.set_yticks([], minor=True)
+    tick_latencies(axes.yaxis, _LEAST_LAG_S, high, 4)
     ends = []
     for lag in lags:
         colour = _LOOP_COLOURS.get(lag.name, ORANGE)
@@ -189,25 +181,20 @@ def _draw_lag(axes: Any, loops: list[Entry], lags: list[Lag]) -> None:
         if at:
             axes.plot(*zip(*at, strict=True), sign, color=colour, markersize=4.5, alpha=0.8, clip_on=False)
     _label_ends(axes, ends)
-    _head_strip(axes, min(limits, default=None), marked)
+    _head_strip(axes, limit, marked)
 
 
 def _head_strip(axes: Any, limit: float | None, marked: list[Mark]) -> None:
     words = "lag of the event loop, largest"
     if limit is not None:
-        axes.axhline(limit, color=VERMILLION, linewidth=1, linestyle=_DASHED)
+        axes.axhline(limit, color=VERMILLION, linewidth=1, linestyle=DASHED)
         words = f"largest lag, limit {short_duration(limit)}"
     axes.text(0, 1.06, words, transform=axes.transAxes, color=MUTED, va="bottom")
-    width_pt: float = axes.get_position().width * axes.figure.get_figwidth() * 72
-
-    def width(text: str) -> float:
-        return (len(text) * 0.58 * FONT_PT + 8) / width_pt
-
     signs = _signs(marked, of_which=True)
-    if sum(width(text) for text, _ in signs) > 1:
+    if sum(width_of(text, axes) for text, _ in signs) > 1:
         signs = _signs(marked, of_which=False)
-    widths = [width(text) for text, _ in signs]
-    height = 1.06 if width(words) + sum(widths) <= 1 else 1.3
+    widths = [width_of(text, axes) for text, _ in signs]
+    height = 1.06 if width_of(words, axes) + sum(widths) <= 1 else 1.3
     right = 1.0
     for (text, colour), taken in zip(reversed(signs), reversed(widths), strict=True):
         axes.text(right, height, text, transform=axes.transAxes, color=colour, va="bottom", ha="right")
