@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncload_lib.report.canvas import BLUE, GRID, INK, MUTED, ORANGE, style_axes, tick_latencies
+from asyncload_lib.report.entries import Entry, mapping
 from asyncload_lib.report.numbers import duration, ratio, short_ratio
-from asyncload_lib.report.table import Entry, mapping, scenario_title
+from asyncload_lib.report.table import scenario_title
 from asyncload_lib.results.figures import number
 
 __all__ = ["Pair", "draw_before_after", "pairs"]

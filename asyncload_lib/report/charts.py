@@ -11,10 +11,10 @@ from typing import Any
 from asyncload_lib.report.before_after import draw_before_after, pairs
 from asyncload_lib.report.canvas import RC, inline_svg
 from asyncload_lib.report.distribution import draw_distribution, latency_bars
+from asyncload_lib.report.entries import Entry, mappings
 from asyncload_lib.report.loops import in_order
 from asyncload_lib.report.overtime import draw_over_time
 from asyncload_lib.report.series import lag_series, timeline
-from asyncload_lib.report.table import Entry, mappings
 
 __all__ = ["before_after", "distribution", "over_time"]
 

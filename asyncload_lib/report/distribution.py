@@ -15,8 +15,8 @@ from asyncload_lib.report.canvas import (
     style_axes,
     tick_latencies,
 )
+from asyncload_lib.report.entries import Entry, mappings
 from asyncload_lib.report.numbers import short_duration
-from asyncload_lib.report.table import Entry, mappings
 from asyncload_lib.results.figures import number
 
 __all__ = ["draw_distribution", "latency_bars"]

@@ -6,8 +6,8 @@ from typing import Any
 
 from markupsafe import escape
 
+from asyncload_lib.report.entries import mappings
 from asyncload_lib.report.limits import latency_limits
-from asyncload_lib.report.table import mappings
 from asyncload_lib.report.text import clean
 
 __all__ = ["drawings"]

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from asyncload_lib.report.entries import Entry, mapping
 from asyncload_lib.report.numbers import NOTHING, count, duration, ratio, short_ratio
-from asyncload_lib.report.table import Entry, Fact, mapping, scenario_title
+from asyncload_lib.report.table import Fact, scenario_title
 from asyncload_lib.report.text import clean, sentence_case
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import BY_OVERLAP

@@ -4,8 +4,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Any
 
+from asyncload_lib.report.entries import Entry, mapping, mappings
 from asyncload_lib.report.numbers import NOTHING
-from asyncload_lib.report.table import Entry, mapping, mappings
 from asyncload_lib.report.text import clean
 from asyncload_lib.report.view import WHY_LENGTH, build
 from asyncload_lib.results.figures import number

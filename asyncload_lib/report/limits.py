@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from asyncload_lib.errors import ConfigurationError
-from asyncload_lib.report.table import Entry, mappings
+from asyncload_lib.report.entries import Entry, mappings
 from asyncload_lib.verdict.grammar import parse
 from asyncload_lib.verdict.metrics import DIMENSIONS
 

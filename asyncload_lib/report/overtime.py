@@ -21,9 +21,9 @@ from asyncload_lib.report.canvas import (
     tick_latencies,
     width_of,
 )
+from asyncload_lib.report.entries import Entry
 from asyncload_lib.report.numbers import short_duration
 from asyncload_lib.report.series import Lag, Mark, Point, Span, stalls
-from asyncload_lib.report.table import Entry
 from asyncload_lib.results.figures import number
 
 __all__ = ["draw_over_time"]

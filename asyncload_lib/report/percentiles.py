@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
+from asyncload_lib.report.entries import Entry, mapping
 from asyncload_lib.report.numbers import duration
-from asyncload_lib.report.table import Entry, Table, mapping
+from asyncload_lib.report.table import Table
 from asyncload_lib.results.figures import number
 
 __all__ = ["explained", "percentile"]

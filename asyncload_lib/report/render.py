@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from asyncload_lib.errors import ReportError, ResultError
 from asyncload_lib.report.console import console_table
+from asyncload_lib.report.culprits import Culprit
 from asyncload_lib.report.drawings import drawings
 from asyncload_lib.report.junit import render_junit
-from asyncload_lib.report.loops import Culprit
 from asyncload_lib.report.text import clean, markdown_code, markdown_fence, markdown_text
 from asyncload_lib.report.view import build
 from asyncload_lib.results.files import load, write_atomic
@@ -57,7 +57,9 @@ def _markdown_environment() -> Environment:
 
 
 def _excerpt(culprit: Culprit) -> Markup:
-    return markdown_fence([f"{'>' if blocking else ' '} {at:>5}  {text}" for at, text, blocking in culprit.excerpt])
+    return markdown_fence(
+        [f"{'>' if line.is_blocking else ' '} {line.number:>5}  {line.text}" for line in culprit.excerpt]
+    )
 
 
 def render_html(results: Results) -> str:

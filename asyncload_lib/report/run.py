@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from asyncload_lib.report.entries import Entry, mapping, mappings
 from asyncload_lib.report.numbers import NOTHING, count, duration, quantity, rate, short_duration
-from asyncload_lib.report.table import Entry, Fact, Table, Verdict, build_table, mapping, mappings, verdict
+from asyncload_lib.report.table import Fact, Table, Verdict, build_table, verdict
 from asyncload_lib.report.text import clean
 from asyncload_lib.results.figures import number
 from asyncload_lib.units import duration_written, size_written

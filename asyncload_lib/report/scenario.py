@@ -4,22 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from asyncload_lib.report.entries import Entry, mapping, mappings
 from asyncload_lib.report.loops import LoopSection, blocked_verdict, in_order, loop_section
 from asyncload_lib.report.numbers import NOTHING, count, counted, duration, percent, quantity, rate, ratio, span
 from asyncload_lib.report.percentiles import explained, percentile
 from asyncload_lib.report.scenario_tables import phases_of, scenario_tables
 from asyncload_lib.report.series import lag_series, timeline
-from asyncload_lib.report.table import (
-    Entry,
-    Fact,
-    Table,
-    Verdict,
-    build_table,
-    mapping,
-    mappings,
-    scenario_title,
-    verdict,
-)
+from asyncload_lib.report.table import Fact, Table, Verdict, build_table, scenario_title, verdict
 from asyncload_lib.report.text import clean
 from asyncload_lib.results.figures import PERCENTILES, number
 from asyncload_lib.verdict.observation import nothing_succeeded

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from asyncload_lib.report.entries import Entry, mapping, mappings
 from asyncload_lib.report.numbers import NOTHING, count, duration, rate
 from asyncload_lib.report.percentiles import explained, percentile
-from asyncload_lib.report.table import Entry, Table, Verdict, build_table, mapping, mappings, verdict
+from asyncload_lib.report.table import Table, Verdict, build_table, verdict
 from asyncload_lib.report.text import clean
 
 __all__ = ["phases_of", "scenario_tables"]

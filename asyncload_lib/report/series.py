@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from asyncload_lib.report.table import Entry, mappings
+from asyncload_lib.report.entries import Entry, mappings
 from asyncload_lib.report.text import clean
 from asyncload_lib.results.event_loops import HUB
 from asyncload_lib.results.figures import number

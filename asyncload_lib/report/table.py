@@ -1,28 +1,26 @@
 """The one table that every format renders: headings, cells already written as text, and what kind each column is."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from asyncload_lib.report.entries import Entry
 from asyncload_lib.report.numbers import NOTHING, counted
 from asyncload_lib.report.text import clean
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import heading
 
 __all__ = [
+    "URGENCY",
     "VERDICTS",
     "Column",
     "Fact",
     "Table",
     "Verdict",
     "build_table",
-    "mapping",
-    "mappings",
     "scenario_title",
     "verdict",
 ]
-
-Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,10 @@ VERDICTS = {
     "incomplete": Verdict("incomplete", "◐", "nodata"),
     "invalid": Verdict("invalid", "⊘", "invalid"),
 }
+
+
+URGENCY = ("fail", "no data", "pass", "not evaluated")
+"""The verdicts on criteria, the most urgent first."""
 
 
 def verdict(word: Any) -> Verdict:
@@ -111,13 +113,3 @@ def scenario_title(metric: Entry) -> str:
     """Give the name of a scenario, with the real number beside it where the name tells another."""
     name = clean(metric.get("test_name") or metric.get("scenario"), 120)
     return heading(name, number(metric.get("concurrency")))
-
-
-def mapping(value: Any) -> Entry:
-    """Give `value` if it is a JSON object, else an empty one."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def mappings(value: Any) -> list[Entry]:
-    """Give the JSON objects of a list; an empty list for anything else."""
-    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list | tuple) else []

@@ -7,9 +7,10 @@ NOTHING, so that a partial run still has a report.
 from dataclasses import dataclass
 from typing import Any
 
+from asyncload_lib.report.entries import Entry, mapping, mappings
 from asyncload_lib.report.improvement import Improvement, prepare_improvement
-from asyncload_lib.report.loops import from_one_side, from_outside
 from asyncload_lib.report.numbers import NOTHING, count, counted, duration, listed, percent, rate
+from asyncload_lib.report.one_sided import from_one_side, from_outside
 from asyncload_lib.report.percentiles import explained, percentile
 from asyncload_lib.report.run import (
     environment_table,
@@ -20,17 +21,7 @@ from asyncload_lib.report.run import (
     worker_table,
 )
 from asyncload_lib.report.scenario import Scenario, prepare
-from asyncload_lib.report.table import (
-    Entry,
-    Fact,
-    Table,
-    Verdict,
-    build_table,
-    mapping,
-    mappings,
-    scenario_title,
-    verdict,
-)
+from asyncload_lib.report.table import Fact, Table, Verdict, build_table, scenario_title, verdict
 from asyncload_lib.report.text import clean, sentence_case
 from asyncload_lib.results.figures import number
 

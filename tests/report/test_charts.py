@@ -13,10 +13,10 @@ from asyncload_lib.report import charts, drawings
 from asyncload_lib.report.before_after import Pair, draw_before_after, pairs
 from asyncload_lib.report.canvas import inline_svg, latency_ticks, spread
 from asyncload_lib.report.distribution import _rebin, draw_distribution, latency_bars
+from asyncload_lib.report.entries import Entry
 from asyncload_lib.report.limits import latency_limits
 from asyncload_lib.report.numbers import duration
 from asyncload_lib.report.series import lag_series, timeline
-from asyncload_lib.report.table import Entry
 from tests.report.cases import CASES, HOSTILE, hostile
 from tests.results.sample import sample_results
 
