@@ -72,9 +72,9 @@ def other_stalls(found: list[Entry]) -> Table | None:
     return build_table(
         "Stalls that do not count as blocking",
         [
-            ("Loop", "text", lambda row: clean(row.get("loop") or None, 160)),
+            ("Loop", "text", lambda row: clean(row.get("loop"), 160)),
             ("Where", "code", _place),
-            ("Call", "code", lambda row: clean(row.get("call") or None, 80)),
+            ("Call", "code", lambda row: clean(row.get("call"), 80)),
             ("Charged to", "text", lambda row: ", ".join(cause.short for cause in _causes(row))),
             ("Times", "number", lambda row: count(row.get("count"))),
             ("Longest", "number", lambda row: duration(row.get("longest_s"))),

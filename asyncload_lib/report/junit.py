@@ -4,8 +4,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Any
 
-from asyncload_lib.report.entries import Entry, mapping, mappings
-from asyncload_lib.report.numbers import NOTHING
+from asyncload_lib.report.entries import Entry, items, mapping, mappings
 from asyncload_lib.report.text import clean
 from asyncload_lib.report.view import WHY_LENGTH, build
 from asyncload_lib.results.figures import number
@@ -46,8 +45,7 @@ def _run_suite(root: ET.Element, results: Mapping[str, Any]) -> None:
     if word == "not evaluated":
         ET.SubElement(case, "skipped", message=build(results).sentence)
     elif word not in ("pass", "fail"):
-        told = run.get("status_reasons")
-        reasons = told if isinstance(told, list) and told else [f"verdict: {clean(word)}"]
+        reasons = items(run.get("status_reasons")) or [f"verdict: {clean(word)}"]
         ET.SubElement(case, "error", type=clean(word, 40), message="; ".join(clean(reason) for reason in reasons))
     elif word == "fail" and all(_holds(criterion) for criterion in mappings(results.get("criteria"))):
         ET.SubElement(case, "failure", type="fail", message=build(results).sentence)
@@ -68,14 +66,13 @@ def _scenario_suite(root: ET.Element, scenario: str, metric: Entry, criteria: li
         word = str(criterion.get("verdict"))
         if word == "pass":
             continue
-        observed = clean(criterion.get("observed"), 60).replace(NOTHING, "no data")
+        observed = clean(criterion.get("observed") or "no data", 60)
         message = f"limit {clean(criterion.get('limit'), 60)}, observed {observed}"
-        why = clean(criterion.get("why") or "", WHY_LENGTH).replace(NOTHING, "")
         # A word that nobody knows is an error: what is not a pass must never look like one.
         outcome = ET.SubElement(case, _OUTCOME.get(word, "error"), message=message)
         if outcome.tag != "skipped":
             outcome.set("type", clean(word, 40))
-        outcome.text = why or None
+        outcome.text = clean(criterion["why"], WHY_LENGTH) if criterion.get("why") else None
     _count(suite, list(suite.iter("testcase")))
 
 

@@ -11,7 +11,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from asyncload_lib.errors import ReportError, ResultError
-from asyncload_lib.report.console import console_table
 from asyncload_lib.report.culprits import Culprit
 from asyncload_lib.report.drawings import drawings
 from asyncload_lib.report.junit import render_junit
@@ -20,15 +19,14 @@ from asyncload_lib.report.view import build
 from asyncload_lib.results.files import load, write_atomic
 from asyncload_lib.results.names import report_path
 
-__all__ = ["TEMPLATES", "console_table", "render_all", "render_html", "render_junit", "render_markdown"]
+__all__ = ["TEMPLATES", "render_all", "render_html", "render_markdown"]
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
 Results = Mapping[str, Any]
 
 
-@cache
-def _html_environment() -> Environment:
+def _environment(**more: Any) -> Environment:
     """Autoescape is on by word: `select_autoescape` does not know the ending `.html.j2`."""
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -36,21 +34,19 @@ def _html_environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        **more,
     )
+
+
+@cache
+def _html_environment() -> Environment:
+    return _environment()
 
 
 @cache
 def _markdown_environment() -> Environment:
     """Every expression is escaped for Markdown by `finalize`; autoescape makes macros give markup that passes it."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        finalize=markdown_text,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = _environment(finalize=markdown_text, keep_trailing_newline=True)
     environment.filters["code"] = markdown_code
     environment.filters["excerpt"] = _excerpt
     return environment

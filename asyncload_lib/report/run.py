@@ -2,17 +2,26 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from asyncload_lib.report.entries import Entry, mapping, mappings
+from asyncload_lib.report.entries import Entry, items, mapping, mappings
 from asyncload_lib.report.numbers import NOTHING, count, duration, quantity, rate, short_duration
 from asyncload_lib.report.table import Fact, Table, Verdict, build_table, verdict
 from asyncload_lib.report.text import clean
 from asyncload_lib.results.figures import number
 from asyncload_lib.units import duration_written, size_written
 
-__all__ = ["environment_table", "generator_section", "how_measured", "run_facts", "settings_table", "worker_table"]
+__all__ = [
+    "GeneratorSection",
+    "environment_table",
+    "generator_section",
+    "how_measured",
+    "run_facts",
+    "settings_table",
+    "worker_table",
+]
 
 
 def run_facts(results: Entry) -> tuple[Fact, ...]:
@@ -20,7 +29,7 @@ def run_facts(results: Entry) -> tuple[Fact, ...]:
     run, summary = mapping(results.get("run")), mapping(results.get("summary"))
     target = mapping(run.get("target"))
     kind = "embedded demo" if target.get("embedded") is True else ""
-    mode = clean(target.get("mode") or "", 20).replace(NOTHING, "")
+    mode = clean(target["mode"], 20) if target.get("mode") else ""
     scope = "in the headline phases" if run.get("kind") == "suite" else ""
     facts = [
         Fact("Target", clean(target.get("host"), 120), ", ".join(filter(None, (kind, mode))), code=True),
@@ -44,8 +53,17 @@ def _moment(value: Any) -> str:
     return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?(Z|\+00:00)$", r"\1 \2 UTC", words)
 
 
-def generator_section(generator: Entry) -> tuple[Table | None, Verdict, tuple[str, ...]]:
-    """Health of the load generator: its table, whether its figures can be trusted, and the reasons if not."""
+@dataclass(frozen=True)
+class GeneratorSection:
+    """Health of the load generator: whether its figures can be trusted, and the reasons if not."""
+
+    table: Table | None
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
+def generator_section(generator: Entry) -> GeneratorSection:
+    """Prepare the `generator` of the results."""
     table = build_table(
         "Load generator",
         [
@@ -58,20 +76,19 @@ def generator_section(generator: Entry) -> tuple[Table | None, Verdict, tuple[st
         mappings(generator.get("processes")),
         "In brackets: the limits; beyond one of them, the run says nothing about the target.",
     )
+    states = {True: Verdict("valid", "✓", "pass"), False: verdict("invalid")}
     valid = generator.get("valid")
-    state = Verdict("valid", "✓", "pass") if valid is True else Verdict("not watched", "○", "none")
-    state = verdict("invalid") if valid is False else state
-    reasons = generator.get("reasons")
-    return table, state, tuple(clean(reason, 300) for reason in reasons) if isinstance(reasons, list) else ()
+    state = states[valid] if isinstance(valid, bool) else Verdict("not watched", "○", "none")
+    return GeneratorSection(table, state, tuple(clean(reason, 300) for reason in items(generator.get("reasons"))))
 
 
 def _cpu(percent: Any) -> str:
     return NOTHING if number(percent) is None else f"{quantity(percent)} %"
 
 
-def _limited(row: Entry, key: str, words: Any) -> str:
+def _limited(row: Entry, key: str, words: Callable[[Any], str]) -> str:
     limit = number(mapping(row.get("limits")).get(key))
-    observed: str = words(row.get(key))
+    observed = words(row.get(key))
     if limit is None or observed == NOTHING:
         return observed
     return f"{observed} ({short_duration(limit) if words is duration else words(limit)})"

@@ -10,7 +10,7 @@ from asyncload_lib.report.numbers import NOTHING, count, counted, duration, perc
 from asyncload_lib.report.percentiles import explained, percentile
 from asyncload_lib.report.scenario_tables import phases_of, scenario_tables
 from asyncload_lib.report.series import lag_series, timeline
-from asyncload_lib.report.table import Fact, Table, Verdict, build_table, scenario_title, verdict
+from asyncload_lib.report.table import URGENCY, Fact, Table, Verdict, build_table, scenario_title, verdict
 from asyncload_lib.report.text import clean
 from asyncload_lib.results.figures import PERCENTILES, number
 from asyncload_lib.verdict.observation import nothing_succeeded
@@ -64,10 +64,7 @@ def _over_time_caption(metric: Entry) -> str:
 def _overall(metric: Entry) -> Verdict | None:
     """The worst verdict among the scenario's criteria; None when it has none."""
     words = [str(entry.get("verdict")) for entry in mappings(metric.get("criteria"))]
-    for word in ("fail", "no data", "pass", "not evaluated"):
-        if word in words:
-            return verdict(word)
-    return None
+    return next((verdict(word) for word in URGENCY if word in words), None)
 
 
 def _tiles(metric: Entry) -> tuple[Fact, ...]:
@@ -94,19 +91,21 @@ def _percentile_tile(metric: Entry, name: str) -> Fact:
 
 def _loop_tile(metric: Entry) -> Fact:
     """Say how long the loop was stalled by code; what the machine did stands in the section of the loops."""
+    blocked = metric.get("event_loop_blocked")
+    if blocked is False and nothing_succeeded({**metric, "phases": mappings(metric.get("phases"))}):
+        return Fact("Event loop", str(blocked_verdict(blocked)), "no request succeeded: not tested", "doubt")
     loops, scenario = mappings(metric.get("event_loops")), str(metric.get("scenario"))
     longest_s = observe_loops(loops, "max_stall", scenario).value
-    blocked = metric.get("event_loop_blocked")
     late_s = most_of_queues(loops, "max_stall", scenario).value
-    verdict = blocked_verdict(blocked, is_watched=late_s is not None)
     if late_s is not None and blocked is not False:
         at_least = f"stalled for at least {duration(longest_s)}, " if blocked else ""
         note = f"{at_least}an answer was late by {duration(late_s)}"
+    elif longest_s is None:
+        note = "no data"
     else:
-        note = "no data" if longest_s is None else f"longest stall {duration(longest_s)}" if longest_s else "no stall"
-    if blocked is False and nothing_succeeded({**metric, "phases": mappings(metric.get("phases"))}):
-        return Fact("Event loop", str(verdict), "no request succeeded: not tested", "doubt")
-    return Fact("Event loop", str(verdict), note, verdict.tone)
+        note = f"longest stall {duration(longest_s)}" if longest_s else "no stall"
+    state = blocked_verdict(blocked, is_watched=late_s is not None)
+    return Fact("Event loop", str(state), note, state.tone)
 
 
 def _percentiles(metric: Entry) -> Table | None:
@@ -117,9 +116,9 @@ def _percentiles(metric: Entry) -> Table | None:
         entry = mapping(latency.get(name))
         if number(entry.get("value")) is None:
             return "no data"
-        fallback = "" if entry.get("resolved") else "no 95 % interval: the sample is too small"
-        note = clean(entry.get("note") or fallback)
-        return note.replace(NOTHING, "resolved")
+        if entry.get("note"):
+            return clean(entry["note"])
+        return "resolved" if entry.get("resolved") else "no 95 % interval: the sample is too small"
 
     table = build_table(
         "Percentiles of the latency",

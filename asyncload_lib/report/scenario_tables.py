@@ -1,6 +1,6 @@
 """The tables of one scenario: phases, then endpoints, metrics of a request and errors of every phase, machines."""
 
-from typing import Any
+from collections.abc import Callable
 
 from asyncload_lib.report.entries import Entry, mapping, mappings
 from asyncload_lib.report.numbers import NOTHING, count, duration, rate
@@ -50,7 +50,7 @@ def _phase_table(phases: list[Entry]) -> Table | None:
             ("Abandoned", "number", lambda row: count(row.get("abandoned_requests"))),
             ("Invalid", "number", lambda row: count(row.get("invalid_latencies"))),
             ("Throughput", "number", lambda row: rate(row.get("requests_per_second"))),
-            *((f"{name} (ok)", "number", _reader(name)) for name in ("p50", "p95", "p99")),
+            *((f"{name} (ok)", "number", _latency(name)) for name in ("p50", "p95", "p99")),
         ],
         phases,
         "Started = ok + failed + abandoned; invalid latencies, of ok or failed requests, are in no percentile.",
@@ -58,7 +58,7 @@ def _phase_table(phases: list[Entry]) -> Table | None:
     return explained(table)
 
 
-def _reader(name: str) -> Any:
+def _latency(name: str) -> Callable[[Entry], str]:
     return lambda row: percentile(row.get("latency"), name, row.get(f"{name}_latency"))
 
 
@@ -73,7 +73,7 @@ def _endpoint_table(endpoints: list[Entry]) -> Table | None:
             ("Ok", "number", lambda row: count(row.get("successful_requests"))),
             ("Ok min", "number", lambda row: duration(row.get("min_response_time"))),
             ("Ok mean", "number", lambda row: duration(row.get("avg_response_time"))),
-            *((f"Ok {name}", "number", _reader(name)) for name in ("p50", "p95", "p99")),
+            *((f"Ok {name}", "number", _latency(name)) for name in ("p50", "p95", "p99")),
             ("Ok max", "number", lambda row: duration(row.get("max_response_time"))),
             ("Failed", "number", lambda row: count(row.get("failed_requests"))),
             ("Failed p95", "number", _failed_p95),
@@ -99,9 +99,9 @@ def _metric_table(metrics: list[Entry]) -> Table | None:
         [
             _PHASE,
             ("Metric", "text", lambda row: clean(row.get("name"), 60).replace("_", " ")),
-            ("Request", "code", lambda row: clean(row.get("request") or None, 90)),
+            ("Request", "code", lambda row: clean(row.get("request"), 90)),
             ("Count", "number", lambda row: count(row.get("count"))),
-            *((title, "number", _plain(title)) for title in ("min", "avg", "p50", "p95", "p99", "max")),
+            *((title, "number", _statistic(title)) for title in ("min", "avg", "p50", "p95", "p99", "max")),
         ],
         metrics,
         "These are not requests: they are in no request count and in no rate.",
@@ -109,7 +109,7 @@ def _metric_table(metrics: list[Entry]) -> Table | None:
     return explained(table)
 
 
-def _plain(key: str) -> Any:
+def _statistic(key: str) -> Callable[[Entry], str]:
     return lambda row: percentile(row.get("percentiles"), key, row.get(key))
 
 

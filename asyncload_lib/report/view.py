@@ -5,14 +5,14 @@ NOTHING, so that a partial run still has a report.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from asyncload_lib.report.entries import Entry, mapping, mappings
+from asyncload_lib.report.entries import Entry, items, mapping, mappings
 from asyncload_lib.report.improvement import Improvement, prepare_improvement
 from asyncload_lib.report.numbers import NOTHING, count, counted, duration, listed, percent, rate
 from asyncload_lib.report.one_sided import from_one_side, from_outside
 from asyncload_lib.report.percentiles import explained, percentile
 from asyncload_lib.report.run import (
+    GeneratorSection,
     environment_table,
     generator_section,
     how_measured,
@@ -21,7 +21,7 @@ from asyncload_lib.report.run import (
     worker_table,
 )
 from asyncload_lib.report.scenario import Scenario, prepare
-from asyncload_lib.report.table import Fact, Table, Verdict, build_table, scenario_title, verdict
+from asyncload_lib.report.table import URGENCY, Fact, Table, Verdict, build_table, scenario_title, verdict
 from asyncload_lib.report.text import clean, sentence_case
 from asyncload_lib.results.figures import number
 
@@ -50,9 +50,7 @@ class Report:
     without_baseline: tuple[str, ...]
     overview: Table | None
     scenarios: tuple[Scenario, ...]
-    generator: Table | None
-    generator_verdict: Verdict
-    generator_reasons: tuple[str, ...]
+    generator: GeneratorSection
     workers: Table | None
     environment: Table | None
     settings: Table | None
@@ -67,7 +65,7 @@ def build(results: Entry) -> Report:
     improvements = tuple(found for found in map(prepare_improvement, metrics) if found is not None)
     overall = verdict(mapping(results.get("summary")).get("verdict") or "incomplete")
     generator = generator_section(mapping(results.get("generator")))
-    reasons = tuple(clean(reason, 300) for reason in _list(run.get("status_reasons"))) or generator[2]
+    reasons = tuple(clean(reason, 300) for reason in items(run.get("status_reasons"))) or generator.reasons
     certified = overall.word in ("pass", "fail", "not evaluated")
     return Report(
         title=clean(results.get("test_suite") or "Load test", 120),
@@ -86,18 +84,12 @@ def build(results: Entry) -> Report:
         without_baseline=tuple(scenario_title(m) for m in metrics if not mapping(m.get("baseline"))),
         overview=_overview_table(metrics),
         scenarios=tuple(prepare(metric, index) for index, metric in enumerate(metrics)),
-        generator=generator[0],
-        generator_verdict=generator[1],
-        generator_reasons=generator[2],
+        generator=generator,
         workers=worker_table(mappings(results.get("workers"))),
         environment=environment_table(run),
         settings=settings_table(mapping(run.get("settings"))),
         measured=how_measured(results),
     )
-
-
-def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else []
 
 
 _TOLD_ABOVE = 2
@@ -115,7 +107,7 @@ def _uncertified(criteria: list[Entry], run: Entry, reasons: tuple[str, ...]) ->
 
 def _judged(overall: Verdict, criteria: list[Entry], metrics: list[Entry]) -> str:
     """Say what the criteria came to; without criteria, what failed."""
-    named = {word: [clean(c.get("name"), 80) for c in criteria if c.get("verdict") == word] for word in _WORDS}
+    named = {word: [clean(c.get("name"), 80) for c in criteria if c.get("verdict") == word] for word in URGENCY}
     missed, unknown, left_out = named["fail"], named["no data"], len(named["not evaluated"])
     asked = len(criteria) - left_out
     if missed or unknown:
@@ -138,8 +130,6 @@ def _judged(overall: Verdict, criteria: list[Entry], metrics: list[Entry]) -> st
 WHY_LENGTH = 600
 """So long a reason is told whole: that of a loop that could not be judged is several sentences."""
 
-_WORDS = ("fail", "no data", "pass", "not evaluated")
-
 
 def _urgency(criterion: Entry) -> tuple[int, bool]:
     """What did not hold comes first, a verdict nobody knows even before it.
@@ -148,7 +138,7 @@ def _urgency(criterion: Entry) -> tuple[int, bool]:
     """
     word = criterion.get("verdict")
     is_cause = word == "fail" and " max_stall " in str(criterion.get("name"))
-    return _WORDS.index(word) if word in _WORDS else -1, not is_cause
+    return URGENCY.index(word) if word in URGENCY else -1, not is_cause
 
 
 def _criteria_table(criteria: list[Entry]) -> Table | None:
@@ -159,7 +149,7 @@ def _criteria_table(criteria: list[Entry]) -> Table | None:
             ("Criterion", "text", _criterion_subject),
             ("Limit", "number", lambda row: clean(row.get("limit"), 40)),
             ("Observed", "number", _observed),
-            ("Remark", "text", lambda row: clean(row.get("why") or None, WHY_LENGTH)),
+            ("Remark", "text", lambda row: clean(row.get("why"), WHY_LENGTH)),
         ],
         criteria,
     )
@@ -177,7 +167,7 @@ def _criterion_subject(row: Entry) -> str:
 
 
 def _left_out(row: Entry) -> str:
-    why = clean(row.get("why") or None, WHY_LENGTH)
+    why = clean(row.get("why"), WHY_LENGTH)
     return clean(row.get("name"), 100) + ("" if why == NOTHING else f": {why}")
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from asyncload_lib.report.render import render_html, render_junit, render_markdown
+from asyncload_lib.report.junit import render_junit
+from asyncload_lib.report.render import render_html, render_markdown
 from tests.browser import document_of, needs_browser
 from tests.report.cases import HOSTILE, Page, failing, hostile, markdown_tables, plain
 

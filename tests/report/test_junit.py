@@ -27,6 +27,14 @@ def test_a_failure_tells_limit_and_observation() -> None:
     assert failure.text == "total_time was 10, the limit is < 5 s"
 
 
+def test_a_dash_in_what_is_told_stays_there() -> None:
+    results = CASES["failing"]()
+    results["criteria"][0].update(observed="10 – 12 s", why="pool: 5 – 7 busy")  # noqa: RUF001
+    failure = next(suites(results)["50 Concurrent Chat Requests (HTTP)"].iter("failure"))
+    assert failure.get("message") == "limit < 5 s, observed 10 – 12 s"  # noqa: RUF001
+    assert failure.text == "pool: 5 – 7 busy"  # noqa: RUF001
+
+
 def test_a_criterion_on_no_scenario_has_a_suite_of_its_own() -> None:
     results = sample_results()
     results["criteria"].append({**results["criteria"][0], "name": "target max_stall < 10 ms", "scenario": "target"})

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from asyncload_lib.report.console import console_table
+from asyncload_lib.report.junit import render_junit
 from asyncload_lib.report.numbers import duration
-from asyncload_lib.report.render import console_table, render_html, render_junit, render_markdown
+from asyncload_lib.report.render import render_html, render_markdown
 from asyncload_lib.report.table import Table
 from asyncload_lib.report.view import build
 from asyncload_lib.run.scenarios import planned
