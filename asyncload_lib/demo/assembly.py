@@ -5,7 +5,8 @@ import http.client
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,9 @@ from asyncload_lib.errors import TargetError
 
 __all__ = ["PORTS", "assemble"]
 
-PORTS = ("backend", "blocking", "redis", *HTTP_VMS)
+ROLES = ("backend", "blocking")
+
+PORTS = (*ROLES, "redis", *HTTP_VMS)
 """What listens, in the order of the ports."""
 
 START_TIMEOUT_S = 30.0
@@ -33,33 +36,31 @@ def assemble(children: Children, options: argparse.Namespace, pause: Pause) -> d
     `pause(seconds)` is called while waiting; it raises when a child has died. Listening sockets are made here and
     handed over, so that no port is guessed, and a request that comes before its server is up waits in the kernel.
     """
-    listening = {name: _listen(options.port and options.port + number) for number, name in enumerate(PORTS)}
-    hosts = {role: listening[role] for role in ("backend", "blocking")}
-    proxy = listening["redis"]
-    vms = {name: listening[name] for name in HTTP_VMS}
-    ledgers = {role: Ledger.create(children.directory / f"ledger-{role}") for role in hosts}
-    host_urls = {role: _url(sock) for role, sock in hosts.items()}
-    vm_urls = {name: _url(sock) + HTTP_VMS[name][0] for name, sock in vms.items()}
-    redis_url = f"redis://127.0.0.1:{_port(proxy)}/0"
+    sockets = {name: _listen(options.port and options.port + number) for number, name in enumerate(PORTS)}
+    host_urls = {role: _url(sockets[role]) for role in ROLES}
+    vm_urls = {name: _url(sockets[name]) + path for name, (path, *_) in HTTP_VMS.items()}
+    redis_url = f"redis://127.0.0.1:{_port(sockets['redis'])}/0"
+    ledgers = {role: Ledger.create(children.directory / f"ledger-{role}") for role in ROLES}
     token = options.probe_token or secrets.token_urlsafe(16)
+    backend = {
+        "redis_url": redis_url,
+        "directory": str(children.directory),
+        "probe_token": token,
+        "probe_path": options.probe_path,
+        "model_time_s": options.model_time,
+        "faults": options.faults,
+    }
 
     redis_port = _start_redis(children, pause)
-    children.start_python("proxy", "proxy", [proxy], {"upstream_port": redis_port, "delay_s": options.network_delay})
-    for role, sock in hosts.items():
-        backend = {
-            "role": role,
-            "mode": options.mode if role == "backend" else "blocking",
-            "redis_url": redis_url,
-            "directory": str(children.directory),
-            "probe_token": token,
-            "probe_path": options.probe_path,
-            "model_time_s": options.model_time,
-            "faults": options.faults,
-        }
-        children.start_python(role, "backend", [sock], backend)
-    children.start_python("vms", "vms", list(vms.values()), {"names": list(vms), "vm_delay_s": options.vm_delay})
+    proxy = {"upstream_port": redis_port, "delay_s": options.network_delay}
+    children.start_python("proxy", "proxy", [sockets["redis"]], proxy)
+    for role in ROLES:
+        mode = options.mode if role == "backend" else "blocking"
+        children.start_python(role, "backend", [sockets[role]], {"role": role, "mode": mode, **backend})
+    vms = {"names": list(HTTP_VMS), "vm_delay_s": options.vm_delay}
+    children.start_python("vms", "vms", [sockets[name] for name in HTTP_VMS], vms)
     for url in (*vm_urls.values(), *(f"{url}/api/chat/health" for url in host_urls.values())):
-        _wait_until(lambda url=url: _is_healthy(url), url, pause)  # type: ignore[misc]
+        _wait_until(partial(_is_healthy, url), url, pause)
 
     book = LedgerBook(ledgers, redis_port)
     book.reset()
@@ -69,10 +70,7 @@ def assemble(children: Children, options: argparse.Namespace, pause: Pause) -> d
         "blocking_host": host_urls["blocking"],
         "redis_url": redis_url,
         "redis_direct_url": f"redis://127.0.0.1:{redis_port}/0",
-        "vms": [
-            {"name": name, "kind": "http" if name in vm_urls else "redis", "url": vm_urls.get(name, redis_url)}
-            for name in VM_ORDER
-        ],
+        "vms": [_vm(name, vm_urls, redis_url) for name in VM_ORDER],
         "ledger_url": serve_ledger(book),
         "probe_token": token,
         "probe_path": options.probe_path,
@@ -80,6 +78,12 @@ def assemble(children: Children, options: argparse.Namespace, pause: Pause) -> d
         "directory": str(children.directory),
         "simulated": {name: getattr(options, name) for name in ("model_time", "network_delay", "vm_delay")},
     }
+
+
+def _vm(name: str, http_urls: Mapping[str, str], redis_url: str) -> dict[str, str]:
+    if name in http_urls:
+        return {"name": name, "kind": "http", "url": http_urls[name]}
+    return {"name": name, "kind": "redis", "url": redis_url}
 
 
 def _start_redis(children: Children, pause: Pause) -> int:
