@@ -47,7 +47,7 @@ class ProcessHealth:
         self.process = f"{platform.node()}:{os.getpid()}"
         self._thread = thread
         limit_s, period_s = settings.loop.limit, settings.loop.period
-        self._loop_monitor = LoopMonitor("generator", limit_s, period_s)
+        self.loop_monitor = LoopMonitor("generator", limit_s, period_s)
         hub_limit = hub_limit_s(limit_s)
         self._hub_monitor = HubMonitor(gevent.spawn, gevent.sleep, HUB, hub_limit, HUB_PERIOD_S)
         self._cpu_marks: deque[tuple[float, float]] = deque(maxlen=CPU_WINDOW_S + 1)
@@ -55,32 +55,28 @@ class ProcessHealth:
         self._cpu_max: float | None = None
         self._running = False
 
-    @property
-    def loop_monitor(self) -> LoopMonitor:
-        return self._loop_monitor
-
     def start(self) -> None:
         """Start watching; a second call does nothing. Raises AsyncloadError when the loop does not react."""
         if self._running:
             return
         call_or_give_up(self._thread, self._start_loop_monitor(), LOOP_TIMEOUT_S)
         self._running = True
-        self._thread.monitor = self._loop_monitor
+        self._thread.monitor = self.loop_monitor
         self._hub_monitor.start()
         self._forget_cpu()
         gevent.spawn(self._watch_cpu)
 
     async def _start_loop_monitor(self) -> None:
-        if not self._loop_monitor.running:  # an earlier call that was given up may have come through
-            self._loop_monitor.start()
+        if not self.loop_monitor.running:  # an earlier call that was given up may have come through
+            self.loop_monitor.start()
 
     async def _stop_loop_monitor(self) -> None:
-        self._loop_monitor.stop()
+        self.loop_monitor.stop()
 
     def reset(self) -> None:
         """Forget what was seen so far."""
         if self._running:
-            self._loop_monitor.reset()
+            self.loop_monitor.reset()
             self._hub_monitor.reset()
         self._forget_cpu()
 
@@ -100,7 +96,7 @@ class ProcessHealth:
 
         `send_delays_us`: of each phase in which users were released; the worst phase counts.
         """
-        loops = [{**monitor.report(), "process": self.process} for monitor in (self._loop_monitor, self._hub_monitor)]
+        loops = [{**monitor.report(), "process": self.process} for monitor in (self.loop_monitor, self._hub_monitor)]
         # Whoever kept the GIL from this loop was Locust's hub or asyncload itself: the generator's lag tells of that.
         if loops[0]["blocked"] is not None:
             loops[0]["blocked"] = loops[0]["by_cause"]["loop"]["stalls"] > 0

@@ -51,39 +51,46 @@ class Silence:
 
 @dataclass
 class Member:
-    """One process of a run.
-
-    `users`, `waiting`, `done`: in `phase`, how many it has, how many came to the gate, how many have done their part.
-    `offset_ns`: its clock minus ours, known to within half of `round_trip_ns`. `lost_at`: when it was last heard before
-    it was first lost; that stays, for what it did not do meanwhile is missing. `lost_in`: the phase in which it was
-    lost last, and in which nobody waits for it any more. `left`: it ended in order, early. `is_late`: it joined
-    when the run had begun. `final`: its last report on the whole run. `watched`: the same where its monitors have begun
-    anew when all others' did, so that their findings are of the scenario at hand; else empty.
-    """
+    """One process of a run."""
 
     id: str
     hello: dict[str, Any] = field(default_factory=dict)
+    """How it has introduced itself; empty as long as it has not."""
+    is_late: bool = False
+    """Whether it joined when the run had begun."""
+    note: str = ""
+
     phase: str | None = None
     users: int = 0
     waiting: int = 0
+    """How many of its users have come to the gate of the phase."""
     done: int = 0
+    """How many of them have done their part."""
+
     offset_ns: int = 0
+    """Its clock minus ours, known to within half of `round_trip_ns`."""
     round_trip_ns: int | None = None
     measured_ns: int = 0
     pongs: int = 0
+
     token: int = 0
+    """The newest request for a final report that it has answered."""
     final: dict[str, Any] = field(default_factory=dict)
+    """Its last report on the whole run."""
     watched: dict[str, Any] = field(default_factory=dict)
-    last_heard: float = field(default_factory=time.time)
+    """The same where its monitors have begun anew when all others' did: then they tell of the scenario at hand."""
     last_report: float | None = None
+
+    last_heard: float = field(default_factory=time.time)
+    silence: Silence = field(default_factory=Silence)
+    live: bool = True
+    left: bool = False
+    """Whether it ended in order, early."""
     lost_at: float | None = None
+    """When it was last heard before it was first lost; that stays, for what it did not do meanwhile is missing."""
     lost_why: str = ""
     lost_in: str | None = None
-    left: bool = False
-    is_late: bool = False
-    live: bool = True
-    note: str = ""
-    silence: Silence = field(default_factory=Silence)
+    """The phase in which it was lost last, and in which nobody waits for it any more."""
 
     def hear(self) -> None:
         """Note that it lives."""

@@ -89,7 +89,7 @@ def test_a_loop_of_which_nothing_is_proven_is_not_said_to_be_free(
 ) -> None:
     eventually(lambda: health.report()["event_loops"][0]["blocked"] is False)  # from its first beat on
     loop, _ = health.report()["event_loops"]
-    monkeypatch.setattr(health._loop_monitor, "report", lambda: {**loop, "blocked": None, "note": "It ended early."})
+    monkeypatch.setattr(health.loop_monitor, "report", lambda: {**loop, "blocked": None, "note": "It ended early."})
     loop, _ = health.report()["event_loops"]
     assert (loop["blocked"], loop["note"]) == (None, "It ended early.")
 
