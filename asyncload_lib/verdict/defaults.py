@@ -1,6 +1,6 @@
 """The default criteria, and which of them a run was not asked for."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,30 +48,24 @@ def selected(
     All others that were written come last.
     """
     scenarios = list(scenarios)
-    written = [parse(text) for text in texts]
-    meant = written if kind != "free" else [_of_free_run(criterion, scenarios) for criterion in written]
-    left = list(zip(written, (set(criterion.sides) for criterion in meant), strict=True))
-    replaced = set().union(*(sides for _, sides in left))
-    standard = [
-        parse(text, is_default=True)
-        for scenario in scenarios
-        for text in (
-            *DEFAULTS.get(scenario, ()),
-            *(FREE_DEFAULTS.get(scenario, ()) if kind == "free" else ()),
-            f"{scenario} max_stall < {loop_limit_s * 1e3:.12g} ms",
-        )
-    ] if defaults else []  # fmt: skip
-    rows: list[Criterion] = []
-    for row in standard:
-        rows += [criterion for criterion, sides in left if not sides.isdisjoint(row.sides)]
-        left = [(criterion, sides) for criterion, sides in left if sides.isdisjoint(row.sides)]
-        rows += [row] if replaced.isdisjoint(row.sides) else []
-    return [*rows, *(criterion for criterion, _ in left)]
+    judged = {written: _meant(written, scenarios, kind).sides for written in map(parse, texts)}
+    rows: dict[Criterion, None] = {}
+    for default in _standard(scenarios, kind, loop_limit_s) if defaults else ():
+        instead = [written for written, sides in judged.items() if sides & default.sides]
+        rows |= dict.fromkeys(instead or [default])
+    return list(rows | dict.fromkeys(judged))
 
 
-def _of_free_run(criterion: Criterion, scenarios: Sequence[str]) -> Criterion:
-    """Return what a criterion on "run" is about, whatever the scenario of the users that run."""
-    if criterion.subject.scenario != FREE or len(scenarios) != 1:
+def _standard(scenarios: Iterable[str], kind: str, loop_limit_s: float) -> Iterator[Criterion]:
+    for scenario in scenarios:
+        texts = [*DEFAULTS.get(scenario, ()), *(FREE_DEFAULTS.get(scenario, ()) if kind == "free" else ())]
+        for text in (*texts, f"{scenario} max_stall < {loop_limit_s * 1e3:.12g} ms"):
+            yield parse(text, is_default=True)
+
+
+def _meant(criterion: Criterion, scenarios: Sequence[str], kind: str) -> Criterion:
+    """Return what a criterion is about: in a free run "run" is the scenario of the users, whichever that is."""
+    if kind != "free" or criterion.subject.scenario != FREE or len(scenarios) != 1:
         return criterion
     return replace(criterion, subject=replace(criterion.subject, scenario=scenarios[0]))
 
