@@ -147,21 +147,23 @@ class Driver:
     def _scenario(self, scenario: Scenario) -> None:
         self._coordinator.watch()
         self._plugin.watch_anew()
-        loops: list[dict[str, Any]] = []
+        loops: list[dict[str, Any]] = []  # until they are taken, whoever asks for the metric looks anew
         self._session.measured.append(lambda: self._metric(scenario, loops or self._plugin.event_loops()))
+        self._phases(scenario, baseline=False)
+        loops += self._watched()
+        self._phases(scenario, baseline=True)
+
+    def _phases(self, scenario: Scenario, *, baseline: bool) -> None:
         for phase in scenario.phases:
-            if phase.baseline and not loops:
-                loops += self._watched()
-            if self._coordinator.live:
+            if phase.baseline is baseline and self._coordinator.live:
                 self._phase(scenario, phase)
-        loops += [] if loops else self._watched()
 
     def _metric(self, scenario: Scenario, loops: list[dict[str, Any]]) -> dict[str, Any]:
         measured = self._coordinator.store.merged()
         return suite_metric(scenario, measured, self._plugin.target, event_loops=loops, start_skew_s=self._skews_s)
 
     def _watched(self) -> list[dict[str, Any]]:
-        """Take the monitors' findings over the scenario so far; the baseline, which blocks on purpose, comes later."""
+        """Take the monitors' findings over the scenario; the baseline, which blocks on purpose, comes later."""
         self._session.health += self._plugin.health()
         return self._plugin.event_loops()
 
