@@ -43,7 +43,8 @@ CHECKPOINT_SHARE = 0.05
 
 Json = dict[str, Any]
 
-_TITLES = {"html": "Report", "md": "Markdown", "xml": "JUnit"}
+_REPORTS = {"html": "Report", "md": "Markdown", "xml": "JUnit"}
+_TITLES = {"json": "Results", **_REPORTS}
 _PACKAGES = ("locust", "gevent", "redis", "uvloop", "pyreqwest", "numpy")
 
 
@@ -200,34 +201,25 @@ class Session:
         if self.interrupted_by is not None:
             code = ExitCode.of_signal(self.interrupted_by)
         self.exit_code = code
-        lines = [console_table(results)]
+        failure: list[str] = []
         try:
-            self._write(results, lines)
+            self._write(results)
         except Exception as error:  # whatever it was: neither table nor exit code may go with it
             if not isinstance(error, ReportError):
                 logger.exception("the report could not be written")
             self.exit_code = ExitCode.REPORT_FAILED
             self.unwritten = f"The report could not be written: {error}"
-            lines.append(self.unwritten)
+            failure.append(self.unwritten)
             if kept := self.files.get("json"):
-                lines.append(f"To make it from the results: python -m asyncload_lib report {kept} --out DIRECTORY")
-        self.summary = "\n".join(lines)
+                failure.append(f"To make it from the results: python -m asyncload_lib report {kept} --out DIRECTORY")
+        written = [f"  {_TITLES[ending]:<9}{path}" for ending, path in self.files.items()]
+        self.summary = "\n".join([console_table(results), *written, *failure])
         logger.info("run %s: %s, exit code %d", self.id, word, self.exit_code)
 
-    def _write(self, results: Json, lines: list[str]) -> None:
-        """Write everything, and add a line for each file that is there; raises ReportError for what could not be."""
+    def _write(self, results: Json) -> None:
+        """Write everything, and note each file that is there; raises ReportError for what could not be."""
         directory = Path(self._settings.out)
-        try:
-            timestamp, kept = self._dump(results, directory)
-        except ReportError:  # what was measured must not be lost with the place that it was to go to
-            try:
-                kept = self.files["json"] = self._dump(results, Path(tempfile.mkdtemp(prefix="asyncload-results-")))[1]
-                lines.append(_line("Results", kept))
-            except (OSError, ReportError) as error:
-                lines.append(f"The results could not be saved anywhere, not even in the temporary directory: {error}")
-            raise
-        self.files["json"] = kept
-        lines.append(_line("Results", kept))
+        timestamp = self._write_results(results, directory)
         from asyncload_lib.report.render import render_all  # with matplotlib: not before there is something to draw
 
         try:
@@ -236,11 +228,23 @@ class Session:
             try:
                 render_all(results, directory, timestamp)
             finally:
-                for ending, name in _TITLES.items():
+                for ending in _REPORTS:
                     if (path := report_path(directory, timestamp, ending)).is_file():
                         self.files[ending] = path
-                        lines.append(_line(name, path))
         self.checkpoint_path.unlink(missing_ok=True)
+
+    def _write_results(self, results: Json, directory: Path) -> str:
+        """Return under which timestamp they stand; what was measured is not lost with the place it was to go to."""
+        try:
+            timestamp, self.files["json"] = self._dump(results, directory)
+        except ReportError as problem:
+            try:
+                _, self.files["json"] = self._dump(results, Path(tempfile.mkdtemp(prefix="asyncload-results-")))
+            except (OSError, ReportError) as error:
+                nowhere = "The results could not be saved anywhere, not even in the temporary directory"
+                raise ReportError(f"{problem}\n{nowhere}: {error}") from error
+            raise
+        return timestamp
 
     def _dump(self, results: Json, directory: Path) -> tuple[str, Path]:
         """Write under the first second that no other run has taken."""
@@ -302,10 +306,6 @@ def _unaccounted(metrics: Sequence[Json]) -> list[str]:
 
 def _any_failed(metrics: Sequence[Json]) -> bool:
     return any(entry["failed_requests"] for metric in metrics for entry in (metric, *metric["phases"]))
-
-
-def _line(name: str, path: Path) -> str:
-    return f"  {name:<9}{path}"
 
 
 def _argv() -> list[str]:
