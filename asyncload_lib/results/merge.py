@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from asyncload_lib.results.histogram import Histogram
-from asyncload_lib.results.phase import ABANDONED, PhaseResult, is_baseline, read_entry
-from asyncload_lib.results.recorder import WIRE_SCHEMA
+from asyncload_lib.results.phase import ABANDONED, PhaseResult, is_baseline, read_entry, read_head
 from asyncload_lib.results.series import check_block
+from asyncload_lib.results.snapshots import WIRE_SCHEMA
 
 __all__ = ["Store"]
 
@@ -146,7 +146,7 @@ class Store:
 
 def _checked(phase: Mapping[str, Any]) -> tuple[Mapping[str, int], list[tuple[EntryKey, Entry]]]:
     """Return head and entries by key; raises one of `_MISFITS` on what has not their form."""
-    head = {key: int(phase[key]) for key in ("users", "started", "wall_ns", "tail_ns", "age_ns")}
+    head = read_head(phase)
     found: list[tuple[EntryKey, Entry]] = []
     for section, length in _KEY_LENGTHS.items():
         for entry in phase.get(section, ()):

@@ -10,10 +10,12 @@ from asyncload_lib.results.histogram import Histogram, SparseHistogram
 from asyncload_lib.results.series import Series
 from asyncload_lib.results.text import OTHER
 
-__all__ = ["ABANDONED", "Endpoint", "PhaseResult", "Tally", "is_baseline", "read_entry"]
+__all__ = ["ABANDONED", "Endpoint", "PhaseResult", "Tally", "is_baseline", "read_entry", "read_head"]
 
 ABANDONED = "abandoned_age"
 """The metric that holds how long each operation had run when it was cut off."""
+
+_HEAD = ("users", "started", "wall_ns", "tail_ns")
 
 
 @dataclass
@@ -165,9 +167,12 @@ class PhaseResult:
         """Return the values of a metric over all requests that have it."""
         return _merged(tally.histogram for (metric, _), tally in self.metrics.items() if metric == name)
 
-    def head(self) -> dict[str, int]:
-        """Return the part of the wire form that is too small to be split."""
-        return {"users": self.users, "started": self.started, "wall_ns": self.wall_ns, "tail_ns": self.tail_ns}
+    def head(self, age_ns: int) -> dict[str, int]:
+        """Return the part of the wire form that is too small to be split.
+
+        `age_ns`: how long ago the phase began here, which tells the reader when that was.
+        """
+        return {**{key: getattr(self, key) for key in _HEAD}, "age_ns": age_ns}
 
     def entries(self) -> Iterator[tuple[str, list[Any]]]:
         """Yield (section, entry) in plain msgpack types; each entry is whole, so any subset of them can be sent."""
@@ -181,12 +186,11 @@ class PhaseResult:
             yield "series", block
 
     def add_head(self, head: Mapping[str, int]) -> None:
-        """Add another process's `head`; raises ValueError, KeyError or TypeError on misfits."""
-        users, started, wall_ns, tail_ns = (int(head[key]) for key in ("users", "started", "wall_ns", "tail_ns"))
-        self.users += users
-        self.started += started
-        self.wall_ns = max(self.wall_ns, wall_ns)
-        self.tail_ns = max(self.tail_ns, tail_ns)
+        """Add what `read_head` has read of another process's `head`."""
+        self.users += head["users"]
+        self.started += head["started"]
+        self.wall_ns = max(self.wall_ns, head["wall_ns"])
+        self.tail_ns = max(self.tail_ns, head["tail_ns"])
 
     def add(self, section: str, values: Sequence[Any], later_s: int = 0) -> None:
         """Add what `read_entry` has read of one of another process's `entries`, which began the phase so much later."""
@@ -214,6 +218,11 @@ def is_baseline(name: str) -> bool:
 
 def _short(name: str) -> str:
     return name.rpartition("/")[2]
+
+
+def read_head(wire: Mapping[str, Any]) -> dict[str, int]:
+    """Return a head; raises ValueError, KeyError or TypeError on misfits."""
+    return {key: int(wire[key]) for key in (*_HEAD, "age_ns")}
 
 
 def read_entry(section: str, entry: Sequence[Any]) -> Sequence[Any]:

@@ -4,16 +4,15 @@ import math
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from asyncload_lib.results.arrays import np
 from asyncload_lib.results.phase import ABANDONED, Endpoint, PhaseResult, Tally
+from asyncload_lib.results.snapshots import Snapshots
 from asyncload_lib.results.text import OTHER, clean, error_text
 
-__all__ = ["WIRE_SCHEMA", "Recorder"]
-
-WIRE_SCHEMA = 4
+__all__ = ["Recorder"]
 
 _FOLD_AT = 4096  # latencies at which a buffer is emptied at once; those of good requests are emptied every second
 _NS = 1_000_000_000
@@ -40,11 +39,9 @@ class Recorder:
         self._max_names = max_names
         self._max_errors = max_errors
         self._clock_ns = clock_ns
-        self._seq = 0
+        self._snapshots = Snapshots(run_id)
         self._phases: dict[str, PhaseResult] = {}
         self._starts_ns: dict[str, int] = {}
-        self._frozen: dict[str, list[tuple[str, list[Any]]]] = {}  # wire form of phases that can no longer change
-        self._said: set[tuple[Any, ...]] = set()  # phases and blocks of series that were reported and cannot change
         self._phase: PhaseResult | None = None
         self._ended = False
         self._stopping_ns = sys.maxsize  # when nothing more was begun
@@ -62,8 +59,7 @@ class Recorder:
         self._phase = self._phases.setdefault(phase, PhaseResult(phase))
         self._phase.users = max(self._phase.users, users)
         self._starts_ns.setdefault(phase, self._clock_ns() if t0_ns is None else t0_ns)
-        self._frozen.pop(phase, None)
-        self._said.discard((phase,))
+        self._snapshots.reopen(phase)
         self._ended = False
         self._stopping_ns = sys.maxsize
         self._moment_ns, self._next_second_ns = 0, 0
@@ -184,7 +180,8 @@ class Recorder:
 
     def snapshot(self) -> dict[str, Any]:
         """Return everything so far in plain msgpack types; a later snapshot replaces an earlier one."""
-        return next(self._parts(None, changes_only=False))
+        (whole,) = self.snapshot_parts(sys.maxsize)
+        return whole
 
     def snapshot_parts(self, max_bytes: int = 60_000, *, changes_only: bool = False) -> list[dict[str, Any]]:
         """Return a snapshot in parts of at most `max_bytes` as msgpack (a single entry is never cut).
@@ -192,7 +189,10 @@ class Recorder:
         Each part is cumulative for what it carries: it may be lost, doubled or overtaken by a later snapshot's.
         `changes_only`: without phases and intervals that can no longer change and were in a snapshot before.
         """
-        return list(self._parts(max_bytes, changes_only=changes_only))
+        self.fold()
+        now_ns = self._clock_ns()
+        ages_ns = {name: now_ns - start_ns for name, start_ns in self._starts_ns.items()}
+        return list(self._snapshots.parts(self._phases, ages_ns, self._phase, max_bytes, changes_only=changes_only))
 
     def fold(self) -> None:
         """Bin what is buffered; `tick` (every second), `snapshot`, `results`, `end` and `add` do it by themselves."""
@@ -260,51 +260,6 @@ class Recorder:
             key = (request_type, name, OTHER)
         errors[key] = errors.get(key, 0) + 1
 
-    def _parts(self, max_bytes: int | None, *, changes_only: bool) -> Iterator[dict[str, Any]]:
-        self.fold()
-        self._seq += 1
-        part, used = self._empty_part()
-        for name, phase in self._phases.items():
-            entries = self._entries(phase, changes_only=changes_only)
-            for section, entry in [] if entries is None else [("head", []), *entries]:
-                head = {} if name in part["phases"] else {name: self._head(phase)}
-                size = _packed_bytes([head, section, entry])
-                if max_bytes is not None and used + size > max_bytes and part["phases"]:
-                    yield part
-                    part, used = self._empty_part()
-                    head = {name: self._head(phase)}
-                    size = _packed_bytes([head, section, entry])
-                part["phases"].update(head)
-                if section != "head":
-                    part["phases"][name].setdefault(section, []).append(entry)
-                used += size
-        yield part
-
-    def _head(self, phase: PhaseResult) -> dict[str, int]:
-        """Return a phase's head and how long ago it began here, which tells the reader when that was."""
-        return {**phase.head(), "age_ns": self._clock_ns() - self._starts_ns[phase.name]}
-
-    def _entries(self, phase: PhaseResult, *, changes_only: bool) -> list[tuple[str, list[Any]]] | None:
-        """Return what is to be said of a phase; None if all of it was said before, and only changes are wanted."""
-        if phase is self._phase:
-            entries = list(phase.entries())
-            blocks = [(phase.name, *entry[:2]) for section, entry in entries if section == "series"]
-            if changes_only:
-                said = self._said.intersection(blocks)
-                entries = [(s, entry) for s, entry in entries if s != "series" or (phase.name, *entry[:2]) not in said]
-            self._said.update(blocks[:-1])  # answers come in order: only the last block still changes
-            return entries
-        if phase.name not in self._frozen:
-            self._frozen[phase.name] = list(phase.entries())
-        elif changes_only and (phase.name,) in self._said:
-            return None
-        self._said.add((phase.name,))
-        return self._frozen[phase.name]
-
-    def _empty_part(self) -> tuple[dict[str, Any], int]:
-        part: dict[str, Any] = {"schema": WIRE_SCHEMA, "run_id": self.run_id, "seq": self._seq, "phases": {}}
-        return part, _packed_bytes(part)
-
 
 def _fold(buffer: "array[float]", us_per_unit: float, tally: Tally) -> Any:
     """Empty `buffer` into `tally` and return the valid latencies in us."""
@@ -312,16 +267,3 @@ def _fold(buffer: "array[float]", us_per_unit: float, tally: Tally) -> Any:
         values_us = np.frombuffer(buffer) * us_per_unit
     del buffer[:]
     return tally.record(values_us)
-
-
-def _packed_bytes(value: Any) -> int:
-    """Return at least as many bytes as msgpack needs for `value`."""
-    if isinstance(value, bytes):
-        return 5 + len(value)
-    if isinstance(value, str):
-        return 5 + len(value.encode())
-    if isinstance(value, dict):
-        return 5 + sum(_packed_bytes(key) + _packed_bytes(item) for key, item in value.items())
-    if isinstance(value, list):
-        return 5 + sum(map(_packed_bytes, value))
-    return 9

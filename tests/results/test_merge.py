@@ -45,7 +45,7 @@ def state_of(tally: Tally) -> tuple[Any, ...]:
 def state(phases: dict[str, PhaseResult]) -> dict[str, Any]:
     return {
         name: {
-            "head": phase.head(),
+            "head": phase.head(0),
             "endpoints": {key: (state_of(e.ok), state_of(e.failed)) for key, e in phase.endpoints.items()},
             "errors": phase.errors,
             "metrics": {key: state_of(tally) for key, tally in phase.metrics.items()},
