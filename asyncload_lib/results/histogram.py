@@ -73,7 +73,8 @@ class Histogram:
 
     def excess_above(self, value_us: float, less_us: float) -> float:
         """Return the sum of those latencies in us, each reduced by `less_us` but not below zero."""
-        above = np.flatnonzero(self.counts[self._above(value_us) :]) + self._above(value_us)
+        first = self._above(value_us)
+        above = np.flatnonzero(self.counts[first:]) + first
         return float(np.maximum(self.layout.middle(above) - less_us, 0.0) @ self.counts[above])
 
     def confidence_interval(self, q: float, level: float = 0.95) -> tuple[float, float] | None:

@@ -113,11 +113,12 @@ class PhaseResult:
 
     @property
     def omitted_share(self) -> float | None:
-        """Share of its requests that the phase lacks because users waited for what is overdue; None: it is not known.
+        """Estimated share of requests that were never made, because users waited for overdue ones; None if unknown.
 
-        It is the share of the users' time, for such a user would have gone on as before (coordinated omission, which
-        one request that has no answer hides). What never succeeded may be there to be waited for, as a stream that is
-        held: it does not count.
+        A user that waits for an answer asks nothing else meanwhile, so one request without an answer hides all those
+        that would have followed it (coordinated omission). The estimate is the time that users spent in overdue
+        operations until they were stopped, as a share of all their time. Where no request of a name ever succeeded,
+        it does not count: it may be a stream that is meant to be held open.
         """
         if not self.users or not self.wall_ns:
             return None
@@ -126,10 +127,10 @@ class PhaseResult:
         return min(lost_us * 1e3 / (self.users * self.wall_ns), 1.0)
 
     def _cut_off(self) -> Iterator[tuple[str, Histogram, float]]:
-        """Yield by name how long operations had run when they were cut off, and the longest of those that succeeded.
+        """Yield name, ages of what was cut off, and the longest that succeeded (us; 0 where none did).
 
-        That is 0 where none did. Beyond the caps of a recorder, which endpoints and metrics reach each by itself, what
-        has no name of its own is compared with whatever it may be.
+        A recorder caps the names of endpoints and of metrics each for itself. Operations without a name of their own
+        are compared with all endpoints, and those whose endpoint has none with the endpoints that are counted together.
         """
         longest_us: dict[str, float] = {}
         for (_, name), endpoint in self.endpoints.items():

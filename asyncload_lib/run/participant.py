@@ -69,7 +69,9 @@ class Participant:
         self._plan: dict[str, Any] = {}
         self._seen_started = tally.started
         self._state = (0, 0)
+        """How many users have come to the gate, and how many of them have done their part."""
         self._told = (0, 0)
+        """The same as the coordinator knows it."""
         self._released_ns = 0
         self._starts_us: list[float] = []
         """How late the users of the phase at hand began after their release."""
