@@ -16,6 +16,8 @@ from asyncload_lib.results.snapshots import WIRE_SCHEMA
 __all__ = ["Store"]
 
 _KEY_LENGTHS = {"endpoints": 2, "errors": 3, "metrics": 2, "series": 2}
+_VALUE_COUNTS = {"endpoints": 2, "errors": 1, "metrics": 1}
+"""Of an entry, so many values are its key, and so many follow it; a block of a series is checked by itself."""
 _NS = 1_000_000_000
 _UNDERWAY_NS = 3 * _NS
 """How late a report may come: a worker that seems to have begun so little after the others began with them."""
@@ -162,22 +164,18 @@ def _check(section: str, entry: Entry) -> None:
     if section == "series":
         check_block(entry)
         return
-    if section == "errors":
-        *key, count = entry
-        _check_texts(key, 3)
-        int(count)
-        return
-    *key, _, _ = entry if section == "endpoints" else (*entry, None)
-    _check_texts(key, 2)
-    for tally in entry[2:]:
-        if not isinstance(tally["counts"], bytes):
-            raise TypeError(f"packed counts are {type(tally['counts']).__name__}, not bytes")
-        int(tally["invalid"])
-
-
-def _check_texts(key: Sequence[Any], length: int) -> None:
-    if len(key) != length or not all(isinstance(text, str) for text in key):
-        raise TypeError(f"{key} is no key of {length} texts")
+    key, values = entry[: _KEY_LENGTHS[section]], entry[_KEY_LENGTHS[section] :]
+    if len(key) != _KEY_LENGTHS[section] or not all(isinstance(text, str) for text in key):
+        raise TypeError(f"{key} is no key of {_KEY_LENGTHS[section]} texts")
+    if len(values) != _VALUE_COUNTS[section]:
+        raise ValueError(f"{key} has {len(values)} values, not {_VALUE_COUNTS[section]}")
+    for value in values:
+        if section == "errors":
+            int(value)
+            continue
+        if not isinstance(value["counts"], bytes):
+            raise TypeError(f"packed counts are {type(value['counts']).__name__}, not bytes")
+        int(value["invalid"])
 
 
 class _Totals:

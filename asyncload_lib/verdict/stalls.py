@@ -139,10 +139,9 @@ def charged(loop: Loop, metric: str) -> float | None:
     if metric == "lag_p99":
         value = (loop.get("lag") or {}).get("p99")
     elif _is_bounded(loop):
-        counted = {"stalls": 1.0, "blocked_time": loop["proven_stall"]} if loop.get("blocked") else {}
-        value = loop["proven_stall"] if metric == "max_stall" else counted.get(metric, 0.0)
+        value = _proven(loop)[metric]
     else:
-        value = _charged(loop)[metric] if loop.get("by_cause") else loop.get(_FLAT[metric])
+        value = _of_code(loop)[metric] if loop.get("by_cause") else loop.get(_FLAT[metric])
         if value is None and loop.get("stalls") == 0:
             value = 0.0
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
@@ -151,7 +150,13 @@ def charged(loop: Loop, metric: str) -> float | None:
 _FLAT = {"max_stall": "max_stall", "stalls": "stalls", "blocked_time": "blocked_s"}
 
 
-def _charged(loop: Loop) -> Mapping[str, float]:
+def _proven(loop: Loop) -> Mapping[str, float]:
+    """Return the same as `_of_code` of a loop seen from outside: one stall, if it is proven to be over the limit."""
+    proven_s, blocked = loop["proven_stall"], bool(loop.get("blocked"))
+    return {"max_stall": proven_s, "stalls": float(blocked), "blocked_time": proven_s if blocked else 0.0}
+
+
+def _of_code(loop: Loop) -> Mapping[str, float]:
     """Return longest, number and sum of the stalls that code is to blame for."""
     found = [row for row in loop.get("culprits") or [] if row.get("cause") == "gil" and is_blamed(loop, row)]
     holders = [{key: number(row.get(key)) or 0.0 for key in ("longest_s", "count", "total_s")} for row in found]
