@@ -35,7 +35,6 @@ _NAMED = 3
 _SHOWN = 5
 """So many places stand in the report with their lines; the rest is summed, and whole in the JSON."""
 
-
 _EXCERPT = 7
 """So many lines of an excerpt are shown."""
 

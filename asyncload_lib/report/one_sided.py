@@ -17,7 +17,6 @@ _MENDS = {
     "not a probe's": " No LoopProbe is there: mount one in the target, or set loop.probe_path to where it is.",
 }
 
-
 _NO_PROOF = "(loop.witness_path)"
 """Ends what an outside witness says whose check requests were refused."""
 
