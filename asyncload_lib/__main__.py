@@ -31,14 +31,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitCode.INTERRUPTED
 
 
-def _say(text: str) -> None:
-    """Print; that a reader such as `head` has seen enough changes nothing about the exit code."""
-    try:
-        print(text.encode("utf-8", "replace").decode(), flush=True)  # a results file may hold half a character
-    except BrokenPipeError:  # nothing more may go into the pipe, at exit neither
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _run(argv: list[str]) -> int:
     parser = _parser()
     options, others = parser.parse_known_args(argv)
@@ -79,6 +71,7 @@ def _exit_code(error: AsyncloadError) -> ExitCode:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from asyncload_lib.report.console import say
     from asyncload_lib.report.render import render_all
     from asyncload_lib.results.files import load
     from asyncload_lib.results.names import free_timestamps
@@ -89,11 +82,12 @@ def _report(options: argparse.Namespace) -> int:
     timestamp = next(free_timestamps(directory, [named[0]] if named else []))
     # Not as `latest`: that is the newest run, not the one that was looked at last.
     for path in render_all(results, directory, timestamp, latest=False).values():
-        _say(str(path))
+        say(str(path))
     return ExitCode.PASS
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from asyncload_lib.report.console import say
     from asyncload_lib.results.files import load, write_atomic
     from asyncload_lib.results.schema import misfit
     from asyncload_lib.verdict.comparison import compare, markdown, plain
@@ -103,7 +97,7 @@ def _compare(options: argparse.Namespace) -> int:
         if problem := misfit(results):
             raise ResultError(f"{path}: {problem}")
     comparison = compare(before, after, force=options.force)
-    _say(plain(comparison).rstrip("\n"))
+    say(plain(comparison).rstrip("\n"))
     if options.markdown:
         write_atomic(options.markdown, markdown(comparison), overwrite=True)
     if not comparison["comparable"] and not options.force:
@@ -113,6 +107,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from asyncload_lib.addresses import is_embedded, missing
+    from asyncload_lib.report.console import say
     from asyncload_lib.settings import OPTIONS, from_sources
     from asyncload_lib.verdict.defaults import not_asked, selected
     from asyncload_lib.verdict.grammar import problems
@@ -123,8 +118,8 @@ def _check(options: argparse.Namespace) -> int:
     effective = settings.redacted()
     width = max(map(len, OPTIONS))
     for key, option in OPTIONS.items():
-        _say(f"{key:{width}}  {_shown(effective[key], option.kind.written)}  ({settings.origin(key)})")
-    _say("")
+        say(f"{key:{width}}  {_shown(effective[key], option.kind.written)}  ({settings.origin(key)})")
+    say("")
     target = {"embedded": is_embedded(settings, settings.host)}
     planned = {"run": {"kind": "suite", "settings": effective, "target": target}}
     for criterion in selected(
@@ -132,10 +127,10 @@ def _check(options: argparse.Namespace) -> int:
     ):
         origin = "default" if criterion.is_default else settings.origin("criteria")
         reason = not_asked(criterion, planned)
-        _say(f"{criterion.name}  ({origin})" + (f"  not evaluated: {reason}" if reason else ""))
+        say(f"{criterion.name}  ({origin})" + (f"  not evaluated: {reason}" if reason else ""))
     if settings.host and not settings.loop.probe_token:
-        _say("")
-        _say(
+        say("")
+        say(
             "loop.probe_token is not set: the target's event loop will be watched from outside only, where a burst's "
             'queue looks like a blocked loop. Expect "no data" for max_stall, which counts as a failure. Mount the '
             "LoopProbe (README)."

@@ -19,6 +19,7 @@ from locust.runners import STATE_INIT, LocalRunner, MasterRunner, WorkerRunner
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
 from asyncload_lib.free_run import FreeRun, scenario_of
 from asyncload_lib.redaction import redact
+from asyncload_lib.report.console import say
 from asyncload_lib.report.numbers import counted
 from asyncload_lib.run import command_line
 from asyncload_lib.run.coordinator import Coordinator
@@ -31,7 +32,7 @@ from asyncload_lib.run.refusal import contradictions, unwritable
 from asyncload_lib.run.session import Session
 from asyncload_lib.run.signals import Signals
 from asyncload_lib.run.target_source import TargetSource
-from asyncload_lib.run.terminal import say, tell
+from asyncload_lib.run.terminal import tell
 from asyncload_lib.run.verdict_tab import add_verdict_tab
 from asyncload_lib.run.web_start import hold_early_starts
 from asyncload_lib.target import Target, base_address

@@ -13,13 +13,13 @@ from locust.runners import LocalRunner, MasterRunner
 from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.plugin import Plugin, plugin_of
 from asyncload_lib.redaction import redact
+from asyncload_lib.report.console import say
 from asyncload_lib.report.numbers import counted
 from asyncload_lib.report.text import clean
 from asyncload_lib.results.model import heading
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.run.scenarios import Phase, Scenario, planned, suite_metric
 from asyncload_lib.run.session import Session
-from asyncload_lib.run.terminal import say
 from asyncload_lib.users import baseline, phases
 
 __all__ = [
@@ -245,9 +245,7 @@ class Driver:
             f"      {phase.name:<16}{phase.user_count:>5} {users}  {measured.ok_count:>6} ok"
             f"  {measured.failed_count:>4} failed  {measured.total_time_s or 0:>6.2f} s{p95}"
         )
-        sys.stdout.write(f"\r{line}\x1b[K" if sys.stdout.isatty() else line)
-        sys.stdout.write("\n" if final else "")
+        say(f"\r{line}\x1b[K" if sys.stdout.isatty() else line, end="\n" if final else "")
         if final and measured.errors:
             where, times = max(measured.errors.items(), key=lambda error: error[1])
             say(f"        most frequent error ({counted(times, 'time')}): {clean(' '.join(where), 160)}")
-        sys.stdout.flush()

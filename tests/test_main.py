@@ -356,3 +356,15 @@ def test_reader_that_has_seen_enough_changes_no_verdict(tmp_path: Path, worse: b
         os.close(writer)
     assert (ran.returncode, ran.stderr) == (code, "")
     assert table.exists()
+
+
+def test_a_terminal_that_cannot_show_every_character_gets_the_rest(tmp_path: Path) -> None:
+    directory = tmp_path / "Prüfung"
+    ran = subprocess.run(
+        [sys.executable, "-m", "asyncload_lib", "report", saved(tmp_path / "a.json"), "--out", directory],
+        cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (ExitCode.PASS, "")
+    assert "Pr?fung/async_load_test_report_" in ran.stdout
+    assert list(directory.glob("*.html"))

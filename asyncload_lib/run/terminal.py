@@ -1,16 +1,10 @@
-"""What the person at the terminal is told: lines about the run, and why one cannot begin."""
+"""What the person at the terminal is told of a run that cannot begin."""
 
 import sys
 
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
 
-__all__ = ["say", "tell"]
-
-
-def say(text: str) -> None:
-    """Print a line about the run."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+__all__ = ["tell"]
 
 
 def tell(error: AsyncloadError) -> ExitCode:

@@ -459,6 +459,36 @@ def test_a_run_of_which_nothing_can_be_kept_tells_its_verdict_and_is_no_success(
     assert "make it from the results" not in run.output
 
 
+def test_a_reader_that_has_seen_enough_changes_nothing_about_the_run(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_SCENARIOS": "vm_health"}
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-m", "locust", "-f", ROOT / "locustfiles" / "suite.py", "--headless", "--only-summary"],
+            env={**os.environ, **settings, "PYTHONPATH": str(ROOT), "ASYNCLOAD_OUT": str(tmp_path)},
+            stdout=writer, stderr=subprocess.PIPE, text=True, timeout=90, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+
+    assert "Traceback" not in ran.stderr
+    assert "BrokenPipe" not in ran.stderr
+    results = json.loads((tmp_path / "latest.json").read_text())
+    assert results["run"]["status_reasons"] == [] or results["run"]["status"] == "invalid", ran.stderr
+    assert ran.returncode in (0, 3, 6)
+
+
+def test_a_terminal_that_cannot_show_every_character_gets_the_verdict(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_SCENARIOS": "vm_health", "PYTHONIOENCODING": "ascii"}
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() in (0, 3, 6), run.output
+
+    assert "Traceback" not in run.output
+    assert "vm_health reachable" in run.output
+    assert str(tmp_path / "reports" / "async_load_test_report_") in run.output
+
+
 def test_what_cannot_be_written_costs_no_other_file(tmp_path: Path, stack: DemoStack) -> None:
     out = tmp_path / "reports"
     (out / "latest.json" / "in the way").mkdir(parents=True)
