@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import gevent
-from locust import LoadTestShape
+from locust import LoadTestShape, User
 from locust.dispatch import UsersDispatcher
 from locust.runners import LocalRunner, MasterRunner
 
@@ -130,6 +130,7 @@ class Driver:
         host = redact(self._plugin.target.host or "the configured addresses")
         say(f"Run {session.id}: {counted(len(scenarios), 'scenario')} against {host}")
         given = self._plugin.environment.host
+        hosts: dict[type[User], Any] = {user_class: user_class.host for user_class in self._runner.user_classes}
         try:
             for number, scenario in enumerate(scenarios, 1):
                 say(f"[{number}/{len(scenarios)}] {heading(scenario.test_name, scenario.concurrency)}")
@@ -138,7 +139,10 @@ class Driver:
                     session.problems.append("no worker is left: the rest of the run was not done")
                     break
         finally:
-            self._plugin.environment.host = given  # the last phase is the baseline's, against another host
+            # The last phase is the baseline's, against another host, which Locust has put on the user classes too.
+            self._plugin.environment.host = given
+            for user_class, host in hosts.items():
+                user_class.host = host
         session.close()
         self._plugin.end_watch()
         if self._plugin.environment.web_ui is not None:

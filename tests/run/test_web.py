@@ -159,3 +159,20 @@ def test_a_real_browser_shows_the_verdict_and_where_the_report_is(day: SimpleNam
     (table,) = page.tables
     assert table[0] == ["Verdict", "Criterion", "Limit", "Observed", "Remark"]
     assert [row[0] for row in table[1:]] == [row["verdict"] for row in day.rows[-1]]
+
+
+def test_a_suite_whose_host_was_emptied_does_not_load_the_last_baseline(tmp_path: Path) -> None:
+    """Locust leaves the host of the last phase, which is the blocking one, on the user classes."""
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    settings = {"ASYNCLOAD_SCENARIOS": "chat", "ASYNCLOAD_CHAT_USERS": "2", "ASYNCLOAD_CHAT_SUSTAIN": "0"}
+    web = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    with LocustRun("suite.py", *web, out=tmp_path / "out", settings=settings) as run:
+        run.expect("the target is the embedded demo at http://127.0.0.1:")
+        for number in (1, 2):
+            ask(f"{base}/swarm", {"host": ""})
+            eventually(lambda number=number: len(list(run.out.glob("*_report_*.xml"))) == number, 60)  # type: ignore[misc]
+            eventually(lambda: ask(f"{base}/stats/requests")["state"] == "stopped")
+    targets = [json.loads(path.read_text())["run"]["target"] for path in sorted(run.out.glob("*_results_*.json"))]
+    assert targets[0] == targets[1]
+    assert targets[1]["embedded"]
