@@ -167,6 +167,8 @@ class Plugin:
         self.is_broken_off = self._signals.is_over = False
         self.environment.host = base_address(self.environment.host)
         self.target, unwatched = self._source.aimed_at()
+        if not any(user_class.host for user_class in self.environment.user_classes):  # emptied in the web UI
+            self.environment.host = self.environment.host or self.target.host
         session = Session(self.settings, self.target, self.coordinator, kind)
         self.coordinator.begin(session.id)
         self._compare_members(session)

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.report.numbers import NOTHING
 from tests.browser import CHROMIUM, document_of, needs_browser
 from tests.distributed.cluster import free_port
-from tests.locust_run import LocustRun, eventually
+from tests.distributed.test_web_ui import is_up
+from tests.locust_run import LocustRun, eventually, target_settings
 from tests.report.cases import Page
 
 pytestmark = pytest.mark.chance
@@ -176,3 +178,18 @@ def test_a_suite_whose_host_was_emptied_does_not_load_the_last_baseline(tmp_path
     targets = [json.loads(path.read_text())["run"]["target"] for path in sorted(run.out.glob("*_results_*.json"))]
     assert targets[0] == targets[1]
     assert targets[1]["embedded"]
+
+
+def test_users_whose_host_was_emptied_load_what_is_configured(tmp_path: Path, stack: DemoStack) -> None:
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    web = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    with LocustRun("chat.py", *web, out=tmp_path / "out", settings=target_settings(stack)) as run:
+        eventually(lambda: is_up(base), 60)
+        ask(f"{base}/swarm", {"user_count": 2, "spawn_rate": 2, "host": ""})
+        eventually(lambda: ask(f"{base}/stats/requests")["stats"][-1]["num_requests"] > 2)
+        ask(f"{base}/stop", {})
+        eventually(lambda: list(run.out.glob("*_report_*.xml")))
+        assert "Traceback" not in run.output
+    assert run.results["run"]["target"]["host"] == stack.host
+    assert run.results["run"]["status_reasons"] == []
