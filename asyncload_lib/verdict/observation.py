@@ -17,6 +17,7 @@ from asyncload_lib.verdict.stalls import (
     STALL_METRICS,
     Seen,
     is_about,
+    is_watched,
     longest_unrecorded,
     most_of_queues,
     observe_loops,
@@ -81,8 +82,9 @@ def is_of(entry: Entry, subject: Subject, results: Entry) -> bool:
 def _of_loops(entry: Entry, name: str, subject: Subject, results: Entry) -> Observation:
     loops = entry.get("event_loops") or []
     seen = observe_loops(loops, name, subject.scenario)
-    if seen.value is None:
-        return Observation(None, seen.remark)
+    if seen.value is None:  # of some loop; the others show how bad it is at least
+        least = observe_loops(list(filter(is_watched, loops)), name, subject.scenario)
+        return Observation(*least, math.inf, seen.remark) if least.value else Observation(None, seen.remark)
     most, doubt = _unrecorded(loops, name, subject, results)
     # What the generator's own loops did is known, whatever came of its requests.
     if subject.level != "generator" and (in_vain := nothing_succeeded(entry)):

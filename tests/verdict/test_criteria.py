@@ -236,6 +236,30 @@ def test_a_queue_seen_from_outside_fails_nothing_and_passes_for_nothing(
         assert "late by 40 ms while other requests were in flight" in row["why"]
 
 
+def test_a_loop_that_was_not_judged_hides_none_that_was_blocked(results: Results) -> None:
+    """What is proven of one loop is the least that the worst of them was blocked."""
+    loops = metric(results, "chat")["event_loops"]
+    generator = next(loop for loop in loops if loop["name"] == "generator")
+    target = next(loop for loop in loops if loop["name"] == "target" and loop["witness"] == "inside")
+    generator |= {"blocked": None, "note": "A stall was still being examined when this was written."}
+    culprit = {
+        "file": "app.py",
+        "line": 9,
+        "function": "ask",
+        "cause": "loop",
+        "count": 1,
+        "longest_s": 0.03,
+        "total_s": 0.03,
+    }
+    blocked = {"stalls": 1, "blocked_s": 0.03, "max_stall": 0.03}
+    target |= blocked | {"blocked": True, "by_cause": target["by_cause"] | {"loop": blocked}, "culprits": [culprit]}
+    row = row_of("chat max_stall < 10 ms", results)
+    assert (row["verdict"], row["observed"], row["why"]) == ("fail", "30 ms", "target: app.py:9 in ask")
+    row = row_of("chat max_stall < 50 ms", results)
+    assert (row["verdict"], row["observed"]) == ("no data", "no data")
+    assert "the generator's loop could not be judged" in row["why"]
+
+
 def in_vain(entry: dict[str, Any]) -> None:
     """Every request of a scenario gets an answer, and none the right one."""
     for phase in (entry, *entry["phases"]):
