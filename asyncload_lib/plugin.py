@@ -371,6 +371,8 @@ class Plugin:
         code = session.exit_code
         if code == ExitCode.PASS and locust_log.unhandled_greenlet_exception:
             code = ExitCode.LOCUST_USAGE
+        if code == ExitCode.LOCUST_FAILURES:
+            code = getattr(self.environment.parsed_options, "exit_code_on_error", code)
         self.environment.process_exit_code = code
 
 

@@ -595,6 +595,17 @@ def test_run_is_the_whole_of_a_free_run_of_chat_users(tmp_path: Path, stack: Dem
     assert "chat p95 < 2 s" not in rows
 
 
+@pytest.mark.parametrize(("options", "code"), [((), 1), (("--exit-code-on-error", "0"), 0)])
+def test_without_criteria_failed_requests_end_a_run_as_in_locust(
+    tmp_path: Path, stack: DemoStack, options: tuple[str, ...], code: int
+) -> None:
+    settings = {**target_settings(stack), "ASYNCLOAD_CRITERIA_DEFAULTS": "false", "ASYNCLOAD_CHAT_PATH": "/nope"}
+    settings |= {"ASYNCLOAD_GENERATOR_MAX_LOOP_LAG": "10s", "ASYNCLOAD_GENERATOR_MAX_HUB_LAG": "10s"}
+    with LocustRun("chat.py", *CHAT, "-t", "1s", *options, out=tmp_path / "r", settings=settings) as run:
+        assert run.wait() == code, run.output
+    assert run.results["summary"]["verdict"] == "fail"
+
+
 def test_a_scenario_that_cannot_be_told_costs_no_other(tmp_path: Path) -> None:
     """Here the mistake is put into the code that makes the figures of one scenario."""
     locustfile = tmp_path / "untold.py"
