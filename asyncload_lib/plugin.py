@@ -127,6 +127,8 @@ class Plugin:
             return
         wanted = options.expect_workers
         say(f"Waiting for {counted(wanted, 'worker')} on port {options.master_bind_port}")
+        for number, client_id in enumerate(runner.clients.keys(), 1):  # while the demo was started
+            say(f"Worker {number} of {wanted}: {client_id}")
 
         def on_connect(client_id: str, **_: Any) -> None:
             there = len({*runner.clients.keys(), client_id})

@@ -209,3 +209,13 @@ def test_an_embedded_target_is_shared_on_one_machine(tmp_path: Path) -> None:
     assert results["run"]["target"]["embedded"] is True
     assert re.search("embedded demo", cluster.master.output)
     assert results["metrics"][0]["total_requests"] == 100
+
+
+def test_workers_that_come_while_the_demo_is_started_are_told_like_later_ones(tmp_path: Path) -> None:
+    arguments = ("-u", "2", "-r", "2", "-t", "1s")
+    with Cluster(tmp_path, "redis_ops.py", *arguments, workers=2) as cluster:
+        assert cluster.wait() in (0, 3, 4), cluster.logs  # it is short, and the machine may be busy
+
+    told = re.findall(r"^Worker (\d) of 2: (.+)$", cluster.master.output, re.MULTILINE)
+    assert [number for number, _ in told] == ["1", "2"], cluster.logs
+    assert {name for _, name in told} == {worker["id"] for worker in cluster.results["workers"]}
