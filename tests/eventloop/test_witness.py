@@ -19,7 +19,7 @@ from asyncload_lib.eventloop.findings import lag_key, middle_us
 from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.listening import only_listener
 from asyncload_lib.eventloop.witness import OutsideWitness, _Due
-from asyncload_lib.report.loops import from_one_side
+from asyncload_lib.report.one_sided import from_one_side
 
 pytestmark = pytest.mark.chance
 

@@ -15,7 +15,7 @@ from asyncload_lib.eventloop.findings import Findings
 from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.native import native
 from asyncload_lib.eventloop.thread import LoopThread
-from asyncload_lib.report.loops import from_outside
+from asyncload_lib.report.one_sided import from_outside
 from asyncload_lib.run import observer as observer_module
 from asyncload_lib.run.observer import TargetObserver, _held_to
 from asyncload_lib.settings import Settings
