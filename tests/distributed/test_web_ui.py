@@ -105,7 +105,7 @@ def test_a_run_that_is_started_while_the_one_before_ends_is_a_run_of_its_own(
     port, locustfile = free_port(), tmp_path / "slow.py"
     web = f"http://127.0.0.1:{port}"
     locustfile.write_text(SLOW.format(limit_s=limit_s))
-    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port), "--asyncload-demo-model-time", "5s")
+    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port), "--asyncload-demo-model-time", "4s")
     with contextlib.ExitStack() as stack:
         if workers:
             cluster = stack.enter_context(Cluster(tmp_path, locustfile, *arguments, workers=workers))
@@ -123,7 +123,7 @@ def test_a_run_that_is_started_while_the_one_before_ends_is_a_run_of_its_own(
         eventually(lambda: ask(f"{web}/stats/requests")["user_count"] == 4, 60)
         stop = threading.Thread(target=ask, args=(f"{web}/stop",), kwargs={"now": "yes"})
         stop.start()
-        time.sleep(0.5)  # a person's pause, amid the stop: the users' first requests take 5 s
+        time.sleep(0.5)  # a person's pause, amid the stop: the users' first requests take 4 s
         answer = start(6)
         stop.join()
         if not limit_s:

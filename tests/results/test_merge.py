@@ -116,7 +116,7 @@ def travel(messages: list[tuple[str, Any]], final: list[tuple[str, Any]], chance
 
 
 @given(st.integers(1, 4), steps, st.integers(0, 2**32))
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_merged_workers_equal_one_process(workers: int, script: list[Any], seed: int) -> None:
     fleet, chance = Fleet(workers), random.Random(seed)
     stranger = Recorder("another run", clock_ns=fleet.clock)
