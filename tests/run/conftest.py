@@ -8,8 +8,18 @@ from asyncload_lib.demo.stack import DemoStack
 from tests.users.conftest import target as target
 
 
-@pytest.fixture(name="stack")
-def running_stack() -> Iterator[DemoStack]:
-    """The demo as an external target, quick, so that many requests fit into a short run."""
-    with DemoStack(model_time_s=0.02, network_delay_s=0.001, keep_going=True) as stack:
+def quick_stack() -> DemoStack:
+    """Return the demo as an external target, quick, so that many requests fit into a short run."""
+    return DemoStack(model_time_s=0.02, network_delay_s=0.001, keep_going=True)
+
+
+@pytest.fixture(name="stack", scope="module")
+def shared_stack() -> Iterator[DemoStack]:
+    with quick_stack() as stack:
         yield stack
+
+
+@pytest.fixture(autouse=True)
+def _fresh_ledger(request: pytest.FixtureRequest) -> None:
+    if "stack" in request.fixturenames:
+        request.getfixturevalue("stack").reset_ledger()

@@ -1,6 +1,7 @@
 """The main job as its user runs it, and what must come of it when the target does not do as it should."""
 
 import json
+import os
 import re
 import signal
 import urllib.request
@@ -12,6 +13,7 @@ import pytest
 
 from asyncload_lib.demo.stack import DemoStack
 from tests.locust_run import ROOT, LocustRun, eventually, target_settings
+from tests.run.conftest import quick_stack
 
 pytestmark = pytest.mark.chance
 
@@ -85,16 +87,15 @@ def test_the_demo_mounts_its_probe_where_the_settings_look_for_it(tmp_path: Path
     assert inside["blocked"] is not None, inside["note"]
 
 
-def test_a_target_killed_in_the_middle_is_told_by_kind(tmp_path: Path, stack: DemoStack) -> None:
-    settings = {**target_settings(stack), "ASYNCLOAD_SCENARIOS": "chat", "ASYNCLOAD_CHAT_SUSTAIN": "6s"}
-    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
-        run.expect("burst")
-        eventually(lambda: ledger(stack)["chat"]["received"] > 60)
-        import os
-
-        os.kill(stack.pids["backend"], signal.SIGKILL)
-        code = run.wait()
-        results = run.results
+def test_a_target_killed_in_the_middle_is_told_by_kind(tmp_path: Path) -> None:
+    with quick_stack() as stack:
+        settings = {**target_settings(stack), "ASYNCLOAD_SCENARIOS": "chat", "ASYNCLOAD_CHAT_SUSTAIN": "6s"}
+        with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+            run.expect("burst")
+            eventually(lambda: ledger(stack)["chat"]["received"] > 60)
+            os.kill(stack.pids["backend"], signal.SIGKILL)
+            code = run.wait()
+            results = run.results
 
     assert code not in (0, None), run.output
     sustained = next(phase for phase in results["metrics"][0]["phases"] if phase["phase"] == "sustained")
