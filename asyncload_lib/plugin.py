@@ -127,14 +127,16 @@ class Plugin:
             return
         wanted = options.expect_workers
         say(f"Waiting for {counted(wanted, 'worker')} on port {options.master_bind_port}")
-        for number, client_id in enumerate(runner.clients.keys(), 1):  # while the demo was started
-            say(f"Worker {number} of {wanted}: {client_id}")
+
+        def tell_of(number: int, client_id: str) -> None:
+            if runner.state == STATE_INIT and number <= wanted:
+                say(f"Worker {number} of {wanted}: {client_id}")
 
         def on_connect(client_id: str, **_: Any) -> None:
-            there = len({*runner.clients.keys(), client_id})
-            if runner.state == STATE_INIT and there <= wanted:
-                say(f"Worker {there} of {wanted}: {client_id}")
+            tell_of(len({*runner.clients.keys(), client_id}), client_id)
 
+        for number, client_id in enumerate(runner.clients.keys(), 1):  # these came while the demo was started
+            tell_of(number, client_id)
         self.environment.events.worker_connect.add_listener(on_connect)
 
     def _check_request(self) -> None:

@@ -14,6 +14,6 @@ def running_stack() -> Iterator[DemoStack]:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_ledger(request: pytest.FixtureRequest) -> None:
+def fresh_ledger(request: pytest.FixtureRequest) -> None:
     if "stack" in request.fixturenames:
         request.getfixturevalue("stack").reset_ledger()

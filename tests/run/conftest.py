@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from asyncload_lib.demo.stack import DemoStack
+from tests.distributed.conftest import fresh_ledger as fresh_ledger
 from tests.users.conftest import target as target
 
 
@@ -17,9 +18,3 @@ def quick_stack() -> DemoStack:
 def shared_stack() -> Iterator[DemoStack]:
     with quick_stack() as stack:
         yield stack
-
-
-@pytest.fixture(autouse=True)
-def _fresh_ledger(request: pytest.FixtureRequest) -> None:
-    if "stack" in request.fixturenames:
-        request.getfixturevalue("stack").reset_ledger()
