@@ -71,8 +71,8 @@ def _exit_code(error: AsyncloadError) -> ExitCode:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from asyncload_lib.report.console import say
     from asyncload_lib.report.render import render_all
+    from asyncload_lib.report.stdout import say
     from asyncload_lib.results.files import load
     from asyncload_lib.results.names import free_timestamps
 
@@ -87,7 +87,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from asyncload_lib.report.console import say
+    from asyncload_lib.report.stdout import say
     from asyncload_lib.results.files import load, write_atomic
     from asyncload_lib.results.schema import misfit
     from asyncload_lib.verdict.comparison import compare, markdown, plain
@@ -107,7 +107,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from asyncload_lib.addresses import is_embedded, missing
-    from asyncload_lib.report.console import say
+    from asyncload_lib.report.stdout import say
     from asyncload_lib.settings import OPTIONS, from_sources
     from asyncload_lib.verdict.defaults import not_asked, selected
     from asyncload_lib.verdict.grammar import problems

@@ -19,8 +19,8 @@ from locust.runners import STATE_INIT, LocalRunner, MasterRunner, WorkerRunner
 from asyncload_lib.errors import AsyncloadError, ConfigurationError, ExitCode
 from asyncload_lib.free_run import FreeRun, scenario_of
 from asyncload_lib.redaction import redact
-from asyncload_lib.report.console import say
 from asyncload_lib.report.numbers import counted
+from asyncload_lib.report.stdout import say
 from asyncload_lib.run import command_line
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.health import ProcessHealth

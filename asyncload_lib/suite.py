@@ -13,8 +13,8 @@ from locust.runners import LocalRunner, MasterRunner
 from asyncload_lib.errors import AsyncloadError
 from asyncload_lib.plugin import Plugin, plugin_of
 from asyncload_lib.redaction import redact
-from asyncload_lib.report.console import say
 from asyncload_lib.report.numbers import counted
+from asyncload_lib.report.stdout import say
 from asyncload_lib.report.text import clean
 from asyncload_lib.results.model import heading
 from asyncload_lib.results.phase import PhaseResult

@@ -1,7 +1,5 @@
-"""What is printed; the criteria as a plain table: no colour, no control characters, at most 100 columns."""
+"""The criteria as a plain table for the end of a run: no colour, no control characters, at most 100 columns."""
 
-import os
-import sys
 import textwrap
 import unicodedata
 from collections.abc import Mapping
@@ -11,19 +9,9 @@ from asyncload_lib.report.numbers import NOTHING
 from asyncload_lib.report.table import Table
 from asyncload_lib.report.view import build
 
-__all__ = ["WIDTH", "console_table", "say"]
+__all__ = ["WIDTH", "console_table"]
 
 WIDTH = 100
-
-
-def say(text: str, end: str = "\n") -> None:
-    """Print; what the terminal cannot show, or a reader that has seen enough, changes nothing about a run."""
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        sys.stdout.write(f"{text}{end}".encode(encoding, "replace").decode(encoding))
-        sys.stdout.flush()
-    except OSError:  # such as a broken pipe: nothing more may go there, at exit neither
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def console_table(results: Mapping[str, Any]) -> str:
