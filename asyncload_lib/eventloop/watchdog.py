@@ -57,6 +57,9 @@ takes half a switch interval. By then a loop that blocks again may have the GIL 
 its next call."""
 ENDED_REFERENCES = 3
 """References to a frame in a list that `compress` goes through, if nobody else has one: it does not run any more."""
+UNSEEN_NS = 2 * MS
+"""If the loop ran for so long in the middle of a look, the look is taken again. The loop may take the GIL back after a
+switch interval of 0.5 ms, and on a slow machine that is shorter than a look."""
 RIVAL_SHARE = 0.01
 """Other threads are rivals for the GIL if together they used this share of a CPU from one baseline to the next."""
 
@@ -110,11 +113,15 @@ class Watchdog:
         """Whether from one baseline to the next neither other threads were busy nor the hypervisor stole anything."""
         self._steal = StealMeter()
         self._steal_ns = self._steal.steal_ns()
+        self._charged_steal_ns = 0
+        """How much of what was stolen since the baseline has been held against a late beat already."""
         self._ident = 0
         self.is_awaited = False
         """Whether somebody waits for the late beats to be settled, so that it must be done whatever the loop does."""
         self._looked = (0, 0)
         """Time and the loop's CPU time at the last look."""
+        self._looks_again = False
+        """Whether this look follows at once on one in whose middle the loop ran. It counts, whatever happens in it."""
 
     def start(self) -> None:
         """Begin to watch; returns when the thread does, some 0.1 ms later."""
@@ -147,16 +154,19 @@ class Watchdog:
             self._take_baseline(time.perf_counter_ns())
             self._awake.release()
             while True:
-                # Read here, not at the end of the last wait: the look since then may have put it to sleep and woken it.
-                (delay_before, slices_before), cpu_before = me.scheduling(), me.cpu_ns()
-                self._alarm.wait()
+                if not self._looks_again:
+                    # Read here, not at the end of the last wait: the look since then may have slept and been woken.
+                    (delay_before, slices_before), cpu_before = me.scheduling(), me.cpu_ns()
+                    self._alarm.wait()
                 if self._ended or self._loop.is_closed():
                     break
-                now, due = time.perf_counter_ns(), self._alarm.due_ns
+                now = time.perf_counter_ns()
+                due = now - self._unseen_ns() if self._looks_again else self._alarm.due_ns
                 (delay, slices), cpu = me.scheduling(), me.cpu_ns()
                 waited_for_cpu = delay - delay_before
                 gil_wait, suspended = max(0, now - due - waited_for_cpu), 0
-                if is_suspended(slices - slices_before, gil_wait, sys.getswitchinterval()):
+                has_run = self._meter.cpu_ns() - self._pulse.cpu_ns >= gil_wait // 2
+                if not has_run and is_suspended(slices - slices_before, gil_wait, sys.getswitchinterval()):
                     gil_wait, suspended = 0, gil_wait
                 if now - due > MS // 2:
                     self._waits.append(Wait(due, now, gil_wait, waited_for_cpu, suspended, cpu - cpu_before))
@@ -165,7 +175,10 @@ class Watchdog:
                 proven_ns = self._proven_ns(due, started_late)
                 is_one = is_one_call(slices - slices_before, gil_wait, sys.getswitchinterval())
                 self._look(now, gil_wait, proven_ns if is_one else 0)
-                if not self._ended:  # else it has rung for the last time
+                self._looks_again = self._unseen_ns() >= UNSEEN_NS
+                if self._looks_again:  # to wait would let the GIL go, and the call that has just ended be lost
+                    delay_before, slices_before, cpu_before = delay, slices, cpu
+                elif not self._ended:  # else it has rung for the last time
                     now = time.perf_counter_ns()  # to settle a stall beside a busy loop may have taken milliseconds
                     self._alarm.set(self._next_look_ns(now), now)
         except Exception as error:  # without the watchdog there is no proof: the report must say so
@@ -193,6 +206,10 @@ class Watchdog:
         before_ns, cpu_before = max(self._looked, (self._pulse.beat_ns, self._pulse.cpu_ns))
         self._looked = (time.perf_counter_ns(), cpu)
         return max(0, cpu - cpu_before - max(0, due - before_ns) - started_late_ns - int(interval_s * NS))
+
+    def _unseen_ns(self) -> int:
+        """CPU time of the loop's thread since this look began: it has run, so what was read before is out of date."""
+        return max(0, self._meter.cpu_ns() - self._looked[1])
 
     def _next_look_ns(self, now: int) -> int:
         """Return the time until the next look: the longer the callback has been seen, the later.
@@ -250,7 +267,8 @@ class Watchdog:
         self.has_rivals = not self._threads or used_ns >= RIVAL_SHARE * (now - self._threads_ns)
         steal_ns = self._steal.steal_ns()
         self.is_calm = not self.has_rivals and steal_ns == self._steal_ns
-        self._threads, self._threads_ns, self._steal_ns = threads, now, steal_ns
+        self._threads, self._threads_ns = threads, now
+        self._steal_ns, self._charged_steal_ns = steal_ns, 0
 
     def _ask(self, overdue: bool) -> None:
         """Choose the switch interval: the shortest while a beat is overdue, or while no other thread wants the GIL.
@@ -280,6 +298,11 @@ class Watchdog:
             current = self._frames()
             frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
             stack, callback = positions(frames), step_frame(frames)
+            if not self._looks_again and self._unseen_ns() >= UNSEEN_NS:
+                self._pulse.discard += [callback] if callback is not None else []  # the loop's thread lets it go
+                del callback
+                self._hand_back(frames)
+                return
             # A C call has run until now and this callback is only about to begin, so the time was not spent in it. If
             # there is no callback, the call must be proven to exceed the limit: uvloop's callbacks in C have no frame.
             is_between = proven >= self._limit_s * NS if not stack else proven > 0 and not has_run(stack)
@@ -312,6 +335,7 @@ class Watchdog:
         segments = self._segments
         inside, self._segments = _divided(segments, late)
         stall = self._stall(late, inside, self.holder())
+        self._charged_steal_ns += stall.steal_ns
         if stall.holder is not None and min(late.off_cpu_ns, stall.holder.cpu_ns) >= self._limit_s * NS:
             self._has_met_holder = True
         self._let_go([*segments, *inside])
@@ -337,10 +361,19 @@ class Watchdog:
             witness_delay_ns=sum(wait.cpu_ns for wait in waits),
             witness_spent_ns=sum(wait.spent_ns for wait in waits if wait.gil_ns),
             suspended_ns=sum(wait.suspended_ns for wait in waits),
-            steal_ns=max(0, self._steal.steal_ns() - self._steal_ns),
+            steal_ns=self._stolen_ns(late),
             # The first of those that still saw its call: at the next look it may be a line further.
             holder=min(holders, key=lambda holder: holder.has_ended, default=None),
         )
+
+    def _stolen_ns(self, late: Late) -> int:
+        """How much may have been stolen during a late beat: its share of what was stolen since the baseline.
+
+        The share is by length, among the late beats that are not settled yet: each would be excused by the whole.
+        """
+        stolen_ns = max(0, self._steal.steal_ns() - self._steal_ns - self._charged_steal_ns)
+        others_ns = sum(other.length_ns for other in [*self._pulse.late] if other is not late)
+        return stolen_ns * late.length_ns // max(1, late.length_ns + others_ns)
 
     def _frames(self) -> dict[int, FrameType]:
         # Without this thread's own frame: it refers to this dict, and the cycle would keep all until a collection.

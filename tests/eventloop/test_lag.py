@@ -29,7 +29,7 @@ from asyncload_lib.eventloop.places import AFTERWARDS, Position, culprit_spot
 from asyncload_lib.eventloop.stacks import positions
 from asyncload_lib.eventloop.stall import Holder, Late, Pulse, Sample, Segment, Stall
 from asyncload_lib.eventloop.switching import switch_interval
-from asyncload_lib.eventloop.waits import Wait, is_one_call, is_suspended
+from asyncload_lib.eventloop.waits import HURRY_S, Wait, is_one_call, is_suspended
 from asyncload_lib.eventloop.watchdog import MOST_UNSETTLED, Watchdog, Watched
 from tests.eventloop.loops import Run, both_loops, cpu, line_of
 
@@ -469,6 +469,29 @@ def test_calls_that_block_one_behind_the_other_are_a_stall_each(run: Run, is_tol
     assert 0.2 < report["blocked_s"] <= report["lag"]["max"] + report["period_s"]
 
 
+def test_a_look_that_takes_longer_than_the_switch_interval_loses_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a slow machine: the loop takes the GIL back amid the look at one call, and begins the next."""
+    evil, may_block_again = re.compile(r"(a+)+$"), Watchdog._may_block_again
+
+    def slow(watchdog: Watchdog, overdue: bool) -> bool:
+        cpu(2 * HURRY_S)
+        return may_block_again(watchdog, overdue)
+
+    async def main() -> dict[str, Any]:
+        async with LoopMonitor() as monitor:
+            await calm()
+            monkeypatch.setattr(Watchdog, "_may_block_again", slow)
+            for _ in range(20):
+                evil.match("a" * 20 + "b")  # keeps the GIL
+                await asyncio.sleep(0)
+            await calm()
+        return monitor.report()
+
+    report = asyncio.run(main())
+
+    assert stalls(report)["loop"] >= 15
+
+
 def test_a_collection_provoked_on_purpose_is_named() -> None:
     async def main() -> dict[str, Any]:
         async with LoopMonitor() as monitor:
@@ -785,6 +808,23 @@ def test_what_a_machine_that_was_never_robbed_loses_counts_from_the_first_time()
     watchdog._close()
 
     assert stall.steal_ns == 40_000_000
+
+
+def test_what_was_stolen_is_held_against_each_late_beat_in_part_and_only_once() -> None:
+    pulse = Pulse(0, 0)
+    watchdog, steal = watchdog_of_this_thread(pulse)
+    steal.ns = 40_000_000
+    pulse.late.extend(Late(begun, begun + 100_000_000, 0, 0, 0) for begun in (0, 100_000_000))
+
+    charged_ns = []
+    while pulse.late:
+        charged_ns.append(watchdog._settled(pulse.late[0]).steal_ns)
+        pulse.late.popleft()
+    later_ns = watchdog._settled(Late(200_000_000, 300_000_000, 0, 0, 0)).steal_ns
+    watchdog._close()
+
+    assert charged_ns == [20_000_000, 20_000_000]
+    assert later_ns == 0
 
 
 @pytest.mark.parametrize(
