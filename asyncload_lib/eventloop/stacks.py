@@ -23,7 +23,7 @@ _RESUME = dis.opmap["RESUME"]
 _AWAITED = 2
 """RESUME with this argument or a higher one stands behind an `await`."""
 _JUMPS = ("JUMP_FORWARD", "JUMP_BACKWARD_NO_INTERRUPT", "SEND")
-_TAKES_NO_TIME = (*_JUMPS, "COPY", "END_SEND", "KW_NAMES", "LOAD_", "NOP", "POP_TOP", "PRECALL", "PUSH_NULL", "SWAP")
+_TAKES_NO_TIME = (*_JUMPS, "COPY", "END_SEND", "KW_NAMES", "LOAD_", "NOP", "POP_TOP", "PUSH_NULL", "SWAP")
 
 
 def callback_frames(innermost: FrameType | None, base: CodeType | None) -> list[FrameType]:
@@ -116,8 +116,10 @@ def _first_calls(code: CodeType) -> tuple[range, ...]:
         at = number + 1
         while at < len(steps) - 1 and steps[at].opname.startswith(_TAKES_NO_TIME):
             at = numbers[steps[at].argval] if steps[at].opname in _JUMPS else at + 1
-        if at < len(steps) - 1 and steps[at].opname.startswith("CALL"):
-            calls.append(range(steps[at].offset, steps[at + 1].offset))
+        if at < len(steps) - 1 and steps[at].opname.startswith(("CALL", "PRECALL")):
+            # CPython 3.11 makes the call of a builtin method in the PRECALL before the CALL.
+            behind = at + 2 if steps[at].opname == "PRECALL" else at + 1
+            calls.append(range(steps[at].offset, steps[behind].offset))
     return tuple(calls)
 
 

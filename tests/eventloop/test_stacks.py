@@ -1,5 +1,7 @@
 import asyncio
+import asyncio.locks
 import dis
+import sys
 from collections.abc import Awaitable, Callable
 from types import CodeType
 from typing import Any
@@ -52,3 +54,15 @@ def at(code: CodeType, name: str, which: int) -> Position:
 )
 def test_a_callback_that_has_only_just_begun_is_known(stack: tuple[Position, ...], has: bool) -> None:
     assert has_run(stack) is has
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="only CPython 3.11 has this instruction")
+def test_the_call_of_a_builtin_method_begins_at_the_instruction_before_it() -> None:
+    """`self._waiters.remove(fut)`, the first thing that asyncio does behind the `await` of an event."""
+    code = asyncio.locks.Event.wait.__code__
+    await_ends = at(code, "SEND", 0)[1]
+    first = min(
+        step.offset for step in dis.get_instructions(code) if step.opname == "PRECALL" and step.offset > await_ends
+    )
+
+    assert not has_run((begin(double), (code, first)))
