@@ -25,7 +25,7 @@ from .clocks import ASLEEP, ON_GIL, StealMeter, ThreadMeter, state_of, threads_c
 from .frame_safety import Home, uncollected
 from .native import native, start_native_thread
 from .places import Position
-from .stacks import callback_frames, has_run, positions, step_frame
+from .stacks import callback_frames, has_run, is_bare, positions, step_frame
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
 from .switching import switch_interval
 from .waits import HURRY_S, Wait, is_one_call, is_suspended
@@ -298,7 +298,9 @@ class Watchdog:
             current = self._frames()
             frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
             stack, callback = positions(frames), step_frame(frames)
-            if not self._looks_again and self._unseen_ns() >= UNSEEN_NS:
+            # Or it is only the loop's own frame around a callback that has ended: what it left was freed meanwhile.
+            is_over = self._looks_again and bool(stack) and is_bare(stack)
+            if is_over or (not self._looks_again and self._unseen_ns() >= UNSEEN_NS):
                 self._pulse.discard += [callback] if callback is not None else []  # the loop's thread lets it go
                 del callback
                 self._hand_back(frames)
