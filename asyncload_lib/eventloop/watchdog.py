@@ -121,7 +121,7 @@ class Watchdog:
         self._looked = (0, 0)
         """Time and the loop's CPU time at the last look."""
         self._looks_again = False
-        """Whether this look follows at once on one in whose middle the loop ran. It counts, whatever happens in it."""
+        """Whether this look follows at once on one in whose middle the loop ran: it is not taken a third time."""
 
     def start(self) -> None:
         """Begin to watch; returns when the thread does, some 0.1 ms later."""
@@ -165,8 +165,8 @@ class Watchdog:
                 (delay, slices), cpu = me.scheduling(), me.cpu_ns()
                 waited_for_cpu = delay - delay_before
                 gil_wait, suspended = max(0, now - due - waited_for_cpu), 0
-                has_run = self._meter.cpu_ns() - self._pulse.cpu_ns >= gil_wait // 2
-                if not has_run and is_suspended(slices - slices_before, gil_wait, sys.getswitchinterval()):
+                loop_ran = self._meter.cpu_ns() - self._pulse.cpu_ns >= gil_wait // 2
+                if not loop_ran and is_suspended(slices - slices_before, gil_wait, sys.getswitchinterval()):
                     gil_wait, suspended = 0, gil_wait
                 if now - due > MS // 2:
                     self._waits.append(Wait(due, now, gil_wait, waited_for_cpu, suspended, cpu - cpu_before))
@@ -298,20 +298,18 @@ class Watchdog:
             current = self._frames()
             frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
             stack, callback = positions(frames), step_frame(frames)
-            # Or it is only the loop's own frame around a callback that has ended: what it left was freed meanwhile.
-            is_over = self._looks_again and bool(stack) and is_bare(stack)
-            if is_over or (not self._looks_again and self._unseen_ns() >= UNSEEN_NS):
-                self._pulse.discard += [callback] if callback is not None else []  # the loop's thread lets it go
-                del callback
-                self._hand_back(frames)
-                return
+            # The loop ran amid this look; or, in the second look, only its own frame around a callback that has ended
+            # is left: what the callback left behind was freed meanwhile.
+            is_void = bool(stack) and is_bare(stack) if self._looks_again else self._unseen_ns() >= UNSEEN_NS
             # A C call has run until now and this callback is only about to begin, so the time was not spent in it. If
             # there is no callback, the call must be proven to exceed the limit: uvloop's callbacks in C have no frame.
             is_between = proven >= self._limit_s * NS if not stack else proven > 0 and not has_run(stack)
-            if is_between:
+            if is_void or is_between:
                 self._pulse.discard += [callback] if callback is not None else []  # the loop's thread lets it go
                 stack, callback = (), None
             self._hand_back(frames)
+            if is_void:
+                return
             # To ask all threads for their CPU time is expensive, and most beats that are a little late are no stall.
             is_suspect = state != ASLEEP and now - pulse_alive_ns >= 2 * self.patience_ns
             holder = self._holder(current) if is_suspect else None
