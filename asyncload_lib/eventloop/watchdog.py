@@ -13,10 +13,11 @@ stall gives the GIL up, and the watchdog would get it back only at the end of th
 import sys
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import compress
+from itertools import compress, takewhile
 from types import FrameType
 from typing import NamedTuple
 
@@ -60,6 +61,11 @@ ENDED_REFERENCES = 3
 UNSEEN_NS = 2 * MS
 """If the loop ran for so long in the middle of a look, the look is taken again. The loop may take the GIL back after a
 switch interval of 0.5 ms, and on a slow machine that is shorter than a look."""
+HELD_NS = MS
+"""If all other threads together used less CPU time since the baseline, none of them kept the GIL for long."""
+PROVING_NS = MS
+"""A shorter wait counts for nothing: a thread that asks for the GIL gets it after a switch interval of 0.5 ms at the
+earliest."""
 RIVAL_SHARE = 0.01
 """Other threads are rivals for the GIL if together they used this share of a CPU from one baseline to the next."""
 
@@ -70,6 +76,14 @@ class Watched(NamedTuple):
     task_name: Callable[[], str | None]
     is_running: Callable[[], bool]
     is_closed: Callable[[], bool]
+
+
+class _Reading(NamedTuple):
+    """What the kernel knows of the watchdog's own thread; as `ThreadMeter` tells."""
+
+    run_delay_ns: int
+    slices: int
+    cpu_ns: int
 
 
 class Watchdog:
@@ -105,6 +119,8 @@ class Watchdog:
         self._waits: deque[Wait] = deque(maxlen=256)
         self._threads: dict[tuple[int, int], int] = {}
         self._threads_ns = 0
+        self._others_ns = 0
+        """CPU time of all threads but the loop's and this one, at the baseline."""
         self.has_rivals = True
         """Whether other threads want the GIL, too; assumed until a baseline shows that they do not."""
         self._has_met_holder = False
@@ -116,6 +132,8 @@ class Watchdog:
         self._charged_steal_ns = 0
         """How much of what was stolen since the baseline has been held against a late beat already."""
         self._ident = 0
+        self._cpu_ns: Callable[[], int] = int
+        """This thread's CPU time."""
         self.is_awaited = False
         """Whether somebody waits for the late beats to be settled, so that it must be done whatever the loop does."""
         self._looked = (0, 0)
@@ -149,36 +167,30 @@ class Watchdog:
 
     def _run(self) -> None:
         me = ThreadMeter()
-        self._ident = me.ident
+        self._ident, self._cpu_ns = me.ident, me.cpu_ns
         try:
             self._take_baseline(time.perf_counter_ns())
             self._awake.release()
             while True:
                 if not self._looks_again:
                     # Read here, not at the end of the last wait: the look since then may have slept and been woken.
-                    (delay_before, slices_before), cpu_before = me.scheduling(), me.cpu_ns()
+                    before = _Reading(*me.scheduling(), me.cpu_ns())
                     self._alarm.wait()
                 if self._ended or self._loop.is_closed():
                     break
                 now = time.perf_counter_ns()
                 due = now - self._unseen_ns() if self._looks_again else self._alarm.due_ns
-                (delay, slices), cpu = me.scheduling(), me.cpu_ns()
-                waited_for_cpu = delay - delay_before
-                gil_wait, suspended = max(0, now - due - waited_for_cpu), 0
-                loop_ran = self._meter.cpu_ns() - self._pulse.cpu_ns >= gil_wait // 2
-                if not loop_ran and is_suspended(slices - slices_before, gil_wait, sys.getswitchinterval()):
-                    gil_wait, suspended = 0, gil_wait
-                if now - due > MS // 2:
-                    self._waits.append(Wait(due, now, gil_wait, waited_for_cpu, suspended, cpu - cpu_before))
-                # The first of its waits for a CPU came before it could ask for the GIL; its length is a guess.
-                started_late = min(waited_for_cpu, 3 * waited_for_cpu // max(1, slices - slices_before))
-                proven_ns = self._proven_ns(due, started_late)
-                is_one = is_one_call(slices - slices_before, gil_wait, sys.getswitchinterval())
-                self._look(now, gil_wait, proven_ns if is_one else 0)
+                loop_ns = self._meter.cpu_ns()
+                gil_wait = proven = 0
+                if now - due >= PROVING_NS:
+                    after = _Reading(*me.scheduling(), me.cpu_ns())
+                    gil_wait, proven = self._waited(due, now, loop_ns, before, after)
+                    before = after
+                self._looked = (now, loop_ns)
+                self._look(now, gil_wait, proven)
                 self._looks_again = self._unseen_ns() >= UNSEEN_NS
-                if self._looks_again:  # to wait would let the GIL go, and the call that has just ended be lost
-                    delay_before, slices_before, cpu_before = delay, slices, cpu
-                elif not self._ended:  # else it has rung for the last time
+                # If it looks again: to wait would let the GIL go, and the call that has just ended be lost.
+                if not self._looks_again and not self._ended:  # else it has rung for the last time
                     now = time.perf_counter_ns()  # to settle a stall beside a busy loop may have taken milliseconds
                     self._alarm.set(self._next_look_ns(now), now)
         except Exception as error:  # without the watchdog there is no proof: the report must say so
@@ -194,18 +206,32 @@ class Watchdog:
         self._meter.close()
         self._steal.close()
 
-    def _proven_ns(self, due: int, started_late_ns: int) -> int:
+    def _waited(self, due: int, now: int, loop_ns: int, before: "_Reading", after: "_Reading") -> tuple[int, int]:
+        """Keep a long wait; return for how much of it another thread may have had the GIL, and what `_proven_ns` says.
+
+        `loop_ns`: the CPU time of the loop's thread.
+        """
+        waited_for_cpu, wakes = after.run_delay_ns - before.run_delay_ns, after.slices - before.slices
+        gil_wait, suspended = max(0, now - due - waited_for_cpu), 0
+        loop_ran = loop_ns - self._pulse.cpu_ns >= gil_wait // 2
+        if not loop_ran and is_suspended(wakes, gil_wait, sys.getswitchinterval()):
+            gil_wait, suspended = 0, gil_wait
+        self._waits.append(Wait(due, now, gil_wait, waited_for_cpu, suspended, after.cpu_ns - before.cpu_ns))
+        if not is_one_call(wakes, gil_wait, sys.getswitchinterval()):
+            return gil_wait, 0
+        # The first of its waits for a CPU came before it could ask for the GIL; its length is a guess.
+        return gil_wait, self._proven_ns(due, loop_ns, min(waited_for_cpu, 3 * waited_for_cpu // max(1, wakes)))
+
+    def _proven_ns(self, due: int, loop_ns: int, started_late_ns: int) -> int:
         """How long the loop's thread has been inside one C call, at least.
 
         The watchdog asked for the GIL when its alarm rang; a switch interval later CPython made the holder give it up
         at its next bytecode boundary. CPU time that the loop's thread used after that, it used without reaching one.
         """
-        cpu = self._meter.cpu_ns()
         due = max(due, self._pulse.alive_ns + self.patience_ns)  # a sign of life while it waited was such a boundary
         interval_s = min(switch_interval.usual_s, self._limit_s * LONGEST_INTERVAL_SHARE)
         before_ns, cpu_before = max(self._looked, (self._pulse.beat_ns, self._pulse.cpu_ns))
-        self._looked = (time.perf_counter_ns(), cpu)
-        return max(0, cpu - cpu_before - max(0, due - before_ns) - started_late_ns - int(interval_s * NS))
+        return max(0, loop_ns - cpu_before - max(0, due - before_ns) - started_late_ns - int(interval_s * NS))
 
     def _unseen_ns(self) -> int:
         """CPU time of the loop's thread since this look began: it has run, so what was read before is out of date."""
@@ -267,7 +293,7 @@ class Watchdog:
         self.has_rivals = not self._threads or used_ns >= RIVAL_SHARE * (now - self._threads_ns)
         steal_ns = self._steal.steal_ns()
         self.is_calm = not self.has_rivals and steal_ns == self._steal_ns
-        self._threads, self._threads_ns = threads, now
+        self._threads, self._threads_ns, self._others_ns = threads, now, self._others_cpu_ns()
         self._steal_ns, self._charged_steal_ns = steal_ns, 0
 
     def _ask(self, overdue: bool) -> None:
@@ -335,10 +361,12 @@ class Watchdog:
         segments = self._segments
         inside, self._segments = _divided(segments, late)
         stall = self._stall(late, inside, self.holder())
+        while self._waits and self._waits[0].until_ns <= late.now_ns:
+            self._waits.popleft()
         self._charged_steal_ns += stall.steal_ns
         if stall.holder is not None and min(late.off_cpu_ns, stall.holder.cpu_ns) >= self._limit_s * NS:
             self._has_met_holder = True
-        self._let_go([*segments, *inside])
+        self._let_go([*segments[: len(segments) - len(self._segments)], *inside])
         return stall
 
     def _stall(self, late: Late, inside: list[Segment], last: Holder | None = None) -> Stall:
@@ -346,7 +374,8 @@ class Watchdog:
         known = [sample.state == ON_GIL for sample in samples if sample.state in (ON_GIL, ASLEEP)]
         # Somebody kept the GIL while the watchdog waited. A loop that slept on something else did not wait for it.
         refuted = sum(sample.gil_wait_ns for sample in samples if sample.state == ASLEEP)
-        waits = [wait.within(late) for wait in list(self._waits) if wait.reaches(late)]
+        begun = takewhile(lambda wait: wait.since_ns < late.now_ns, list(self._waits))
+        waits = [wait.within(late) for wait in begun if wait.reaches(late)]
         seen = [*(sample.holder for sample in samples), late.holder, last]
         holders = [holder for holder in seen if holder is not None]
         least_ns = HOLDER_SHARE * max((holder.cpu_ns for holder in holders), default=0)
@@ -371,7 +400,9 @@ class Watchdog:
 
         The share is by length, among the late beats that are not settled yet: each would be excused by the whole.
         """
-        stolen_ns = max(0, self._steal.steal_ns() - self._steal_ns - self._charged_steal_ns)
+        stolen_ns = self._steal.steal_ns() - self._steal_ns - self._charged_steal_ns
+        if stolen_ns <= 0:
+            return 0
         others_ns = sum(other.length_ns for other in [*self._pulse.late] if other is not late)
         return stolen_ns * late.length_ns // max(1, late.length_ns + others_ns)
 
@@ -393,6 +424,8 @@ class Watchdog:
             return self._holder(frames)
 
     def _holder(self, frames: dict[int, FrameType]) -> Holder | None:
+        if self._others_cpu_ns() - self._others_ns < HELD_NS:  # to ask each of them is expensive
+            return None
         stood = {ident: frame.f_lasti for ident, frame in frames.items()}
         used = self._used_by_others(threads_cpu_ns())
         used = {thread: cpu for thread, cpu in used.items() if thread[0] in frames}
@@ -405,6 +438,10 @@ class Watchdog:
             # It has run since its frame was read: until then it was waiting for the GIL, at that instruction.
             stack, sleeps = (*stack[:-1], (frame.f_code, stood[ident])), False
         return Holder(_thread_name(ident, stack), stack, used[ident, clock], sleeps)
+
+    def _others_cpu_ns(self) -> int:
+        """CPU time of all threads but the loop's and this one, those that have ended or are not Python's included."""
+        return time.process_time_ns() - self._meter.cpu_ns() - self._cpu_ns()
 
     def _used_by_others(self, threads: dict[tuple[int, int], int]) -> dict[tuple[int, int], int]:
         """CPU time since the last baseline of all threads but the loop's and this one."""
@@ -433,14 +470,18 @@ class Watchdog:
 
 def _divided(segments: list[Segment], late: Late) -> tuple[list[Segment], list[Segment]]:
     """Return what was seen during a late beat, and after it; a coroutine's frame may be in both."""
-    inside: list[Segment] = []
-    after: list[Segment] = []
-    for segment in segments:
-        seen = [sample for sample in segment.samples if late.before_ns <= sample.at_ns]
-        for part, is_after in ((inside, False), (after, True)):
-            if samples := [sample for sample in seen if (sample.at_ns > late.now_ns) is is_after]:
-                part.append(replace(segment, samples=samples))
-    return inside, after
+    begun = bisect_right(segments, late.now_ns, key=lambda segment: segment.samples[0].at_ns)
+    inside = [
+        replace(segment, samples=samples)
+        for segment in segments[:begun]
+        if (samples := [sample for sample in segment.samples if late.before_ns <= sample.at_ns <= late.now_ns])
+    ]
+    goes_on = [
+        replace(segment, samples=samples)
+        for segment in segments[:begun][-1:]
+        if (samples := [sample for sample in segment.samples if sample.at_ns > late.now_ns])
+    ]
+    return inside, [*goes_on, *segments[begun:]]
 
 
 def _thread_name(ident: int, stack: tuple[Position, ...]) -> str:

@@ -275,6 +275,14 @@ class TimedMonitor(PausableMonitor):
         super().__init__()
         self._gc = TimedGcPauses()
 
+    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Start it, in a task: what runs the loop is found from there, for around the beat it would be the stopwatch.
+
+        With that for the loop, no request would be taken for a sign of life.
+        """
+        super().start(loop)
+        self._based = True
+
 
 served = ordinary() if sys.argv[2] == "fastapi" else app
 
@@ -286,6 +294,7 @@ class ProbeWithMonitors(Probe):
         """Put this monitor in the place of the present one."""
         here = self._here()
         assert here is not None
+        assert here.gives_signs, "something stands between the loop and the probe, so it would cost more than it does"
         if here.monitor not in monitors.values():
             here.monitor.stop()
         here.monitor = monitor

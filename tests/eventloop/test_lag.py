@@ -614,6 +614,36 @@ def test_what_was_seen_after_a_late_beat_is_kept_for_the_next() -> None:
     assert seen == [[50], [80]]
 
 
+def test_to_settle_a_late_beat_touches_nothing_that_was_seen_after_it() -> None:
+    """Else the cost of many late beats in a row grows with their square."""
+    watchdog, _ = watchdog_of_this_thread(Pulse(0, 0))
+    seen = [Segment(None, "answer", [Sample(at, at, 0, (), 0, None, 0, None)], idle=False) for at in range(10, 100, 10)]
+    waits = [Wait(at, at + 5, gil_ns=5, cpu_ns=0, suspended_ns=0, spent_ns=0) for at in range(10, 100, 10)]
+    watchdog._segments = seen
+    watchdog._waits.extend(waits)
+    stall = watchdog._settled(Late(10, 30, 0, 0, 0))
+    watchdog._close()
+
+    assert [segment.samples[0].at_ns for segment in stall.segments] == [10, 20, 30]
+    assert stall.witness_ns == 10
+    assert all(kept is segment for kept, segment in zip(watchdog._segments, seen[3:], strict=True))
+    assert list(watchdog._waits) == waits[2:]
+
+
+def test_threads_that_used_no_cpu_are_not_asked_who_kept_the_gil(monkeypatch: pytest.MonkeyPatch) -> None:
+    watchdog, _ = watchdog_of_this_thread(Pulse(0, 0))
+    monkeypatch.setattr("asyncload_lib.eventloop.watchdog.HELD_NS", 50_000_000)  # other tests' threads may be left
+    watchdog._take_baseline(time.perf_counter_ns())
+    with monkeypatch.context() as without:
+        without.setattr("asyncload_lib.eventloop.watchdog.threads_cpu_ns", None)
+        assert watchdog.holder() is None
+    thread = threading.Thread(target=cpu, args=(0.1,), name="holder")
+    thread.start()
+    thread.join()  # the kernel counts it on, though it has ended
+    assert watchdog._others_cpu_ns() - watchdog._others_ns >= 100_000_000
+    watchdog._close()
+
+
 @pytest.mark.parametrize(("used_before", "named"), [(95, "as the loop saw it"), (50, "as the watchdog saw it")])
 def test_of_the_holders_looks_the_first_after_its_call_counts(used_before: int, named: str) -> None:
     watchdog, _ = watchdog_of_this_thread(Pulse(0, 0))
