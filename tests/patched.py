@@ -48,8 +48,6 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: dict[str, str] = {}
         self._collected: list[tuple[str, list[str]]] = []
-        self._following: dict[str, str | None] = {}
-        """The test behind each one: it decides which fixtures stay."""
 
     def items(self, nodeid: str) -> list[tuple[str, list[str]]]:
         """Return (name, marks) of the tests of a module; raises CollectError."""
@@ -60,17 +58,15 @@ class Child:
         prefix = f"{nodeid}::"
         return [(name.removeprefix(prefix), marks) for name, marks in self._collected if name.startswith(prefix)]
 
-    def reports(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
-        """Have the child run one test, and yield its reports as they come.
+    def reports(self, item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[pytest.TestReport]:
+        """Have the child run one test, and yield its reports as they come; the next one decides which fixtures stay.
 
         The child does not run ahead: two tests at once would disturb each other's clocks. A test that ends the child
         fails, and those behind it get a new one.
         """
-        if not self._following:
-            nodeids = [other.nodeid for other in item.session.items if isinstance(other, PatchedItem)]
-            self._following = dict(zip(nodeids, [*nodeids[1:], None], strict=True))
+        following = nextitem.nodeid if isinstance(nextitem, PatchedItem) else None
         with contextlib.suppress(BrokenPipeError):  # it has ended since its last report: told below
-            self._to_child.write(json.dumps([item.nodeid, self._following[item.nodeid]]).encode() + b"\n")
+            self._to_child.write(json.dumps([item.nodeid, following]).encode() + b"\n")
         while True:
             line = self._from_child.readline()
             if not line:
@@ -170,7 +166,7 @@ class PatchedItem(pytest.Item):
     def run_protocol(self, nextitem: pytest.Item | None) -> None:
         hook = self.ihook
         hook.pytest_runtest_logstart(nodeid=self.nodeid, location=self.location)
-        for report in self.config.stash[CHILD].reports(self):
+        for report in self.config.stash[CHILD].reports(self, nextitem):
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=self.nodeid, location=self.location)
         # What the test before this one left set up for it, as for any other; no hook does only that.

@@ -221,7 +221,8 @@ class Findings:
     def _quantile(self, q: float) -> float | None:
         step = (1 << FINE_SHIFT) / 1000
         lags = [((index + 0.5) * step, count) for index, count in enumerate(self._fine) if count]
-        lags = sorted(lags + [(middle_us(key), count) for key, count in list(self._lags.items())])
+        # Not of `items()`: for its pairs CPython 3.11 may collect, and then the loop's thread may go on.
+        lags = sorted(lags + [(middle_us(key), self._lags[key]) for key in list(self._lags)])
         wanted = q * sum(count for _, count in lags)
         for lag_us, count in lags:
             wanted -= count

@@ -1,3 +1,4 @@
+import gc
 import json
 import random
 from pathlib import Path
@@ -50,6 +51,31 @@ def test_a_long_stall_counts_for_all_the_beats_that_it_displaced() -> None:
     found.lag(1000 * MS, 1200 * MS)
 
     assert found.report("x", 1)["lag"]["p50"] == pytest.approx(0.4, rel=0.1)  # not the 0 of 100 beats in 101
+
+
+def test_a_beat_amid_the_report_of_another_thread_does_not_break_it() -> None:
+    """A collection that begins in the report calls `gc.callbacks`, and with that the loop's thread may get the GIL."""
+    found = findings()
+    for lag_ms in range(1, 200):
+        found.lag(lag_ms * MS, lag_ms * MS)
+    beats: list[int] = []
+
+    def beat(phase: str, info: dict[str, int]) -> None:
+        beats.append(int(1000 * MS * 1.04 ** len(beats)))  # of a length that was not there yet
+        found.lag(beats[-1], beats[-1])
+
+    pairs = [(number, number) for number in range(5000)]  # CPython has none left then that it need not make
+    before = gc.get_threshold()
+    gc.callbacks.append(beat)
+    gc.set_threshold(1)
+    try:
+        lag = found.report("x", 1)["lag"]
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(beat)
+
+    assert 0 < len(beats) < len(pairs)
+    assert 0.05 <= lag["p50"] <= lag["p99"] <= lag["max"]
 
 
 def test_a_late_beat_is_known_to_whom_asks_across_a_new_beginning() -> None:
