@@ -137,7 +137,7 @@ class Probe:
 
     def _here(self) -> ServedLoop | None:
         loop = _running_loop()
-        return next((served for served in self._served if served.loop is loop), None)
+        return next((served for served in [*self._served] if served.loop is loop), None)
 
     def _pulse_here(self, known: Pulse, now: int, before_ns: int) -> Pulse | None:
         """Give the loop's monitor a sign of life, if this request is one; return its pulse, None on a new loop."""
@@ -172,7 +172,7 @@ class Probe:
 
     async def _start(self) -> ServedLoop:
         for served in [*self._served]:
-            if served.is_over:  # a server that begins anew, on another loop
+            if served.is_over and served in self._served:  # a server that begins anew, on another loop
                 self._served.remove(served)
                 served.stop()
         key = f"{self._path} {self._token.hex()}"

@@ -166,6 +166,7 @@ class Findings:
         watched_s = max(0.0, (now_ns - self.started_ns) / NS)
         blocked = self._blocked
         culprits = sorted(self._culprits.values(), key=lambda culprit: culprit.stalls.total_s, reverse=True)
+        width_ns, series = self._width_ns, self._series  # the loop's thread may replace both meanwhile
         return {
             "name": name,
             "witness": "inside",
@@ -182,9 +183,7 @@ class Findings:
                 for cause, stalls in self._causes.items()
             },
             "culprits": [_culprit_json(culprit) for culprit in culprits],
-            "series": [
-                {"t": index * self._width_ns / NS, "max_lag": lag / NS} for index, lag in enumerate(self._series)
-            ],
+            "series": [{"t": index * width_ns / NS, "max_lag": lag / NS} for index, lag in enumerate(series)],
             "stall_times": list(self._times),
             "note": self._note(),
         }

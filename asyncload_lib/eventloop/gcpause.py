@@ -62,7 +62,9 @@ class GcPauses:
             self._started_ns = now
             if info["generation"] == OLDEST:
                 self._cpu_ns = thread_time_ns()
-        elif now - self._started_ns >= SHORTEST_NS and self._started_ns:
+            return
+        if now - self._started_ns >= SHORTEST_NS and self._started_ns:
             generation, stack = info["generation"], positions(callback_frames(sys._getframe().f_back, None))
             cpu = thread_time_ns() - self._cpu_ns if generation == OLDEST else now - self._started_ns
             self._pauses.append(GcPause(self._started_ns, now, cpu, self._ident(), generation, stack))
+        self._started_ns = 0  # the next start may be missed: CPython skips who stands behind one that leaves the list

@@ -231,14 +231,14 @@ class Monitor:
 
         A beat in time must touch little memory: after the requests in between none of it is in the CPU's caches.
         """
-        pulse, look = self._pulse, False
+        pulse, findings, look = self._pulse, self._findings, False  # a reset amid the beat brings other findings
         if pulse.discard:
             pulse.discard.clear()  # before the clock is read: what is freed here belongs to the callback that made it
         now, cpu = perf_counter_ns(), thread_time_ns()
         gap = now - pulse.beat_ns
         if gap >= self._late_ns:
             look = self._came_late(now, cpu, gap)
-            gap = min(gap, now - self._findings.started_ns)
+            gap = min(gap, now - findings.started_ns)
         if now - cpu > self._delay_due_ns:
             self._read_delay(now - cpu)
         if now >= self._window_ns:
@@ -254,7 +254,7 @@ class Monitor:
             if look:
                 self._chores_ns = now + (CALM_CHORES_NS if self._watchdog.is_calm else CHORES_NS)
             self._watchdog.beaten(now, look)
-        self._findings.lag(gap - self._pace_ns, now)
+        findings.lag(gap - self._pace_ns, now)
 
     def _measure_last(self) -> None:
         """Count what goes on up to this moment; on the loop's own thread alone, for no other can tell."""
@@ -350,7 +350,8 @@ class Monitor:
         meter.close()
         try:
             extended = copy.deepcopy(findings)
-            signs_ns = tuple(self._pulse.signs_ns)
+            # Not tuple(): CPython 3.11 may collect for it, having read where the list lies, and the loop may go on.
+            signs_ns = (*self._pulse.signs_ns,)
             stall = self._watchdog.unended(Late(beat_ns, now_ns, self._usual_gap_ns, cpu_ns, delay_ns, signs_ns))
             charge(stall, self._gc.within(beat_ns, now_ns), self._meter.ident, extended)
         except RuntimeError:  # something changed size while it was copied: the loop goes on again

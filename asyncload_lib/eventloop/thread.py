@@ -145,7 +145,7 @@ class LoopThread:
             await asyncio.wait(others, timeout=timeout_s)
         # The pools before the resources: a job in a thread may still use one.
         await self.loop.close_pools(timeout_s)
-        for resource in self.resources.values():
+        for resource in list(self.resources.values()):
             try:
                 async with asyncio.timeout(timeout_s / len(self.resources)):
                     await (resource.aclose() if hasattr(resource, "aclose") else resource.close())

@@ -133,7 +133,7 @@ class Watchdog:
         """How much of what was stolen since the baseline has been held against a late beat already."""
         self._ident = 0
         self._cpu_ns: Callable[[], int] = int
-        """This thread's CPU time."""
+        """CPU time of the watchdog's own thread; 0 until it runs."""
         self.is_awaited = False
         """Whether somebody waits for the late beats to be settled, so that it must be done whatever the loop does."""
         self._looked = (0, 0)
@@ -354,8 +354,9 @@ class Watchdog:
     def unended(self, late: Late) -> Stall:
         """Return a stall that goes on, as far as it was seen; for any thread."""
         # The frames stay the watchdog's: only the loop's thread may let go of one last.
-        inside, _ = _divided(list(self._segments), late)
-        return self._stall(late, [replace(segment, callback=None) for segment in inside])
+        bare = [replace(segment, callback=None) for segment in list(self._segments)]
+        inside, _ = _divided(bare, late)
+        return self._stall(late, inside)
 
     def _settled(self, late: Late) -> Stall:
         segments = self._segments

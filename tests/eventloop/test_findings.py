@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import asyncload_lib.results
-from asyncload_lib.eventloop.findings import Findings
+from asyncload_lib.eventloop.findings import MAX_BUCKETS, Findings
 from asyncload_lib.eventloop.places import Spot
 
 MS = 1_000_000
@@ -76,6 +76,24 @@ def test_a_beat_amid_the_report_of_another_thread_does_not_break_it() -> None:
 
     assert 0 < len(beats) < len(pairs)
     assert 0.05 <= lag["p50"] <= lag["p99"] <= lag["max"]
+
+
+def test_a_series_that_grows_amid_the_report_is_told_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = findings()
+    for second in range(MAX_BUCKETS):
+        found.lag(second * MS, second * 1000 * MS)
+    quantile = found._quantile
+
+    def interrupted(q: float) -> float | None:
+        found.lag(0, MAX_BUCKETS * 1000 * MS)  # the loop's thread beats, and the series is halved
+        return quantile(q)
+
+    monkeypatch.setattr(found, "_quantile", interrupted)
+    series = found.report("x", 1)["series"]
+
+    assert found._width_ns == 2000 * MS
+    assert [row["t"] for row in series] == list(range(MAX_BUCKETS))
+    assert [row["max_lag"] for row in series] == [second / 1000 for second in range(MAX_BUCKETS)]
 
 
 def test_a_late_beat_is_known_to_whom_asks_across_a_new_beginning() -> None:

@@ -23,7 +23,8 @@ from asyncload_lib.eventloop.charge import charge
 from asyncload_lib.eventloop.clocks import RUNNING, ThreadMeter, threads_cpu_ns
 from asyncload_lib.eventloop.findings import Findings
 from asyncload_lib.eventloop.frame_safety import uncollected
-from asyncload_lib.eventloop.heartbeat import CALM_CHORES_NS, CHORES_NS
+from asyncload_lib.eventloop.gcpause import GcPauses
+from asyncload_lib.eventloop.heartbeat import CALM_CHORES_NS, CHORES_NS, Monitor
 from asyncload_lib.eventloop.lag import HubMonitor, LoopMonitor
 from asyncload_lib.eventloop.places import AFTERWARDS, Position, culprit_spot
 from asyncload_lib.eventloop.stacks import positions
@@ -736,6 +737,61 @@ def test_a_holder_that_goes_on_amid_the_look_is_shown_where_it_was(monkeypatch: 
     spot = culprit_spot(holder.stack)
     assert spot is not None
     assert line_of(hold, "# spins") <= spot.line <= line_of(hold, "pass")
+
+
+def test_who_asks_for_a_stall_that_goes_on_holds_no_frame_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it may be the last to let go of one, and the frame's locals are freed in the wrong thread."""
+    pulse = Pulse(0, 0)
+    watchdog, _ = watchdog_of_this_thread(pulse)
+    freed: list[bool] = []
+
+    def callback() -> FrameType:
+        local = type("Local", (), {"__del__": lambda self: freed.append(True)})()
+        assert local is not None
+        return sys._getframe()
+
+    watchdog._segments = [Segment(callback(), None, [Sample(10, 10, 0, (), 0, None, 0, None)], idle=False)]
+    stall = watchdog._stall
+
+    def interrupted(late: Late, inside: list[Segment]) -> Stall:
+        watchdog._let_go(watchdog._segments)  # the watchdog settles it, and the loop's thread beats
+        pulse.discard.clear()
+        assert freed == [True]
+        return stall(late, inside)
+
+    monkeypatch.setattr(watchdog, "_stall", interrupted)
+    assert watchdog.unended(Late(0, 20, 0, 0, 0)).samples == 1
+    watchdog._close()
+
+
+def test_a_reset_amid_a_beat_begins_without_that_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monitor = Monitor("x")
+    monitor._begin()
+
+    def reset(now: int, look: bool) -> None:
+        monitor._findings = monitor._findings.anew(now)  # as another thread does
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(monitor._watchdog, "beaten", reset)
+        monitor._pulse.beat_ns -= 200_000_000
+        monitor._pulse.silent_ns, monitor._pulse.begun_ns = 0, time.perf_counter_ns()  # a queue
+        monitor._measure()
+    findings = monitor._findings
+    monitor._end()
+
+    assert findings.beats <= 1  # that of the end
+    assert findings.report("x", time.perf_counter_ns())["lag"]["max"] < 0.1
+
+
+def test_a_collection_whose_start_was_missed_is_no_pause() -> None:
+    """CPython walks the list of listeners by index: who stands behind one that leaves it is skipped."""
+    heard = GcPauses()
+    heard._heard("start", {"generation": 0})
+    heard._heard("stop", {"generation": 0})
+    time.sleep(0.005)
+    heard._heard("stop", {"generation": 0})
+
+    assert heard.within(0, time.perf_counter_ns()) == []
 
 
 def test_collections_are_off_until_the_last_look_has_ended() -> None:
