@@ -86,8 +86,8 @@ def test_two_services_of_one_launcher_are_no_siblings(short_tmp: Path) -> None:
         assert (len(first), len(second)) == (1, 1)
         assert first != second
         call(f"{urls[1]}/block")
-        assert [worker["blocked"] for worker in read(urls[0])["workers"]] == [False]
-        assert [worker["blocked"] for worker in read(urls[1])["workers"]] == [True]
+        found = [read(url)["workers"] for url in urls]
+        assert [[worker["blocked"] for worker in workers] for workers in found] == [[False], [True]], found
 
 
 TWO_LOOPS = """
