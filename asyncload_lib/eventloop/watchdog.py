@@ -206,7 +206,7 @@ class Watchdog:
         self._meter.close()
         self._steal.close()
 
-    def _waited(self, due: int, now: int, loop_ns: int, before: "_Reading", after: "_Reading") -> tuple[int, int]:
+    def _waited(self, due: int, now: int, loop_ns: int, before: _Reading, after: _Reading) -> tuple[int, int]:
         """Keep a long wait; return for how much of it another thread may have had the GIL, and what `_proven_ns` says.
 
         `loop_ns`: the CPU time of the loop's thread.
@@ -338,7 +338,7 @@ class Watchdog:
                 return
             # To ask all threads for their CPU time is expensive, and most beats that are a little late are no stall.
             is_suspect = state != ASLEEP and now - pulse_alive_ns >= 2 * self.patience_ns
-            holder = self._holder(current) if is_suspect else None
+            holder = self._holder(current) if is_suspect and self._others_ran() else None
             del current
         gil_wait = min(gil_wait, now - self._pulse.beat_ns)  # the watchdog may have waited since before that beat
         delay, cpu = self._meter.run_delay_ns(), self._meter.cpu_ns()
@@ -419,14 +419,14 @@ class Watchdog:
 
     def holder(self) -> Holder | None:
         """Return the thread that used most CPU time since the last baseline, apart from the loop's and this one."""
+        if not self._others_ran():
+            return None
         with uncollected:
             frames = self._frames()
             self._hand_back(callback_frames(frames.pop(self._meter.ident, None), self._pulse.base))
             return self._holder(frames)
 
     def _holder(self, frames: dict[int, FrameType]) -> Holder | None:
-        if self._others_cpu_ns() - self._others_ns < HELD_NS:  # to ask each of them is expensive
-            return None
         stood = {ident: frame.f_lasti for ident, frame in frames.items()}
         used = self._used_by_others(threads_cpu_ns())
         used = {thread: cpu for thread, cpu in used.items() if thread[0] in frames}
@@ -439,6 +439,10 @@ class Watchdog:
             # It has run since its frame was read: until then it was waiting for the GIL, at that instruction.
             stack, sleeps = (*stack[:-1], (frame.f_code, stood[ident])), False
         return Holder(_thread_name(ident, stack), stack, used[ident, clock], sleeps)
+
+    def _others_ran(self) -> bool:
+        """Whether other threads used enough CPU time since the last baseline for one to have kept the GIL."""
+        return self._others_cpu_ns() - self._others_ns >= HELD_NS
 
     def _others_cpu_ns(self) -> int:
         """CPU time of all threads but the loop's and this one, those that have ended or are not Python's included."""

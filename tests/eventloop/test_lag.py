@@ -637,6 +637,7 @@ def test_threads_that_used_no_cpu_are_not_asked_who_kept_the_gil(monkeypatch: py
     watchdog._take_baseline(time.perf_counter_ns())
     with monkeypatch.context() as without:
         without.setattr("asyncload_lib.eventloop.watchdog.threads_cpu_ns", None)
+        without.setattr(watchdog, "_frames", None)
         assert watchdog.holder() is None
     thread = threading.Thread(target=cpu, args=(0.1,), name="holder")
     thread.start()
