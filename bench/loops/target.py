@@ -364,6 +364,9 @@ turns = Turns()
 def change(mode: str) -> dict[str, Any]:
     if mode == "turns":
         if turns.next is None:
+            # Started here, in a task: from a timer's callback it is not known before the first beat what runs the
+            # loop, and a request that comes sooner is not taken for a sign of life, nor is any after it.
+            switch("monitor")
             turns.take()
         return turns.per_s
     turns.end()
