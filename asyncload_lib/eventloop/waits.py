@@ -7,8 +7,9 @@ from .stall import Late
 __all__ = ["HURRY_S", "Wait", "is_one_call", "is_suspended"]
 
 NS = 1e9
-HURRY_S = 0.0005
-"""The switch interval while a beat is overdue: with the usual 5 ms a stall of 12 ms is seen once or never."""
+HURRY_S = 0.001
+"""The switch interval while a beat is overdue. With the usual 5 ms a stall of 12 ms is seen once or never. With 0.5 ms
+the loop has the GIL back before the watchdog's look, which takes that long on a slow machine, has ended."""
 SUSPENDED_WAKES = 8
 """How often a thread that waits for the GIL should have woken before few wakes prove that the process stood still."""
 

@@ -16,7 +16,8 @@ import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import compress, takewhile
 from types import FrameType
 from typing import NamedTuple
@@ -53,19 +54,17 @@ HOLDER_SHARE = 0.9
 YOUNG_NS = 40 * MS
 """Age at which a baseline is replaced; not sooner, for to ask all threads and the system costs 0.1 ms."""
 MOST_UNSETTLED = 32
-"""So many late beats may wait until the loop beats in time again; with more they are settled at once. To settle one
-takes half a switch interval. By then a loop that blocks again may have the GIL back, and the watchdog sees nothing of
-its next call."""
+"""So many late beats may wait until the loop beats in time again; with more they are settled at once. While some are
+settled, a loop that blocks again has the GIL back, and the watchdog sees nothing of its next call."""
 ENDED_REFERENCES = 3
 """References to a frame in a list that `compress` goes through, if nobody else has one: it does not run any more."""
 UNSEEN_NS = 2 * MS
-"""If the loop ran for so long in the middle of a look, the look is taken again. The loop may take the GIL back after a
-switch interval of 0.5 ms, and on a slow machine that is shorter than a look."""
+"""If the loop ran for so long in the middle of a look, the look is taken again. The loop takes the GIL back after a
+switch interval, and where a hypervisor takes the CPU away, that may be shorter than a look."""
 HELD_NS = MS
 """If all other threads together used less CPU time since the baseline, none of them kept the GIL for long."""
 PROVING_NS = MS
-"""A shorter wait counts for nothing: a thread that asks for the GIL gets it after a switch interval of 0.5 ms at the
-earliest."""
+"""A shorter wait counts for nothing: a thread that asks for the GIL gets it after a switch interval at the earliest."""
 RIVAL_SHARE = 0.01
 """Other threads are rivals for the GIL if together they used this share of a CPU from one baseline to the next."""
 
@@ -84,6 +83,43 @@ class _Reading(NamedTuple):
     run_delay_ns: int
     slices: int
     cpu_ns: int
+
+
+class _Wake(NamedTuple):
+    """A moment at which the watchdog had the GIL, and what was known of the loop's thread by then.
+
+    cpu_ns     CPU time of the loop's thread
+    beat       `Pulse.beat_ns` and `Pulse.cpu_ns`
+    alive_ns   `Pulse.alive_ns`
+    begun_ns   the callback that runs began then or later
+    """
+
+    now_ns: int
+    cpu_ns: int
+    beat: tuple[int, int]
+    alive_ns: int
+    begun_ns: int
+
+
+@dataclass(slots=True)
+class _View:
+    """What the loop's thread and all others do.
+
+    frames     of the callback that runs, outermost first; `stack` is where they stand
+    callback   the frame that stands for the callback; None where there is none
+    task       name of the task that runs; None where there is none
+    others     the innermost frame of each other thread
+    ran_ns     for how long the loop's thread has run since the watchdog woke
+    """
+
+    state: str | None
+    run_delay_ns: int
+    frames: list[FrameType]
+    stack: tuple[Position, ...]
+    callback: FrameType | None
+    task: str | None
+    others: dict[int, FrameType]
+    ran_ns: int
 
 
 class Watchdog:
@@ -134,6 +170,10 @@ class Watchdog:
         self._ident = 0
         self._cpu_ns: Callable[[], int] = int
         """CPU time of the watchdog's own thread; 0 until it runs."""
+        self._reading: Callable[[], _Reading] = partial(_Reading, 0, 0, 0)
+        """What the kernel knows of the watchdog's own thread; nothing until it runs."""
+        self._before = self._reading()
+        """The reading before the last wait."""
         self.is_awaited = False
         """Whether somebody waits for the late beats to be settled, so that it must be done whatever the loop does."""
         self._looked = (0, 0)
@@ -167,30 +207,25 @@ class Watchdog:
 
     def _run(self) -> None:
         me = ThreadMeter()
-        self._ident, self._cpu_ns = me.ident, me.cpu_ns
+        self._ident, self._cpu_ns, self._reading = me.ident, me.cpu_ns, partial(_read, me)
         try:
             self._take_baseline(time.perf_counter_ns())
+            self._looked = (time.perf_counter_ns(), self._meter.cpu_ns())
             self._awake.release()
             while True:
+                reading = self._reading()  # not at the end of the last wait: the look since then may have slept
+                # The loop may have run amid that look. To wait would let the GIL go, and the call that has ended just
+                # now be lost. This is asked last, for from here to the wait nothing is known of the loop.
+                unseen_ns = self._unseen_ns()
+                self._looks_again = unseen_ns >= UNSEEN_NS
                 if not self._looks_again:
-                    # Read here, not at the end of the last wait: the look since then may have slept and been woken.
-                    before = _Reading(*me.scheduling(), me.cpu_ns())
+                    self._before = reading
                     self._alarm.wait()
                 if self._ended or self._loop.is_closed():
                     break
                 now = time.perf_counter_ns()
-                due = now - self._unseen_ns() if self._looks_again else self._alarm.due_ns
-                loop_ns = self._meter.cpu_ns()
-                gil_wait = proven = 0
-                if now - due >= PROVING_NS:
-                    after = _Reading(*me.scheduling(), me.cpu_ns())
-                    gil_wait, proven = self._waited(due, now, loop_ns, before, after)
-                    before = after
-                self._looked = (now, loop_ns)
-                self._look(now, gil_wait, proven)
-                self._looks_again = self._unseen_ns() >= UNSEEN_NS
-                # If it looks again: to wait would let the GIL go, and the call that has just ended be lost.
-                if not self._looks_again and not self._ended:  # else it has rung for the last time
+                self._look(now, now - unseen_ns if self._looks_again else self._alarm.due_ns)
+                if not self._ended:  # else it has rung for the last time
                     now = time.perf_counter_ns()  # to settle a stall beside a busy loop may have taken milliseconds
                     self._alarm.set(self._next_look_ns(now), now)
         except Exception as error:  # without the watchdog there is no proof: the report must say so
@@ -206,35 +241,36 @@ class Watchdog:
         self._meter.close()
         self._steal.close()
 
-    def _waited(self, due: int, now: int, loop_ns: int, before: _Reading, after: _Reading) -> tuple[int, int]:
+    def _waited(self, due: int, wake: _Wake, after: _Reading) -> tuple[int, int]:
         """Keep a long wait; return for how much of it another thread may have had the GIL, and what `_proven_ns` says.
 
-        `loop_ns`: the CPU time of the loop's thread.
+        `due`: since when the watchdog has been asking for the GIL. `after`: the reading behind the wait.
         """
+        before, self._before = self._before, after
         waited_for_cpu, wakes = after.run_delay_ns - before.run_delay_ns, after.slices - before.slices
-        gil_wait, suspended = max(0, now - due - waited_for_cpu), 0
-        loop_ran = loop_ns - self._pulse.cpu_ns >= gil_wait // 2
+        gil_wait, suspended = max(0, wake.now_ns - due - waited_for_cpu), 0
+        loop_ran = wake.cpu_ns - wake.beat[1] >= gil_wait // 2
         if not loop_ran and is_suspended(wakes, gil_wait, sys.getswitchinterval()):
             gil_wait, suspended = 0, gil_wait
-        self._waits.append(Wait(due, now, gil_wait, waited_for_cpu, suspended, after.cpu_ns - before.cpu_ns))
+        self._waits.append(Wait(due, wake.now_ns, gil_wait, waited_for_cpu, suspended, after.cpu_ns - before.cpu_ns))
         if not is_one_call(wakes, gil_wait, sys.getswitchinterval()):
             return gil_wait, 0
         # The first of its waits for a CPU came before it could ask for the GIL; its length is a guess.
-        return gil_wait, self._proven_ns(due, loop_ns, min(waited_for_cpu, 3 * waited_for_cpu // max(1, wakes)))
+        return gil_wait, self._proven_ns(due, wake, min(waited_for_cpu, 3 * waited_for_cpu // max(1, wakes)))
 
-    def _proven_ns(self, due: int, loop_ns: int, started_late_ns: int) -> int:
+    def _proven_ns(self, due: int, wake: _Wake, started_late_ns: int) -> int:
         """How long the loop's thread has been inside one C call, at least.
 
         The watchdog asked for the GIL when its alarm rang; a switch interval later CPython made the holder give it up
         at its next bytecode boundary. CPU time that the loop's thread used after that, it used without reaching one.
         """
-        due = max(due, self._pulse.alive_ns + self.patience_ns)  # a sign of life while it waited was such a boundary
+        due = max(due, wake.alive_ns + self.patience_ns)  # a sign of life while it waited was such a boundary
         interval_s = min(switch_interval.usual_s, self._limit_s * LONGEST_INTERVAL_SHARE)
-        before_ns, cpu_before = max(self._looked, (self._pulse.beat_ns, self._pulse.cpu_ns))
-        return max(0, loop_ns - cpu_before - max(0, due - before_ns) - started_late_ns - int(interval_s * NS))
+        before_ns, cpu_before = max(self._looked, wake.beat)
+        return max(0, wake.cpu_ns - cpu_before - max(0, due - before_ns) - started_late_ns - int(interval_s * NS))
 
     def _unseen_ns(self) -> int:
-        """CPU time of the loop's thread since this look began: it has run, so what was read before is out of date."""
+        """CPU time of the loop's thread since the last look began: it has run, and what was seen is out of date."""
         return max(0, self._meter.cpu_ns() - self._looked[1])
 
     def _next_look_ns(self, now: int) -> int:
@@ -253,19 +289,16 @@ class Watchdog:
             wait = min(known_ns // LENGTH_PARTS, LONG_WATCH_NS)
         return max(CLOSE_WATCH_NS, wait // STEP_NS * STEP_NS)
 
-    def _look(self, now: int, gil_wait: int, proven: int) -> None:
+    def _look(self, now: int, due: int) -> None:
+        """Look at the loop if it is overdue, and judge what can be judged. `due`: as in `_saw_overdue`."""
         pulse = self._pulse
-        while True:
-            overdue = now - pulse.alive_ns >= self.patience_ns and self._loop.is_running()
-            self._ask(overdue or bool(pulse.late))
-            if overdue:  # before earlier stalls are settled: that takes so long that this one may be over by then
-                self._sample(now, gil_wait, proven)
-            if not pulse.late or (self._may_block_again(overdue) and not self.is_awaited):
-                break
+        overdue = self._saw_overdue(now, due)
+        while pulse.late and (self.is_awaited or not self._may_block_again(overdue)):
             # Peek, settle, then pop: whoever waits for the deque to be empty must find the stall counted.
             self._on_stall(self._settled(pulse.late[0]))
             pulse.late.popleft()
-            now, gil_wait, proven = time.perf_counter_ns(), 0, 0
+            now = time.perf_counter_ns()
+            overdue = self._saw_overdue(now, now)
         if overdue or pulse.late:
             return
         if self._segments and self._segments[-1].samples[-1].at_ns < pulse.beat_ns:  # else the beat is yet to come
@@ -274,6 +307,35 @@ class Watchdog:
         is_young = now - self._threads_ns < YOUNG_NS
         if not self._segments and not is_young and now - pulse.beat_ns < self.patience_ns:
             self._take_baseline(now)
+
+    def _saw_overdue(self, now: int, due: int) -> bool:
+        """Return whether a beat is overdue, and if so, keep what the loop's thread does.
+
+        `due`: since when the watchdog has been asking for the GIL. The loop's thread waits for it now, and takes it
+        back after a switch interval. So first of all everything is read that will be something else by then.
+        """
+        pulse = self._pulse
+        after = self._reading() if now - due >= PROVING_NS else None
+        beat = (pulse.beat_ns, pulse.cpu_ns)
+        wake = _Wake(now, self._meter.cpu_ns(), beat, pulse.alive_ns, max(pulse.begun_ns, pulse.beat_ns))
+        overdue = now - wake.alive_ns >= self.patience_ns and self._loop.is_running()
+        view = self._view(wake.cpu_ns) if overdue else None
+        gil_wait, proven = self._waited(due, wake, after) if after is not None else (0, 0)
+        self._looked = (now, wake.cpu_ns)
+        if view is not None:
+            self._keep(view, wake, gil_wait, proven)
+        self._ask(overdue or bool(pulse.late))
+        return overdue
+
+    def _view(self, loop_ns: int) -> _View:
+        """Return what all threads do; `loop_ns`: CPU time of the loop's when the watchdog woke."""
+        state, run_delay_ns = self._meter.state(), self._meter.run_delay_ns()  # before the frames
+        with uncollected:
+            others = self._frames()
+            frames = callback_frames(others.pop(self._meter.ident, None), self._pulse.base)
+            stack, callback = positions(frames), step_frame(frames)
+            task, ran_ns = self._loop.task_name() if stack else None, self._meter.cpu_ns() - loop_ns
+        return _View(state, run_delay_ns, frames, stack, callback, task, others, ran_ns)
 
     def _may_block_again(self, overdue: bool) -> bool:
         """Whether settling had better wait: the loop is overdue, or has only just come out of a call that kept the CPU.
@@ -317,39 +379,38 @@ class Watchdog:
         else:
             switch_interval.want(self, self._limit_s * LONGEST_INTERVAL_SHARE)
 
-    def _sample(self, now: int, gil_wait: int, proven: int) -> None:
-        pulse_alive_ns = self._pulse.alive_ns
-        state, alive_ns = self._meter.state(), max(self._pulse.begun_ns, self._pulse.beat_ns)  # before the frames
-        with uncollected:
-            current = self._frames()
-            frames = callback_frames(current.pop(self._meter.ident, None), self._pulse.base)
-            stack, callback = positions(frames), step_frame(frames)
-            # The loop ran amid this look; or, in the second look, only its own frame around a callback that has ended
-            # is left: what the callback left behind was freed meanwhile.
-            is_void = bool(stack) and is_bare(stack) if self._looks_again else self._unseen_ns() >= UNSEEN_NS
-            # A C call has run until now and this callback is only about to begin, so the time was not spent in it. If
-            # there is no callback, the call must be proven to exceed the limit: uvloop's callbacks in C have no frame.
-            is_between = proven >= self._limit_s * NS if not stack else proven > 0 and not has_run(stack)
-            if is_void or is_between:
-                self._pulse.discard += [callback] if callback is not None else []  # the loop's thread lets it go
-                stack, callback = (), None
-            self._hand_back(frames)
-            if is_void:
-                return
-            # To ask all threads for their CPU time is expensive, and most beats that are a little late are no stall.
-            is_suspect = state != ASLEEP and now - pulse_alive_ns >= 2 * self.patience_ns
-            holder = self._holder(current) if is_suspect and self._others_ran() else None
-            del current
-        gil_wait = min(gil_wait, now - self._pulse.beat_ns)  # the watchdog may have waited since before that beat
-        delay, cpu = self._meter.run_delay_ns(), self._meter.cpu_ns()
-        sample = Sample(now, now - proven, delay, stack, cpu, state, gil_wait, holder, alive_ns)
+    def _keep(self, view: _View, wake: _Wake, gil_wait: int, proven: int) -> None:
+        """Keep what was seen of an overdue loop."""
+        now = wake.now_ns
+        # The loop ran amid this look; or, in the second look, only its own frame around a callback that has ended is
+        # left: what the callback left behind was freed meanwhile.
+        is_void = bool(view.stack) and is_bare(view.stack) if self._looks_again else view.ran_ns >= UNSEEN_NS
+        # A C call has run until now and this callback is only about to begin, so the time was not spent in it. If there
+        # is no callback, the call must be proven to exceed the limit: uvloop's callbacks in C have no frame.
+        is_between = proven > 0 and not has_run(view.stack) if view.stack else proven >= self._limit_s * NS
+        if is_void or is_between:
+            self._pulse.discard += [view.callback] if view.callback is not None else []  # the loop's thread lets it go
+            view.stack, view.callback = (), None
+        self._hand_back(view.frames)
+        if is_void:
+            return
+        # To ask all threads for their CPU time is expensive, and most beats that are a little late are no stall.
+        is_suspect = view.state != ASLEEP and now - wake.alive_ns >= 2 * self.patience_ns
+        holder = None
+        if is_suspect and self._others_ran():
+            with uncollected:
+                holder = self._holder(view.others)
+        gil_wait = min(gil_wait, now - wake.beat[0])  # the watchdog may have waited since before that beat
+        sample = Sample(
+            now, now - proven, view.run_delay_ns, view.stack, wake.cpu_ns, view.state, gil_wait, holder, wake.begun_ns
+        )
         last = self._segments[-1] if self._segments else None
-        if last is not None and callback is not None and last.callback is callback:
+        if last is not None and view.callback is not None and last.callback is view.callback:
             last.samples.append(sample)
         else:
             self._let_go(self._segments)  # a look compares with the last segment alone; settling needs no frames
-            is_idle = not stack and not is_between
-            self._segments.append(Segment(callback, self._loop.task_name() if stack else None, [sample], is_idle))
+            is_idle = not view.stack and not is_between
+            self._segments.append(Segment(view.callback, view.task if view.stack else None, [sample], is_idle))
 
     def unended(self, late: Late) -> Stall:
         """Return a stall that goes on, as far as it was seen; for any thread."""
@@ -487,6 +548,10 @@ def _divided(segments: list[Segment], late: Late) -> tuple[list[Segment], list[S
         if (samples := [sample for sample in segment.samples if sample.at_ns > late.now_ns])
     ]
     return inside, [*goes_on, *segments[begun:]]
+
+
+def _read(meter: ThreadMeter) -> _Reading:
+    return _Reading(*meter.scheduling(), meter.cpu_ns())
 
 
 def _thread_name(ident: int, stack: tuple[Position, ...]) -> str:

@@ -31,7 +31,7 @@ from asyncload_lib.eventloop.stacks import positions
 from asyncload_lib.eventloop.stall import Holder, Late, Pulse, Sample, Segment, Stall
 from asyncload_lib.eventloop.switching import switch_interval
 from asyncload_lib.eventloop.waits import HURRY_S, Wait, is_one_call, is_suspended
-from asyncload_lib.eventloop.watchdog import MOST_UNSETTLED, Watchdog, Watched
+from asyncload_lib.eventloop.watchdog import MOST_UNSETTLED, PROVING_NS, UNSEEN_NS, Watchdog, Watched
 from tests.eventloop.loops import Run, both_loops, cpu, line_of
 
 pytestmark = pytest.mark.chance
@@ -257,7 +257,7 @@ def test_a_queue_that_goes_on_is_no_stall_where_another_threads_clock_cannot_be_
 
 def test_signs_of_life_spare_the_looks_at_a_long_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
-    monkeypatch.setattr(Watchdog, "_sample", lambda self, now, *_: looks.append(now))
+    monkeypatch.setattr(Watchdog, "_keep", lambda self, view, wake, *_: looks.append(wake.now_ns))
 
     async def main(is_told: bool) -> int:
         async with LoopMonitor("mine") as monitor:
@@ -819,7 +819,7 @@ def test_a_late_beat_is_settled_when_the_loop_beats_in_time_or_somebody_waits_fo
         now = time.perf_counter_ns()
         pulse.alive_ns = now - 100_000_000 if overdue else now + 1_000_000_000
         pulse.beat_ns = beat_ns
-        watchdog._look(now, 0, 0)
+        watchdog._look(now, now)
         return len(pulse.late), len(settled)
 
     assert left_of(3, overdue=True) == (3, 0)
@@ -862,9 +862,9 @@ def test_a_loop_looked_at_again_and_again_does_not_put_the_baseline_off() -> Non
     taken = []
     for now in range(0, 200_000_000, 10_000_000):
         pulse.beat_ns = pulse.alive_ns = now
-        watchdog._look(now + 2_000_000, 0, 0)  # the beat is overdue
+        watchdog._look(now + 2_000_000, now + 2_000_000)  # the beat is overdue
         pulse.beat_ns = pulse.alive_ns = now + 3_000_000
-        watchdog._look(now + 3_000_000, 0, 0)
+        watchdog._look(now + 3_000_000, now + 3_000_000)
         taken.append(watchdog._threads_ns)
     switch_interval.leave(watchdog)
     watchdog._close()
@@ -872,14 +872,40 @@ def test_a_loop_looked_at_again_and_again_does_not_put_the_baseline_off() -> Non
     assert sorted(set(taken)) == [0, 43_000_000, 83_000_000, 123_000_000, 163_000_000]
 
 
+@pytest.mark.parametrize(("when", "seen"), [("_frames", 0), ("_waited", 1), ("_hand_back", 1)])
+def test_a_look_counts_if_the_loop_goes_on_only_after_its_stack_was_taken(
+    monkeypatch: pytest.MonkeyPatch, when: str, seen: int
+) -> None:
+    watchdog, _ = watchdog_of_this_thread(Pulse(0, 0))
+    here = sys._getframe().f_code
+    usual = getattr(Watchdog, when)
+
+    def let_the_loop_go_on(*arguments: Any) -> Any:
+        cpu(2 * UNSEEN_NS / 1e9)  # watchdog and loop are one thread here
+        return usual(*arguments)
+
+    monkeypatch.setattr(Watchdog, when, let_the_loop_go_on)
+    now = time.perf_counter_ns()
+    watchdog._look(now, now - 2 * PROVING_NS)
+    looks = [sample for segment in watchdog._segments for sample in segment.samples]
+    switch_interval.leave(watchdog)
+    watchdog._close()
+
+    assert len(looks) == seen
+    for sample in looks:
+        assert here in dict(sample.stack)
+        assert sample.cpu_ns < time.thread_time_ns() - UNSEEN_NS, "its clock is of the same moment"
+    assert watchdog._unseen_ns() >= 2 * UNSEEN_NS, "so it looks again"
+
+
 def test_the_baseline_is_not_renewed_while_a_beat_is_overdue_though_the_loop_gave_a_sign_of_life() -> None:
     pulse = Pulse(0, 0)
     watchdog, _ = watchdog_of_this_thread(pulse)
-    watchdog._look(1, 0, 0)
+    watchdog._look(1, 1)
     pulse.beat_ns = pulse.alive_ns = 100_000_000
-    watchdog._look(100_100_000, 0, 0)
+    watchdog._look(100_100_000, 100_100_000)
     pulse.alive_ns = 170_000_000  # whoever kept the GIL has just let it go; the beat comes after this request
-    watchdog._look(170_100_000, 0, 0)
+    watchdog._look(170_100_000, 170_100_000)
     taken_ns = watchdog._threads_ns
     switch_interval.leave(watchdog)
     watchdog._close()
@@ -1196,8 +1222,8 @@ def test_nobody_waits_for_a_watchdog_that_failed(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("rival", "usual_s", "interval_s"),
     [
-        ("idle", 0.005, 0.0005),
-        ("met", 0.005, 0.0043),  # it kept the GIL before: a look at 8.5 ms, another at 10
+        ("idle", 0.005, HURRY_S),
+        ("met", 0.005, 0.0038),  # it kept the GIL before: a look at 8 ms, another at 10
         ("busy", 0.005, 0.005),
         ("busy", 0.0625, 0.005),  # half the limit at most: else a C call that keeps the GIL ends unseen
     ],
