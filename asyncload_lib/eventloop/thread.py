@@ -55,6 +55,8 @@ class LoopThread:
         self.native_id: int = 0
         self._pid = 0
         self._ending = False
+        self._is_blocked = False
+        """Whether a call was given up before the loop had even begun it, and the loop has begun none since."""
         self._reports: deque[tuple[Callback, tuple[Any, ...]]] = deque()
         self._urgent: deque[tuple[Callback, tuple[Any, ...]]] = deque()
         self._signalled = False
@@ -84,7 +86,7 @@ class LoopThread:
         self._reports.clear()
         self._urgent.clear()
         self.resources.clear()
-        self._signalled = self._ending = False
+        self._signalled = self._ending = self._is_blocked = False
         self.monitor = None
         self._draining = gevent.lock.RLock()
         self._gathered = gevent.event.Event()
@@ -165,8 +167,9 @@ class LoopThread:
     def call(self, coroutine: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> Any:
         """Run a coroutine on the loop and park this greenlet until it is done; its exception is raised here.
 
-        Raises TimeoutError after `timeout_s`; the coroutine goes on. Listeners may not have heard yet what it reported:
-        call `flush()` for that.
+        Raises TimeoutError after `timeout_s`; the coroutine goes on. Raises it at once if an earlier call has waited so
+        long for nothing, because something blocks the loop, and still does. Listeners may not have heard yet what it
+        reported: call `flush()` for that.
         """
         if not self.running:
             coroutine.close()
@@ -174,6 +177,10 @@ class LoopThread:
         if native("threading", "get_ident")() == self.native_id:
             coroutine.close()
             raise RuntimeError("call() cannot be used from the loop's own thread; await the coroutine there")
+        if self._is_blocked and timeout_s is not None:
+            coroutine.close()
+            raise TimeoutError
+        begun = False
         done: gevent.event.AsyncResult = gevent.event.AsyncResult()
 
         async def run() -> None:
@@ -184,9 +191,20 @@ class LoopThread:
             else:
                 self.to_hub_at_once(done.set, result)
 
-        self.post(lambda: self.loop.create_task(run()))
-        with gevent.Timeout(timeout_s, TimeoutError):
-            return done.get()
+        def begin() -> None:
+            nonlocal begun
+            begun, self._is_blocked = True, False
+            self.loop.create_task(run())
+
+        self.post(begin)
+        try:
+            with gevent.Timeout(timeout_s, TimeoutError):
+                return done.get()
+        except TimeoutError:
+            self._is_blocked = True
+            if begun:  # asked last: the loop may begin it in this moment
+                self._is_blocked = False
+            raise
 
     # -- loop to hub ---------------------------------------------------------------------------------------------
 

@@ -181,6 +181,24 @@ def test_call_brings_results_and_exceptions(thread: LoopThread) -> None:
         thread.call(asyncio.sleep(100), timeout_s=0.05)
 
 
+def test_nobody_waits_again_for_a_loop_that_is_known_to_be_blocked(thread: LoopThread) -> None:
+    held = native("_thread", "allocate_lock")()
+    held.acquire()
+    thread.post(held.acquire)
+    with pytest.raises(TimeoutError):
+        thread.call(asyncio.sleep(0), timeout_s=0.1)
+    with gevent.Timeout(30):
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                thread.call(asyncio.sleep(0), timeout_s=1000)
+    held.release()
+    thread.call(asyncio.sleep(0))  # who sets no limit waits
+
+    with pytest.raises(TimeoutError):
+        thread.call(asyncio.sleep(100), timeout_s=0.05)
+    thread.call(asyncio.sleep(0.1), timeout_s=30)  # nothing blocks the loop: that call just took long
+
+
 def test_misuse_of_call_is_told_in_a_sentence(thread: LoopThread) -> None:
     async def call_again() -> None:
         thread.call(asyncio.sleep(0))
