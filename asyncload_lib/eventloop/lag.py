@@ -88,7 +88,9 @@ class LoopMonitor(Monitor):
         if task is None:
             return None
         coroutine = task.get_coro()
-        return getattr(coroutine, "__qualname__", None) or task.get_name()
+        name = getattr(coroutine, "__qualname__", None) or task.get_name()
+        self._pulse.discard += [task, coroutine]  # nothing is called from here on: the task cannot end meanwhile
+        return name
 
     def _is_running(self) -> bool:
         return self._loop is not None and self._loop.is_running()

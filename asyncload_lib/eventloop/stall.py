@@ -72,8 +72,9 @@ class Pulse:
     """Since the last beat, each sign of life that came after the watchdog had lost patience."""
     late: deque[Late] = field(default_factory=deque)
     """Late beats that the watchdog has not settled yet."""
-    discard: list[FrameType] = field(default_factory=list)
-    """Frames that the watchdog held. Only the loop's thread lets them go: their locals may have finalizers."""
+    discard: list[object] = field(default_factory=list)
+    """Frames and tasks that the watchdog held. Only the loop's thread lets them go: what they hold may have finalizers.
+    """
 
 
 @dataclass(slots=True)

@@ -4,12 +4,11 @@ from typing import NamedTuple
 
 from .stall import Late
 
-__all__ = ["HURRY_S", "Wait", "is_one_call", "is_suspended"]
+__all__ = ["Wait", "is_one_call", "is_suspended"]
 
 NS = 1e9
-HURRY_S = 0.001
-"""The switch interval while a beat is overdue. With the usual 5 ms a stall of 12 ms is seen once or never. With 0.5 ms
-the loop has the GIL back before the watchdog's look, which takes that long on a slow machine, has ended."""
+SURE_TO_WAKE_S = 0.0005
+"""In a shorter switch interval than this a thread may not get a CPU in time to wake."""
 SUSPENDED_WAKES = 8
 """How often a thread that waits for the GIL should have woken before few wakes prove that the process stood still."""
 
@@ -42,10 +41,9 @@ def is_one_call(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
     """Whether the GIL was kept in one piece for `gil_wait_ns`, judged by how often the thread that waited for it woke.
 
     It wakes once in each switch interval (`interval_s`), and at each release; where the loop's thread takes the GIL
-    back before the waiting one runs, CPython forgets the request for it, too. In an interval shorter than HURRY_S it
-    may not get a CPU in time to wake.
+    back before the waiting one runs, CPython forgets the request for it, too.
     """
-    return wakes <= 2 * (gil_wait_ns / NS // max(interval_s, HURRY_S) + 2)
+    return wakes <= 2 * (gil_wait_ns / NS // max(interval_s, SURE_TO_WAKE_S) + 2)
 
 
 def is_suspended(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
@@ -54,5 +52,5 @@ def is_suspended(wakes: int, gil_wait_ns: int, interval_s: float) -> bool:
     A thread that waits for the GIL wakes once in each switch interval (`interval_s`); a stopped one wakes only when it
     goes on. No wake at all means that the system does not count them.
     """
-    expected = gil_wait_ns / NS / max(interval_s, HURRY_S)
+    expected = gil_wait_ns / NS / max(interval_s, SURE_TO_WAKE_S)
     return expected >= SUSPENDED_WAKES and 0 < wakes < expected / 4

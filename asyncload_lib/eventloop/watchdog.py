@@ -10,6 +10,7 @@ What was seen is judged ("settled") when the loop beats in time again. Before, t
 stall gives the GIL up, and the watchdog would get it back only at the end of the loop's next call.
 """
 
+import operator
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import compress, takewhile
+from itertools import compress, starmap, takewhile
 from types import FrameType
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ from .places import Position
 from .stacks import callback_frames, has_run, is_bare, positions, step_frame
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
 from .switching import switch_interval
-from .waits import HURRY_S, Wait, is_one_call, is_suspended
+from .waits import Wait, is_one_call, is_suspended
 
 __all__ = ["Watchdog", "Watched"]
 
@@ -46,6 +47,11 @@ STEP_NS = MS // 4
 """The alarm is set to multiples of this, for it prepares one system call for each delay."""
 START_S = 1.0
 """Longest time that `start()` waits for the thread to begin."""
+HURRY_S = 0.001
+"""The switch interval while a beat is overdue. With the usual 5 ms a stall of 12 ms is seen once or never. With 0.5 ms
+the loop has the GIL back before a look has ended, which takes that long on a slow machine."""
+HURRY_SHARE = 0.1
+"""The same as a share of the limit, where that is less: two looks must fit into it."""
 LONGEST_INTERVAL_SHARE = 0.5
 """The switch interval is never longer than this share of the limit. A C call that keeps the GIL is seen only at its
 end, and it is proven to have run only from one interval after the watchdog asked for the GIL."""
@@ -58,13 +64,15 @@ MOST_UNSETTLED = 32
 settled, a loop that blocks again has the GIL back, and the watchdog sees nothing of its next call."""
 ENDED_REFERENCES = 3
 """References to a frame in a list that `compress` goes through, if nobody else has one: it does not run any more."""
+_IS_UNSHARED = partial(operator.ge, ENDED_REFERENCES)
+"""Of a number of references. It makes no object that the collector would count, and so start with."""
 UNSEEN_NS = 2 * MS
 """If the loop ran for so long in the middle of a look, the look is taken again. The loop takes the GIL back after a
 switch interval, and where a hypervisor takes the CPU away, that may be shorter than a look."""
 HELD_NS = MS
 """If all other threads together used less CPU time since the baseline, none of them kept the GIL for long."""
-PROVING_NS = MS
-"""A shorter wait counts for nothing: a thread that asks for the GIL gets it after a switch interval at the earliest."""
+PROVING_NS = 3 * MS // 2
+"""A shorter wait counts for nothing: a thread that asks for the GIL gets it after a switch interval of 1 ms."""
 RIVAL_SHARE = 0.01
 """Other threads are rivals for the GIL if together they used this share of a CPU from one baseline to the next."""
 
@@ -86,9 +94,9 @@ class _Reading(NamedTuple):
 
 
 class _Wake(NamedTuple):
-    """A moment at which the watchdog had the GIL, and what was known of the loop's thread by then.
+    """A moment at which a look begins, and what was known of the loop's thread by then.
 
-    cpu_ns     CPU time of the loop's thread
+    cpu_ns     CPU time of the loop's thread; read before `now_ns`
     beat       `Pulse.beat_ns` and `Pulse.cpu_ns`
     alive_ns   `Pulse.alive_ns`
     begun_ns   the callback that runs began then or later
@@ -109,7 +117,7 @@ class _View:
     callback   the frame that stands for the callback; None where there is none
     task       name of the task that runs; None where there is none
     others     the innermost frame of each other thread
-    ran_ns     for how long the loop's thread has run since the watchdog woke
+    ran_ns     for how long the loop's thread has run since the look began
     """
 
     state: str | None
@@ -173,13 +181,13 @@ class Watchdog:
         self._reading: Callable[[], _Reading] = partial(_Reading, 0, 0, 0)
         """What the kernel knows of the watchdog's own thread; nothing until it runs."""
         self._before = self._reading()
-        """The reading before the last wait."""
+        """The reading from which on a wait counts."""
         self.is_awaited = False
         """Whether somebody waits for the late beats to be settled, so that it must be done whatever the loop does."""
         self._looked = (0, 0)
         """Time and the loop's CPU time at the last look."""
         self._looks_again = False
-        """Whether this look follows at once on one in whose middle the loop ran: it is not taken a third time."""
+        """Whether this look follows at once on one in whose middle the loop ran."""
 
     def start(self) -> None:
         """Begin to watch; returns when the thread does, some 0.1 ms later."""
@@ -210,7 +218,7 @@ class Watchdog:
         self._ident, self._cpu_ns, self._reading = me.ident, me.cpu_ns, partial(_read, me)
         try:
             self._take_baseline(time.perf_counter_ns())
-            self._looked = (time.perf_counter_ns(), self._meter.cpu_ns())
+            self._looked, self._before = (time.perf_counter_ns(), self._meter.cpu_ns()), self._reading()
             self._awake.release()
             while True:
                 reading = self._reading()  # not at the end of the last wait: the look since then may have slept
@@ -223,8 +231,8 @@ class Watchdog:
                     self._alarm.wait()
                 if self._ended or self._loop.is_closed():
                     break
-                now = time.perf_counter_ns()
-                self._look(now, now - unseen_ns if self._looks_again else self._alarm.due_ns)
+                loop_ns, now = self._meter.cpu_ns(), time.perf_counter_ns()
+                self._look(now, loop_ns, now - unseen_ns if self._looks_again else self._alarm.due_ns)
                 if not self._ended:  # else it has rung for the last time
                     now = time.perf_counter_ns()  # to settle a stall beside a busy loop may have taken milliseconds
                     self._alarm.set(self._next_look_ns(now), now)
@@ -289,16 +297,16 @@ class Watchdog:
             wait = min(known_ns // LENGTH_PARTS, LONG_WATCH_NS)
         return max(CLOSE_WATCH_NS, wait // STEP_NS * STEP_NS)
 
-    def _look(self, now: int, due: int) -> None:
-        """Look at the loop if it is overdue, and judge what can be judged. `due`: as in `_saw_overdue`."""
+    def _look(self, now: int, loop_ns: int, due: int) -> None:
+        """Look at the loop if it is overdue, and judge what can be judged. All times as in `_saw_overdue`."""
         pulse = self._pulse
-        overdue = self._saw_overdue(now, due)
+        overdue = self._saw_overdue(now, loop_ns, due)
         while pulse.late and (self.is_awaited or not self._may_block_again(overdue)):
             # Peek, settle, then pop: whoever waits for the deque to be empty must find the stall counted.
             self._on_stall(self._settled(pulse.late[0]))
             pulse.late.popleft()
-            now = time.perf_counter_ns()
-            overdue = self._saw_overdue(now, now)
+            self._before, loop_ns, now = self._reading(), self._meter.cpu_ns(), time.perf_counter_ns()
+            overdue = self._saw_overdue(now, loop_ns, now)
         if overdue or pulse.late:
             return
         if self._segments and self._segments[-1].samples[-1].at_ns < pulse.beat_ns:  # else the beat is yet to come
@@ -308,27 +316,28 @@ class Watchdog:
         if not self._segments and not is_young and now - pulse.beat_ns < self.patience_ns:
             self._take_baseline(now)
 
-    def _saw_overdue(self, now: int, due: int) -> bool:
+    def _saw_overdue(self, now: int, loop_ns: int, due: int) -> bool:
         """Return whether a beat is overdue, and if so, keep what the loop's thread does.
 
-        `due`: since when the watchdog has been asking for the GIL. The loop's thread waits for it now, and takes it
-        back after a switch interval. So first of all everything is read that will be something else by then.
+        `loop_ns`: CPU time of the loop's thread, read before `now`: if the loop runs from then on, that shows. `due`:
+        since when the watchdog has been asking for the GIL. The loop's thread waits for it in turn, and takes it back
+        after a switch interval. So first of all everything is read that will be something else by then.
         """
         pulse = self._pulse
         after = self._reading() if now - due >= PROVING_NS else None
         beat = (pulse.beat_ns, pulse.cpu_ns)
-        wake = _Wake(now, self._meter.cpu_ns(), beat, pulse.alive_ns, max(pulse.begun_ns, pulse.beat_ns))
+        wake = _Wake(now, loop_ns, beat, pulse.alive_ns, max(pulse.begun_ns, pulse.beat_ns))
         overdue = now - wake.alive_ns >= self.patience_ns and self._loop.is_running()
-        view = self._view(wake.cpu_ns) if overdue else None
+        view = self._view(loop_ns) if overdue else None
         gil_wait, proven = self._waited(due, wake, after) if after is not None else (0, 0)
-        self._looked = (now, wake.cpu_ns)
+        self._looked = (now, loop_ns)
         if view is not None:
             self._keep(view, wake, gil_wait, proven)
         self._ask(overdue or bool(pulse.late))
         return overdue
 
     def _view(self, loop_ns: int) -> _View:
-        """Return what all threads do; `loop_ns`: CPU time of the loop's when the watchdog woke."""
+        """Return what all threads do; `loop_ns`: CPU time of the loop's when the look began."""
         state, run_delay_ns = self._meter.state(), self._meter.run_delay_ns()  # before the frames
         with uncollected:
             others = self._frames()
@@ -371,11 +380,12 @@ class Watchdog:
         on, and its line is lost. Of 490 holders that ended right after the call, 21 were lost with an interval of
         0.5 ms, 10 with 1 ms, 3 with 5 ms.
         """
+        hurry_s = min(HURRY_S, self._limit_s * HURRY_SHARE)
         if overdue or not (self.has_rivals or self._has_met_holder):
-            switch_interval.want(self, HURRY_S)
+            switch_interval.want(self, hurry_s)
         elif not self.has_rivals:
-            two_looks_ns = self.patience_ns + CLOSE_WATCH_NS + HURRY_S * NS
-            switch_interval.want(self, max(HURRY_S, self._limit_s - two_looks_ns / NS))
+            two_looks_ns = self.patience_ns + CLOSE_WATCH_NS + hurry_s * NS
+            switch_interval.want(self, max(hurry_s, self._limit_s - two_looks_ns / NS))
         else:
             switch_interval.want(self, self._limit_s * LONGEST_INTERVAL_SHARE)
 
@@ -496,7 +506,9 @@ class Watchdog:
         ident, clock = max(used, key=lambda thread: used[thread])
         frame, sleeps = frames[ident], state_of(clock) == ASLEEP
         stack = positions(callback_frames(frame, None))
-        if frame.f_lasti != stood[ident] or sys._current_frames().get(ident) is not frame:
+        # One C call: the frames of all threads are let go of before any of them goes on.
+        newest = next(map(dict.get, starmap(sys._current_frames, [()]), [ident]))
+        if frame.f_lasti != stood[ident] or newest is not frame:
             # It has run since its frame was read: until then it was waiting for the GIL, at that instruction.
             stack, sleeps = (*stack[:-1], (frame.f_code, stood[ident])), False
         return Holder(_thread_name(ident, stack), stack, used[ident, clock], sleeps)
@@ -522,7 +534,7 @@ class Watchdog:
 
         The last one to let go of such a frame frees its locals: that may take as long as a stall, or run finalizers.
         """
-        frames[:] = compress(frames, map(ENDED_REFERENCES.__ge__, map(sys.getrefcount, frames)))
+        frames[:] = compress(frames, map(_IS_UNSHARED, map(sys.getrefcount, frames)))
         if frames:
             self._pulse.discard += frames
             frames[:] = ()

@@ -30,8 +30,8 @@ from asyncload_lib.eventloop.places import AFTERWARDS, Position, culprit_spot
 from asyncload_lib.eventloop.stacks import positions
 from asyncload_lib.eventloop.stall import Holder, Late, Pulse, Sample, Segment, Stall
 from asyncload_lib.eventloop.switching import switch_interval
-from asyncload_lib.eventloop.waits import HURRY_S, Wait, is_one_call, is_suspended
-from asyncload_lib.eventloop.watchdog import MOST_UNSETTLED, PROVING_NS, UNSEEN_NS, Watchdog, Watched
+from asyncload_lib.eventloop.waits import Wait, is_one_call, is_suspended
+from asyncload_lib.eventloop.watchdog import HURRY_S, MOST_UNSETTLED, PROVING_NS, UNSEEN_NS, Watchdog, Watched, _Reading
 from tests.eventloop.loops import Run, both_loops, cpu, line_of
 
 pytestmark = pytest.mark.chance
@@ -819,7 +819,7 @@ def test_a_late_beat_is_settled_when_the_loop_beats_in_time_or_somebody_waits_fo
         now = time.perf_counter_ns()
         pulse.alive_ns = now - 100_000_000 if overdue else now + 1_000_000_000
         pulse.beat_ns = beat_ns
-        watchdog._look(now, now)
+        watchdog._look(now, time.thread_time_ns(), now)
         return len(pulse.late), len(settled)
 
     assert left_of(3, overdue=True) == (3, 0)
@@ -862,9 +862,9 @@ def test_a_loop_looked_at_again_and_again_does_not_put_the_baseline_off() -> Non
     taken = []
     for now in range(0, 200_000_000, 10_000_000):
         pulse.beat_ns = pulse.alive_ns = now
-        watchdog._look(now + 2_000_000, now + 2_000_000)  # the beat is overdue
+        watchdog._look(now + 2_000_000, time.thread_time_ns(), now + 2_000_000)  # the beat is overdue
         pulse.beat_ns = pulse.alive_ns = now + 3_000_000
-        watchdog._look(now + 3_000_000, now + 3_000_000)
+        watchdog._look(now + 3_000_000, time.thread_time_ns(), now + 3_000_000)
         taken.append(watchdog._threads_ns)
     switch_interval.leave(watchdog)
     watchdog._close()
@@ -872,21 +872,19 @@ def test_a_loop_looked_at_again_and_again_does_not_put_the_baseline_off() -> Non
     assert sorted(set(taken)) == [0, 43_000_000, 83_000_000, 123_000_000, 163_000_000]
 
 
-@pytest.mark.parametrize(("when", "seen"), [("_frames", 0), ("_waited", 1), ("_hand_back", 1)])
-def test_a_look_counts_if_the_loop_goes_on_only_after_its_stack_was_taken(
-    monkeypatch: pytest.MonkeyPatch, when: str, seen: int
-) -> None:
+@pytest.mark.parametrize(("when", "seen"), [("_reading", 0), ("_frames", 0), ("_waited", 1), ("_hand_back", 1)])
+def test_a_look_counts_if_the_loop_goes_on_only_after_its_stack_was_taken(when: str, seen: int) -> None:
     watchdog, _ = watchdog_of_this_thread(Pulse(0, 0))
     here = sys._getframe().f_code
-    usual = getattr(Watchdog, when)
+    usual = getattr(watchdog, when)
 
     def let_the_loop_go_on(*arguments: Any) -> Any:
         cpu(2 * UNSEEN_NS / 1e9)  # watchdog and loop are one thread here
         return usual(*arguments)
 
-    monkeypatch.setattr(Watchdog, when, let_the_loop_go_on)
+    setattr(watchdog, when, let_the_loop_go_on)
     now = time.perf_counter_ns()
-    watchdog._look(now, now - 2 * PROVING_NS)
+    watchdog._look(now, time.thread_time_ns(), now - 2 * PROVING_NS)
     looks = [sample for segment in watchdog._segments for sample in segment.samples]
     switch_interval.leave(watchdog)
     watchdog._close()
@@ -898,14 +896,44 @@ def test_a_look_counts_if_the_loop_goes_on_only_after_its_stack_was_taken(
     assert watchdog._unseen_ns() >= 2 * UNSEEN_NS, "so it looks again"
 
 
+def test_a_wait_counts_from_the_last_beat_that_was_settled() -> None:
+    """Settling may have taken long, and a look that is taken again must not take that for a wait."""
+    pulse = Pulse(0, 0)
+    watchdog, _ = watchdog_of_this_thread(pulse)
+    asked: list[int] = []
+    watchdog._reading = lambda: _Reading(len(asked), 0, 0)
+    watchdog._on_stall = lambda _: asked.append(1)
+    pulse.late.extend(Late(number, number + 1, 0, 0, 0) for number in range(3))
+    pulse.beat_ns = pulse.alive_ns = time.perf_counter_ns() + 1_000_000_000
+    now = time.perf_counter_ns()
+    watchdog._look(now, time.thread_time_ns(), now)
+    switch_interval.leave(watchdog)
+    watchdog._close()
+
+    assert watchdog._before.run_delay_ns == len(asked) == 3
+
+
+def test_the_loops_thread_is_the_last_to_let_go_of_a_task_whose_name_was_asked() -> None:
+    async def main() -> tuple[str | None, list[object], list[object]]:
+        async with LoopMonitor() as monitor:
+            name, task = monitor._task_name(), asyncio.current_task()
+            assert task is not None
+            return name, [task, task.get_coro()], monitor._pulse.discard[-2:]
+
+    name, held, discarded = asyncio.run(main())
+    assert name is not None
+    assert name.endswith("main")
+    assert discarded == held
+
+
 def test_the_baseline_is_not_renewed_while_a_beat_is_overdue_though_the_loop_gave_a_sign_of_life() -> None:
     pulse = Pulse(0, 0)
     watchdog, _ = watchdog_of_this_thread(pulse)
-    watchdog._look(1, 1)
+    watchdog._look(1, time.thread_time_ns(), 1)
     pulse.beat_ns = pulse.alive_ns = 100_000_000
-    watchdog._look(100_100_000, 100_100_000)
+    watchdog._look(100_100_000, time.thread_time_ns(), 100_100_000)
     pulse.alive_ns = 170_000_000  # whoever kept the GIL has just let it go; the beat comes after this request
-    watchdog._look(170_100_000, 170_100_000)
+    watchdog._look(170_100_000, time.thread_time_ns(), 170_100_000)
     taken_ns = watchdog._threads_ns
     switch_interval.leave(watchdog)
     watchdog._close()
