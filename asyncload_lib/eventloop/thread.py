@@ -133,7 +133,8 @@ class LoopThread:
         self.loop.call_soon_threadsafe(self.loop.stop)
         while not self.loop.is_closed():  # the thread's last act; it takes under a millisecond
             gevent.sleep(0.001)
-        self.flush()
+        if not self.flush_within(timeout_s):
+            logger.error("a listener holds up what the event loop has reported: it is left behind")
         self._pid = 0
         self._drainer.kill(block=False)
         self._wake.stop()
@@ -167,9 +168,9 @@ class LoopThread:
     def call(self, coroutine: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> Any:
         """Run a coroutine on the loop and park this greenlet until it is done; its exception is raised here.
 
-        Raises TimeoutError after `timeout_s`; the coroutine goes on. Raises it at once if an earlier call has waited so
-        long for nothing, because something blocks the loop, and still does. Listeners may not have heard yet what it
-        reported: call `flush()` for that.
+        Raises TimeoutError after `timeout_s`; the coroutine goes on, or begins once the loop does. Raises it at once if
+        an earlier call has waited so long for nothing, because something blocks the loop, and still does. Listeners may
+        not have heard yet what it reported: call `flush()` for that.
         """
         if not self.running:
             coroutine.close()
@@ -177,9 +178,6 @@ class LoopThread:
         if native("threading", "get_ident")() == self.native_id:
             coroutine.close()
             raise RuntimeError("call() cannot be used from the loop's own thread; await the coroutine there")
-        if self._is_blocked and timeout_s is not None:
-            coroutine.close()
-            raise TimeoutError
         begun = False
         done: gevent.event.AsyncResult = gevent.event.AsyncResult()
 
@@ -196,9 +194,10 @@ class LoopThread:
             begun, self._is_blocked = True, False
             self.loop.create_task(run())
 
+        limit_s = 0.0 if self._is_blocked and timeout_s is not None else timeout_s
         self.post(begin)
         try:
-            with gevent.Timeout(timeout_s, TimeoutError):
+            with gevent.Timeout(limit_s, TimeoutError):
                 return done.get()
         except TimeoutError:
             self._is_blocked = True
@@ -246,13 +245,19 @@ class LoopThread:
                 function, args = self._reports.popleft()
                 try:  # as `_attempt`, whose call would cost as much again
                     function(*args)
-                except Exception:
+                except (Exception, gevent.Timeout):
                     logger.exception(NOT_HANDLED)
             for listener in self._after_batch:
                 _attempt(listener)
         finally:
             self._draining.release()
         return True
+
+    def flush_within(self, limit_s: float) -> bool:
+        """Do the same, for at most `limit_s`; False if a listener has not seen everything by then. It may go on."""
+        flushing = gevent.spawn(self.flush)
+        flushing.join(limit_s)
+        return bool(flushing.ready())
 
     def _on_wake(self) -> None:
         while self._urgent:
@@ -277,10 +282,13 @@ class LoopThread:
 
 
 def _attempt(function: Callback, *args: object) -> None:
-    """Call `function(*args)`; one listener's mistake must not end the only way back to the hub."""
+    """Call `function(*args)`; one listener's mistake must not end the only way back to the hub.
+
+    A `gevent.Timeout` that a listener lets out is no `Exception`.
+    """
     try:
         function(*args)
-    except Exception:
+    except (Exception, gevent.Timeout):
         logger.exception(NOT_HANDLED)
 
 

@@ -80,12 +80,17 @@ class TargetObserver:
         """Begin to watch from outside; raises AsyncloadError when the own loop does not react."""
         if self._witness is None or self._running:
             return
-        call_or_give_up(self._thread, self._start(), LOOP_TIMEOUT_S)
         self._running = True
+        try:
+            call_or_give_up(self._thread, self._start(), LOOP_TIMEOUT_S)
+        except BaseException:
+            self._running = False
+            raise
 
     async def _start(self) -> None:
         assert self._witness is not None
-        self._witness.start()
+        if self._running:  # else it was given up, and the loop has come to it all the same
+            self._witness.start()
 
     def reset(self) -> None:
         """Have both witnesses begin anew."""

@@ -45,6 +45,9 @@ YOUNG_OBJECTS = 10_000
 """How many new objects set off a collection. Requests that wait for the hub are some thousand objects: with
 CPython's 700 they are looked through 200 times a second, for 8 % of the CPU, and none of them is garbage."""
 
+LISTENERS_LIMIT_S = 10.0
+"""How long listeners of Locust's events may take over what has been reported, at the end of a ramp and of a run."""
+
 MAX_EXCEPTIONS = 50
 """Texts of exceptions that are told apart; what comes beyond is counted as "other"."""
 
@@ -210,7 +213,7 @@ class Participant:
         if self._plan["phase"] == "ramp":
             if self._runner.user_count >= self._runner.target_user_count:  # a later step has created them
                 self._not_created = ""
-            self.thread.flush()
+            self.thread.flush_within(LISTENERS_LIMIT_S)
             self._count_started()
             self._plan = {**self._plan, "phase": "run"}
             self._watch_anew()
@@ -313,7 +316,8 @@ class Participant:
 
     def finalise(self, token: int, *, farewell: bool = False) -> None:
         """Report all that was measured, and say that it is all; `farewell`: this process ends by itself, early."""
-        self.thread.flush()
+        if not self.thread.flush_within(LISTENERS_LIMIT_S):  # then fewer operations have ended than were started
+            logger.error("a listener of Locust's events takes over %g s: the rest is not counted", LISTENERS_LIMIT_S)
         self.recorder.end()
         self._note_not_created()
         self._send_parts()

@@ -118,6 +118,7 @@ class Session:
             *losses(to_tell, totals, coordinator.report_interval_s),
             *(f"a report from worker {id_} was refused: {why}" for id_, why in coordinator.store.rejected.items()),
             *(["no request was answered or failed: there is nothing to judge"] if is_empty else []),
+            *(["the run ended while users were still being spawned"] if _has_only_a_ramp(metrics) else []),
         ]
 
     def _status(
@@ -302,6 +303,12 @@ def _unaccounted(metrics: Sequence[Json]) -> list[str]:
                 where = f"{metric['scenario']}.{phase['phase']}"
                 found.append(f"{where}: {started} requests were started, but {ended} are accounted for")
     return found
+
+
+def _has_only_a_ramp(metrics: Sequence[Json]) -> bool:
+    """Whether the users of a free run were never all there, so that nothing is in the phase that is judged."""
+    names = {phase["phase"] for metric in metrics for phase in metric["phases"]}
+    return "ramp" in names and "run" not in names
 
 
 def _any_failed(metrics: Sequence[Json]) -> bool:

@@ -81,6 +81,8 @@ class AsyncUser(User):
         self._stop_requested = False
         self._waiting = False
         self._coroutine_task: asyncio.Task[None] | None = None
+        self._is_given_up = False
+        """Whether it goes on beyond its end: what it does may fall into another run, in which it does not count."""
         self._finished = gevent.event.Event()
 
     # -- for subclasses; on the loop -----------------------------------------------------------------------------
@@ -137,7 +139,9 @@ class AsyncUser(User):
             if not self._await_end(self.STOP_LIMIT_S):
                 logger.error("%s did not stop within %g s after it was killed", self, self.STOP_LIMIT_S)
                 self.loop_thread.post(self._cancel)  # once more: now its `finally` or `on_stop` as well
-                self._await_end(SECOND_STOP_LIMIT_S)
+                if not self._await_end(SECOND_STOP_LIMIT_S):
+                    self.report_error(CutOffError("it was cancelled twice, and goes on"))
+                    self.loop_thread.to_hub(setattr, self, "_is_given_up", True)
         # Whoever waits for this user's end expects its requests to be counted by then. Not without a limit: a listener
         # may in turn be waiting for this greenlet.
         with contextlib.suppress(gevent.GreenletExit):
@@ -168,6 +172,8 @@ class AsyncUser(User):
         `EventHook.fire` would leave out the listeners behind one that raises such an exception, and they would not
         count the request.
         """
+        if self._is_given_up:
+            return
         for listener in self.environment.events.request._handlers.copy():
             try:
                 listener(**event)
@@ -176,7 +182,7 @@ class AsyncUser(User):
                 self.loop_thread.post(self._stop_gracefully)
             except CONTROL_FLOW as steering:
                 logger.warning("%r of a request listener comes too late: the task of %s has moved on", steering, self)
-            except Exception:
+            except (Exception, gevent.Timeout):
                 logger.exception("a listener of the request event failed")
                 locust_log.unhandled_greenlet_exception = True
         if metrics:

@@ -178,6 +178,38 @@ def test_a_request_that_fails_in_the_ramp_is_a_failure_where_nothing_is_judged(
         assert phase["started_requests"] == phase["total_requests"] + phase["abandoned_requests"]
 
 
+def test_a_run_that_ends_before_its_users_are_all_there_is_no_pass(tmp_path: Path, stack: DemoStack) -> None:
+    locustfile = tmp_path / "slow.py"
+    locustfile.write_text(
+        textwrap.dedent("""\
+            import gevent
+            from locust import constant, task
+            from asyncload_lib import AsyncHttpUser
+            class Slow(AsyncHttpUser):
+                wait_time = constant(0.1)
+                made = 0
+                def __init__(self, environment):
+                    super().__init__(environment)
+                    Slow.made += 1
+                    if Slow.made == 3:
+                        gevent.sleep(60)
+                @task
+                async def ask(self):
+                    await self.client.get("/api/health")
+        """)
+    )
+    lenient = {"ASYNCLOAD_CRITERIA_DEFAULTS": "false", "ASYNCLOAD_CRITERIA": "run max_stall < 100 s"}
+    options = ("--headless", "-u", "3", "-r", "2", "-t", "3s")
+    settings = {**target_settings(stack), **lenient}
+    with LocustRun(locustfile, *options, out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() == 4, run.output
+        results = run.results
+
+    assert results["run"]["status_reasons"] == ["the run ended while users were still being spawned"]
+    (metric,) = results["metrics"]
+    assert [phase["phase"] for phase in metric["phases"] if phase["total_requests"]] == ["ramp"]
+
+
 def test_a_run_of_which_nothing_was_asked_ends_as_in_locust_and_claims_no_pass(
     tmp_path: Path, stack: DemoStack
 ) -> None:

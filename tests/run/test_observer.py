@@ -1,5 +1,6 @@
 """The target seen by both witnesses: what it may pass on, and what only looks like silence."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -193,7 +194,7 @@ def test_nothing_is_asked_after_the_end(thread: LoopThread) -> None:
 def test_a_loop_that_hangs_leaves_the_target_unjudged(thread: LoopThread, monkeypatch: pytest.MonkeyPatch) -> None:
     release = native("_thread", "allocate_lock")()
     release.acquire()
-    with observed(thread, Probe()) as (observer, _):
+    with observed(thread, Probe()) as (observer, served):
         monkeypatch.setattr(observer_module, "LOOP_TIMEOUT_S", 0.1)
         monkeypatch.setattr(observer_module, "PROBE_TIMEOUT_S", 0.1)
         thread.post(release.acquire)
@@ -203,6 +204,10 @@ def test_a_loop_that_hangs_leaves_the_target_unjudged(thread: LoopThread, monkey
         with pytest.raises(AsyncloadError, match="blocked"):
             observer.start()
         release.release()
+        thread.call(asyncio.sleep(0))
+        asked = len(served.paths)
+        gevent.sleep(0.2)  # ten times the witness's interval
+        assert len(served.paths) <= asked + 4, "it was stopped, and what was refused has not begun"
 
     assert (row["name"], row["blocked"], row["max_stall"]) == ("target", None, None)
     assert "hangs" in row["note"]

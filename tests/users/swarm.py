@@ -45,7 +45,12 @@ def fetch(url: str) -> Any:
 
 
 class Swarm:
-    """A local runner of `user_classes`, stopped when its block is left; the counts must add up then."""
+    """A local runner of `user_classes`, stopped when its block is left; the counts must add up then.
+
+    Not if `is_complete` is set to false: where users go on beyond their end.
+    """
+
+    is_complete = True
 
     def __init__(self, *user_classes: type[User], **options: Any) -> None:
         self.events = Events()
@@ -71,7 +76,7 @@ class Swarm:
         loop_thread().flush()
         events.request_abandoned.remove_listener(self._on_abandoned)
         events.request_metrics.remove_listener(self._on_metrics)
-        if kind is None:
+        if kind is None and self.is_complete:
             assert self.started == len(self.requests) + len(self.abandoned)
 
     def _on_abandoned(self, **event: Any) -> None:

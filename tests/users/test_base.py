@@ -160,7 +160,7 @@ def test_a_task_may_finish_within_the_stop_timeout() -> None:
 
     with Swarm(Person, stop_timeout=5) as swarm:
         swarm.start()
-        gevent.sleep(0.1)
+        eventually(lambda: swarm.started == 1)
         assert 0.2 < swarm.stop() < 2
     assert done == ["task", "stop"]
     assert len(swarm.requests) == 1
@@ -226,7 +226,7 @@ def test_a_second_stop_at_the_same_time_loses_nothing() -> None:
 
     with Swarm(Person, stop_timeout=0.1) as swarm:
         swarm.start(5)
-        gevent.sleep(0.05)
+        eventually(lambda: swarm.started == 5)
         first, second = gevent.spawn(swarm.runner.stop), gevent.spawn(swarm.runner.stop)
         gevent.wait([first, second], count=1)
         assert len(swarm.abandoned) == 5
@@ -250,6 +250,38 @@ def test_a_user_that_clings_to_life_is_given_up(monkeypatch: pytest.MonkeyPatch)
         gevent.sleep(0.05)
         assert 0.2 <= swarm.stop() < 1
         assert swarm.runner.user_count == 0
+
+
+@pytest.mark.chance
+def test_a_user_that_goes_on_beyond_its_end_is_told_of_and_counts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncload_lib.users.base.SECOND_STOP_LIMIT_S", 0.2)
+    is_over = False
+
+    class Person(AsyncUser):
+        STOP_LIMIT_S = 0.2
+
+        @task
+        async def work(self) -> None:
+            while not is_over:
+                try:
+                    async with self.measure("X", "work"):
+                        await asyncio.sleep(0.01)
+                except BaseException:
+                    pass
+
+    with Swarm(Person, stop_timeout=0) as swarm:
+        swarm.is_complete = False
+        swarm.start()
+        eventually(lambda: swarm.requests)
+        swarm.stop()
+        eventually(lambda: swarm.errors)
+        loop_thread().flush()
+        counted, started = len(swarm.requests), swarm.started
+        eventually(lambda: swarm.started > started + 3)
+        loop_thread().flush()
+        is_over = True
+        assert len(swarm.requests) == counted
+    assert [str(error) for error in swarm.errors] == ["it was cancelled twice, and goes on"]
 
 
 @pytest.mark.chance
