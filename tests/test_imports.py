@@ -182,7 +182,7 @@ HEAVY = ["locust", "gevent", "matplotlib", "jinja2", "numpy"]
         ("import asyncload_lib", HEAVY),
         ("import asyncload_lib.results.model, asyncload_lib.results.merge", HEAVY),
         ("import asyncload_lib.verdict.criteria", ["locust", "gevent", "matplotlib", "jinja2"]),
-        ("import asyncload_lib.report.render", ["locust", "gevent"]),
+        ("import asyncload_lib.report.render", ["locust", "gevent", "matplotlib"]),
         ("import asyncload_lib.eventloop.asgi", HEAVY),
         ("import asyncload_lib.demo.app", ["locust", "gevent"]),
         ("import asyncload_lib.settings", HEAVY),

@@ -151,8 +151,11 @@ def test_loadtest_in_two_processes(tmp_path: Path) -> None:
     out = tmp_path / "reports"
     with make("loadtest", "PROCESSES=2", *quick(out, "vm_health"), log=tmp_path / "log", env=master_port()) as made:
         assert made.wait() in (0, 3, 6), made.output
-    assert len(reported(out)["workers"]) == 2
-    assert reported(out)["metrics"][0]["total_requests"] == 6
+    results = reported(out)
+    assert len(results["workers"]) == 2
+    assert results["metrics"][0]["total_requests"] == 6
+    command = f"{sys.prefix}/bin/python -m locust -f locustfiles/suite.py --headless "
+    assert results["run"]["command"].startswith(command)
 
 
 def test_master_and_worker(tmp_path: Path) -> None:
@@ -255,14 +258,6 @@ def test_an_environment_that_was_moved_with_its_checkout_still_runs(tmp_path: Pa
         with make(target, variable, *environment, log=tmp_path / "log") as process:
             assert process.wait() in (1, 64), process.output
         assert told in process.output
-
-
-def test_a_report_names_the_command_that_made_it(tmp_path: Path) -> None:
-    out = tmp_path / "reports"
-    with make("loadtest", *quick(out, "vm_health"), log=tmp_path / "log") as made:
-        assert made.wait() in (0, 3, 6), made.output
-    command = f"{sys.prefix}/bin/python -m locust -f locustfiles/suite.py --headless "
-    assert reported(out)["run"]["command"].startswith(command)
 
 
 def test_clean(tmp_path: Path) -> None:

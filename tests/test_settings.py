@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,12 +46,12 @@ def test_every_setting_is_read_somewhere() -> None:
     package = EXAMPLE.parent / "asyncload_lib"
     declared = {package / name for name in ("options.py", "settings.py", "members.py")}
     source = "\n".join(path.read_text("utf-8") for path in sorted(package.rglob("*.py")) if path not in declared)
-    leaves = Counter(key.rpartition(".")[2] for key in OPTIONS)
 
     def is_read(key: str) -> bool:
         table, _, leaf = key.rpartition(".")
-        by_name = rf"\b(?:{table or 'settings'}\.{leaf}|{leaf}=settings\.{table})\b"
-        return re.search(by_name if leaves[leaf] > 1 else rf"\.{leaf}\b", source) is not None
+        tables = table or "settings", *(["options"] if table == "redis" else [])  # `options = self.settings.redis`
+        read = [*(rf"{name}\.{leaf}" for name in tables), rf"{leaf}=settings\.{table}"]
+        return re.search(rf"\b(?:{'|'.join(read)})\b", source) is not None
 
     assert [key for key in OPTIONS if not is_read(key)] == []
 

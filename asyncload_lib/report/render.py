@@ -101,6 +101,8 @@ def render_all(results: Results, directory: Path, timestamp: str, *, latest: boo
             text = render(results)
             write_atomic(path, text)
             written[ending] = path
+        except (FileExistsError, ReportError) as problem:  # these name the file
+            problems.append(clean(str(problem), 300))
         except Exception as problem:  # a report that cannot be written must not cost the others
             problems.append(f"{path}: {clean(f'{type(problem).__name__}: {problem}', 300)}")
     for ending, path in written.items() if latest and _is_latest(results, directory) else ():

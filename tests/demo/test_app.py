@@ -10,6 +10,7 @@ import redis
 from asyncload_lib.demo.backends import HISTORY_LENGTH, HISTORY_TTL_S
 from asyncload_lib.demo.stack import DemoStack
 from tests.demo.conftest import MODEL_TIME_S, NETWORK_DELAY_S
+from tests.demo.processes import wait_until
 from tests.demo.web import ask
 
 
@@ -78,11 +79,11 @@ def test_unknown_paths_and_methods_are_refused(stack: DemoStack) -> None:
 
 
 def test_a_waiting_async_backend_answers_others_and_a_blocking_one_does_not(stack: DemoStack) -> None:
-    assert _health_during_a_slow_chat(stack.host) < 0.5
-    assert _health_during_a_slow_chat(stack.blocking_host) >= 0.5
+    assert _health_during_a_slow_chat(stack, stack.host, "backend") < 0.5
+    assert _health_during_a_slow_chat(stack, stack.blocking_host, "blocking") >= 0.5
 
 
-def _health_during_a_slow_chat(host: str) -> float:
+def _health_during_a_slow_chat(stack: DemoStack, host: str, role: str) -> float:
     """Ask for an answer of one second, and a moment later for a quick one; return how long the quick one took."""
     address = (urlsplit(host).hostname, urlsplit(host).port)
     slow, quick = socket.create_connection(address), socket.create_connection(address)
@@ -90,7 +91,7 @@ def _health_during_a_slow_chat(host: str) -> float:
     head = b"POST /api/chat?fault=delay:1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with slow, quick:
         slow.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        time.sleep(0.1)  # until the slow one is being worked on
+        assert wait_until(lambda: stack.ledger()["backends"][role]["in_flight"] == 1)
         began = time.perf_counter()
         quick.sendall(b"GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n")
         quick.settimeout(10)

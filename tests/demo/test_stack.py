@@ -37,13 +37,17 @@ def test_two_demos_at_once_share_nothing_and_leave_nothing(private_tmp: Path) ->
         ask("POST", f"{one.host}/api/chat", {"message": "x"})
         assert (one.ledger()["chat"]["answered"], two.ledger()["chat"]["answered"]) == (1, 0)
         assert one.probe_token != two.probe_token
+        status, told, *_ = ask("POST", f"{one.host}/api/chat?fault=error", {"message": "x"})
+        assert (status, "--faults" in str(told)) == (400, True), "faults are off unless they were asked for"
         began = time.monotonic()
     assert time.monotonic() - began < 8
+    one.stop()  # a second time, which does nothing
+    assert one.failure() is None
     assert still_there(pids) == []
     assert list(private_tmp.iterdir()) == []
 
 
-def test_stopping_twice_or_before_the_start_does_nothing() -> None:
+def test_stopping_before_the_start_does_nothing() -> None:
     stack = DemoStack()
     stack.stop()
     assert stack.failure() is None

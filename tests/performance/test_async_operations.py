@@ -44,10 +44,12 @@ def run_scenario(tmp_path: Path) -> Any:
         assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         metrics: list[dict[str, Any]] = json.loads((tmp_path / "latest.json").read_text())["metrics"]
         (metric,) = metrics
-        assert {row["verdict"] for row in metric["criteria"]} <= {"pass", "not evaluated"}
+        verdicts = {row["verdict"] for row in metric["criteria"]}
+        assert "pass" in verdicts
+        assert verdicts <= {"pass", "not evaluated"}
         if "CONFIG" not in os.environ:
             assert metric["test_name"] == NAMES[scenario]
-            assert "not evaluated" not in {row["verdict"] for row in metric["criteria"]}
+            assert verdicts == {"pass"}
         return metric
 
     return run

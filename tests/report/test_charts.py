@@ -258,7 +258,9 @@ def test_the_sign_of_the_ceiling_crosses_no_figure(after_s: float) -> None:
     FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
     (axes,) = figure.axes
     written = [words.get_window_extent() for words in axes.texts]
-    for sign in (line for line in axes.lines if line.get_marker() == "|" and points(line)):
+    signs = [line for line in axes.lines if line.get_marker() == "|" and points(line)]
+    assert len(signs) == len(rows)
+    for sign in signs:
         x, y = axes.transData.transform(points(sign)[0])
         half = sign.get_markersize() / 2
         covered = Bbox([[x - 1, y - half], [x + 1, y + half]])
@@ -286,8 +288,19 @@ def test_labels_move_apart_in_their_order_and_stay_inside() -> None:
     assert places[-1] <= 0.95 + 1e-9
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.0001, 0.5), (0.2, 0.3), (1e-6, 3600), (5, 5)])
-def test_ticks_are_few_round_and_inside(low: float, high: float) -> None:
+@pytest.mark.parametrize(
+    ("low", "high", "expected", "expected_labels"),
+    [
+        (0.003, 0.06, [0.005, 0.01, 0.02, 0.05], ["5 ms", "10 ms", "20 ms", "50 ms"]),
+        (0.0001, 0.5, [0.0001, 0.001, 0.01, 0.1], ["100 µs", "1 ms", "10 ms", "100 ms"]),
+        (0.2, 0.3, [0.2], ["200 ms"]),
+        (1e-6, 3600, [1e-6, 1e-4, 1e-2, 1, 100], ["1 µs", "100 µs", "10 ms", "1 s", "100 s"]),
+        (5, 5, [5], ["5 s"]),
+    ],
+)
+def test_ticks_are_few_round_and_inside(
+    low: float, high: float, expected: list[float], expected_labels: list[str]
+) -> None:
     ticks, labels = latency_ticks(low, high)
-    assert len(ticks) == len(labels) <= 6
-    assert all(low <= tick <= high for tick in ticks)
+    assert ticks == pytest.approx(expected)
+    assert labels == expected_labels

@@ -9,6 +9,11 @@ def test_the_table_fits_a_terminal(case: str) -> None:
     assert max(map(_width, console_table(CASES[case]()).split("\n"))) <= WIDTH
 
 
+@pytest.mark.parametrize(("text", "columns"), [("p95", 3), ("中文", 4), ("e\u0301", 1), ("中e\u0301 ✓", 5), ("", 0)])
+def test_a_wide_character_takes_two_columns_and_a_combining_one_none(text: str, columns: int) -> None:
+    assert _width(text) == columns
+
+
 def test_columns_stand_under_each_other() -> None:
     lines = console_table(CASES["failing"]()).split("\n")
     head = next(line for line in lines if line.startswith("Verdict"))

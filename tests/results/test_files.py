@@ -1,6 +1,7 @@
 """Files are whole or absent, never overwritten by accident, and refused with a name and a reason."""
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -106,5 +107,5 @@ def test_what_is_no_result_is_refused_by_name(tmp_path: Path, text: str, problem
 def test_unreadable_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     for name in ("absent.json", "binary.json", "."):
-        with pytest.raises(ResultError, match=r"cannot be read|is not JSON"):
+        with pytest.raises(ResultError, match=rf"^{re.escape(str(tmp_path / name))}: (cannot be read|is not JSON): "):
             load(tmp_path / name)

@@ -33,6 +33,8 @@ def test_no_output_of_a_run_shows_a_secret(tmp_path: Path, stack: DemoStack) -> 
     assert "--asyncload-loop-probe-token ***" in results["run"]["command"]
     assert results["run"]["settings"]["chat.headers"] == "***"
     (metric,) = results["metrics"]
+    target = next(loop for loop in metric["event_loops"] if loop["name"].startswith("target"))
+    assert target["process"].startswith("http://user:***@")
     assert [row["name"] for row in metric["endpoints"]] == ["/api/chat?api_key=***"]
     verdicts = {row["name"]: row["verdict"] for row in results["criteria"]}
     assert verdicts["chat[/api/chat?api_key=***] p95 < 60 s"] == "pass"

@@ -42,7 +42,7 @@ def test_every_scenario_runs_and_all_files_agree(tmp_path: Path) -> None:
     jsonschema.validate(results, SCHEMA)
     assert [metric["scenario"] for metric in results["metrics"]] == ["chat", "redis", "mixed", "vm_health"]
     assert [metric["total_requests"] for metric in results["metrics"]] == [50, 100, 50, 6]
-    assert not [row for row in results["criteria"] if row["verdict"] in ("no data", "not evaluated")]
+    assert {row["verdict"] for row in results["criteria"]} in ({"pass"}, {"pass", "fail"})
     for metric in results["metrics"]:
         assert metric["successful_requests"] == metric["started_requests"] == metric["total_requests"]
         assert metric["baseline"]["total_requests"] == metric["total_requests"]
@@ -115,17 +115,6 @@ def test_what_fails_is_told_as_soon_as_it_is_known(tmp_path: Path, stack: DemoSt
 
     (row,) = (row for row in run.results["criteria"] if row["name"] == "chat error_rate < 1 %")
     assert (row["verdict"], row["why"]) == ("fail", "50 of 50 failures: HttpStatusError: HTTP 404")
-
-
-def test_the_ledger_of_the_target_agrees_with_every_phase(tmp_path: Path, stack: DemoStack) -> None:
-    settings = {**target_settings(stack), **QUICK, "ASYNCLOAD_SCENARIOS": "chat"}
-    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
-        assert run.wait() in (0, 3), run.output
-        metric = run.results["metrics"][0]
-
-    counted = sum(phase["total_requests"] for phase in [*metric["phases"], metric["baseline"]])
-    assert counted == ledger(stack)["chat"]["answered"]
-    assert ledger(stack)["chat"]["duplicates"] == 0
 
 
 def test_without_a_baseline_the_speedup_is_not_evaluated(tmp_path: Path, stack: DemoStack) -> None:
