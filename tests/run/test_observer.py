@@ -207,10 +207,28 @@ def test_a_loop_that_hangs_leaves_the_target_unjudged(thread: LoopThread, monkey
         thread.call(asyncio.sleep(0))
         asked = len(served.paths)
         gevent.sleep(0.2)  # ten times the witness's interval
-        assert len(served.paths) <= asked + 4, "it was stopped, and what was refused has not begun"
+        assert len(served.paths) <= asked + 4, "it was stopped"
 
     assert (row["name"], row["blocked"], row["max_stall"]) == ("target", None, None)
     assert "hangs" in row["note"]
+
+
+def test_what_was_refused_because_the_loop_was_blocked_does_not_begin_after_all(
+    thread: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = native("_thread", "allocate_lock")()
+    release.acquire()
+    with observed(thread, Probe()) as (observer, served):
+        observer.stop()
+        asked = len(served.paths)
+        monkeypatch.setattr(observer_module, "LOOP_TIMEOUT_S", 0.1)
+        thread.post(release.acquire)
+        with pytest.raises(AsyncloadError, match="blocked"):
+            observer.start()
+        release.release()
+        thread.call(asyncio.sleep(0))
+        gevent.sleep(0.2)  # ten times the witness's interval
+        assert len(served.paths) <= asked + 4
 
 
 @pytest.mark.parametrize(
