@@ -36,6 +36,9 @@ BATCH_S = 0.02
 BACKLOG_LIMIT = 20_000
 """With more reports than this waiting for the hub (a quarter of a second of its work), users pause between tasks."""
 
+AGAIN_S = 0.5
+"""How long a call waits for a loop for which another one has waited in vain already."""
+
 NOT_HANDLED = "a report from the event loop could not be handled"
 
 Callback = Callable[..., object]
@@ -168,8 +171,8 @@ class LoopThread:
     def call(self, coroutine: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> Any:
         """Run a coroutine on the loop and park this greenlet until it is done; its exception is raised here.
 
-        Raises TimeoutError after `timeout_s`; the coroutine goes on, or begins once the loop does. Raises it at once if
-        an earlier call has waited so long for nothing, because something blocks the loop, and still does. Listeners may
+        Raises TimeoutError after `timeout_s`, and after `AGAIN_S` if an earlier call has waited for nothing, because
+        something blocks the loop, and still does; the coroutine goes on, or begins once the loop does. Listeners may
         not have heard yet what it reported: call `flush()` for that.
         """
         if not self.running:
@@ -194,7 +197,7 @@ class LoopThread:
             begun, self._is_blocked = True, False
             self.loop.create_task(run())
 
-        limit_s = 0.0 if self._is_blocked and timeout_s is not None else timeout_s
+        limit_s = min(timeout_s, AGAIN_S) if self._is_blocked and timeout_s is not None else timeout_s
         self.post(begin)
         try:
             with gevent.Timeout(limit_s, TimeoutError):
