@@ -16,6 +16,8 @@ MAX_BUCKETS = 300
 """Of the series; a longer run has wider buckets."""
 MAX_STALL_TIMES = 200
 MAX_CULPRITS = 50
+"""What comes beyond is added up for each cause, under the place that comes first; the task is then OTHERS."""
+OTHERS = "and others"
 MAX_MISSED_BEATS = 1000
 """Counted for one late beat."""
 NS = 1e9
@@ -128,8 +130,7 @@ class Findings:
         code = spot.position[0]
         key = (code.co_filename, spot.line, code.co_qualname, task, cause)
         if key not in self._culprits and len(self._culprits) >= MAX_CULPRITS:
-            self._unnamed += 1
-            return
+            key, task = ("", 0, "", OTHERS, cause), OTHERS
         self._culprits.setdefault(key, Culprit(spot, task, cause)).stalls.add(length_s)
 
     def queue(self, end_ns: int, length_s: float) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from asyncload_lib.results.figures import number
 from asyncload_lib.verdict.comparability import by_scenario, differences, in_both, obstacles
 from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_rates
+from asyncload_lib.verdict.observation import missing
 from asyncload_lib.verdict.stalls import observe_loops
 from asyncload_lib.verdict.wording import time_words
 
@@ -114,10 +115,16 @@ def _rows_of(before: Run, after: Run, limit_s: float) -> Iterator[dict[str, Any]
 
 def _rows_of_requests(before: Run, after: Run, prefix: str) -> Iterator[dict[str, Any]]:
     for name in _PERCENTILES:
-        old, new = (((entry.get("latency") or {}).get(name) or {}).get("value") for entry in (before, after))
+        old, new = (_certain(entry, name, (entry.get("latency") or {}).get(name)) for entry in (before, after))
         interval = ratio_of_percentiles(before, after, name)
         yield _ratio_row(prefix + name, _figure(old, " s"), _figure(new, " s"), _ratio(old, new), interval)
     yield _error_row(before, after, f"{prefix}error_rate")
+
+
+def _certain(entry: Run, name: str, found: float | Mapping[str, float | None] | None) -> float | None:
+    """Return what was found, or None where requests that may never have ended could have made it another."""
+    value = found.get("value") if isinstance(found, Mapping) else found
+    return None if missing(entry, name).value is not None else value
 
 
 def _other_phases(metric: Run) -> dict[str, Run]:
@@ -197,7 +204,7 @@ def _words(ratio: float | None, interval: Interval | None) -> tuple[str, str]:
 
 
 def _error_row(before: Run, after: Run, metric: str) -> dict[str, Any]:
-    p1, p2 = before.get("error_rate"), after.get("error_rate")
+    p1, p2 = (_certain(entry, "error_rate", entry.get("error_rate")) for entry in (before, after))
     n1, n2 = before.get("total_requests"), after.get("total_requests")
     interval, words, change = None, "no data", "none"
     if p1 is not None and p2 is not None and n1 and n2:
@@ -205,6 +212,8 @@ def _error_row(before: Run, after: Run, metric: str) -> dict[str, Any]:
         change = "worse" if low > 0 else "better" if high < 0 else "none"
         neither = "no change" if p1 == p2 else "not significant"
         words = {"worse": "more errors", "better": "fewer errors", "none": neither}[change]
+    elif p1 is not None and after.get("error_rate") is not None:
+        change = "worse"  # what was certain before is in doubt now
     return _row(metric, _figure(p1, " %", 100), _figure(p2, " %", 100), words, change, interval=interval)
 
 

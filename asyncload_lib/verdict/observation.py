@@ -24,7 +24,7 @@ from asyncload_lib.verdict.stalls import (
 )
 from asyncload_lib.verdict.wording import time_words
 
-__all__ = ["Observation", "is_of", "nothing_succeeded", "observe"]
+__all__ = ["Observation", "is_of", "missing", "nothing_succeeded", "observe"]
 
 Entry = Mapping[str, Any]
 
@@ -93,8 +93,13 @@ def _of_loops(entry: Entry, name: str, subject: Subject, results: Entry) -> Obse
 
 
 def nothing_succeeded(entry: Entry) -> str:
-    """Say so where requests of a scenario were made and none succeeded: the work that may block a loop was not done."""
+    """Say so where requests of a scenario were made and none succeeded: the work that may block a loop was not done.
+
+    A free run's loops are watched from the end of its ramp on.
+    """
     phases = [phase for phase in entry.get("phases") or [entry] if not is_baseline(str(phase.get("phase")))]
+    if any(phase.get("phase") == "run" for phase in phases):
+        phases = [phase for phase in phases if phase.get("phase") != "ramp"]
     counts = [{key: number(phase.get(key)) or 0.0 for key in _OUTCOMES} for phase in phases]
     made = sum(max(each["started_requests"], each["total_requests"] + each["abandoned_requests"]) for each in counts)
     if not made or any(each["successful_requests"] for each in counts):
@@ -173,14 +178,14 @@ def _of_phase(row: Entry, name: str, metric: Metric, where: str) -> Observation:
     value, unmeasured = number(metric.read(row)), _unmeasured(row) if name in STATISTICS else ""
     if value is None:
         return Observation(None, (row.get("extra_notes") or {}).get(name) or unmeasured or f"{name} was not measured")
-    return Observation(value, "; ".join(filter(None, (_remark(row, name), unmeasured))), *_missing(row, name))
+    return Observation(value, "; ".join(filter(None, (_remark(row, name), unmeasured))), *missing(row, name))
 
 
 def _where(phase: Entry) -> str:
     return f" of the phase {phase['phase']}" if phase.get("phase") else ""
 
 
-def _missing(row: Entry, name: str) -> Seen:
+def missing(row: Entry, name: str) -> Seen:
     """Return what a figure may be in truth where latencies are missing, and why; None where they change nothing.
 
     Requests that were cut off younger than others that succeeded are the end of any run; older ones may never have

@@ -168,6 +168,25 @@ def test_what_is_not_there_any_more_is_worse(before: Results, after: Results) ->
     assert (row["words"], row["change"]) == ("no data", "none")
 
 
+@pytest.mark.parametrize(
+    ("overdue", "doubtful"),
+    [(0, set()), (1, {"p99", "error_rate"}), (4, {"p95", "p99", "error_rate"})],
+)
+def test_what_requests_that_may_never_have_ended_put_in_doubt_is_worse(
+    overdue: int, doubtful: set[str], before: Results, after: Results
+) -> None:
+    assert chat(after)["successful_requests"] == 50
+    chat(after)["overdue_requests"] = overdue
+    rows, back = (
+        {row["metric"]: row for row in compared["rows"] if row["scenario"] == "chat"}
+        for compared in (compare(before, after), compare(after, before))
+    )
+    for name in ("p50", "p95", "p99", "error_rate"):
+        told = (rows[name]["after"], rows[name]["words"], rows[name]["change"])
+        assert (told == ("no data", "no data", "worse")) is (name in doubtful), (name, told)
+    assert {back[name]["change"] for name in doubtful} <= {"none"}
+
+
 def blocked(results: Results, stall_s: float, limit_s: float = 0.01) -> Results:
     """Have the target's loop of chat stalled for `stall_s`, and judged by `limit_s`."""
     is_blocked = stall_s >= limit_s

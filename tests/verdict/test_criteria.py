@@ -14,6 +14,7 @@ from asyncload_lib.verdict.criteria import evaluate, verdict
 from asyncload_lib.verdict.defaults import out_of_place, selected
 from asyncload_lib.verdict.grammar import bind, parse
 from asyncload_lib.verdict.metrics import METRICS
+from asyncload_lib.verdict.observation import nothing_succeeded
 from tests.results.sample import sample_results
 
 SUITE = ("chat", "redis", "mixed", "vm_health")
@@ -287,6 +288,17 @@ def test_a_loop_without_the_work_of_a_request_that_succeeded_passes_for_nothing(
     assert row_of("generator max_stall < 1 s", results)["verdict"] == "pass"  # that loop has done its work
     entry["phases"][0]["successful_requests"] = 1  # one phase is enough: the loops are watched over all of them
     assert row_of(f"{scenario} max_stall < 20 ms", results)["verdict"] == "pass"
+
+
+def test_the_ramp_of_a_free_run_does_no_work_for_the_loops_that_are_watched_behind_it() -> None:
+    def phase(name: str, made: int, successful: int) -> dict[str, Any]:
+        counts = {"started_requests": made, "total_requests": made, "successful_requests": successful}
+        return {"phase": name, "abandoned_requests": 0, **counts}
+
+    told = nothing_succeeded({"scenario": "run", "phases": [phase("ramp", 5, 5), phase("run", 40, 0)]})
+    assert told.startswith("none of 40 requests of run succeeded")
+    assert nothing_succeeded({"scenario": "run", "phases": [phase("ramp", 5, 0), phase("run", 40, 1)]}) == ""
+    assert nothing_succeeded({"scenario": "run", "phases": [phase("ramp", 5, 5)]}) == ""
 
 
 def test_a_blocked_loop_fails_whatever_became_of_its_requests() -> None:

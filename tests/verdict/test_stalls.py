@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from asyncload_lib.eventloop.findings import MAX_CULPRITS, Findings
+from asyncload_lib.eventloop.places import Spot
 from asyncload_lib.verdict.stalls import most_of_queues, observe_loops
 
 QUIET: dict[str, Any] = {"stalls": 0, "blocked_s": 0.0, "max_stall": 0.0}
@@ -54,6 +56,24 @@ def test_only_what_code_is_to_blame_for_counts(
     assert observe_loops([watched], "max_stall", "target")[0] == max_stall
     assert observe_loops([watched], "stalls", "target")[0] == stalls
     assert observe_loops([watched], "blocked_time", "target")[0] == pytest.approx(blocked_time)
+
+
+def test_no_stall_that_counts_is_lost_where_there_are_more_culprits_than_the_table_has_room_for() -> None:
+    findings = Findings(0, 0.01, 0.003)
+    spots = [Spot((compile("pass", f"{number}.py", "exec"), 0)) for number in range(80)]
+    for number, spot in enumerate(spots):
+        findings.stall(10**9, 0.02, "gc", spot, f"task {number}")
+    for length_s in (0.9, 0.03):
+        findings.stall(10**9, length_s, "gil", spots[-1], "holder")
+    findings.beats = 1
+    report = findings.report("target", 10**10)
+
+    assert report["blocked"] is True
+    assert observe_loops([report], "max_stall", "chat")[0] == 0.9
+    assert observe_loops([report], "stalls", "chat")[0] == 2
+    assert observe_loops([report], "blocked_time", "chat")[0] == pytest.approx(0.93)
+    assert len(report["culprits"]) == MAX_CULPRITS + 2
+    assert sum(culprit["count"] for culprit in report["culprits"]) == 82
 
 
 def test_worst_loop_counts_and_names_the_culprit() -> None:
