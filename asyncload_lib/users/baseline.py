@@ -4,6 +4,7 @@
 Locust users; each does one pass, as one client, and reports its operations like any other request.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,6 +111,7 @@ class _BaselineUser(User):
             retry=Retry(NoBackoff(), 0),
             socket_timeout=options.timeout,
             socket_connect_timeout=options.timeout,
+            driver_info=None,
         )
         prefix = f"{options.key_prefix}baseline:{AsyncUser.run_id}:{next_ordinal(self.environment)}:"
 
@@ -122,6 +124,9 @@ class _BaselineUser(User):
                     raise ValueError("the value read is not the value written")
 
         with client:
+            # So that this connection is warm, as the pool is. What fails here fails again where it is measured.
+            with contextlib.suppress(redis.RedisError):
+                client.ping()
             for number in range(count):
                 yield partial(operation, number)
 
@@ -182,7 +187,15 @@ class VmBaselineUser(_BaselineUser):
 
 
 def _ping(vm: Vm, timeout_s: float) -> None:
-    with redis.Redis.from_url(vm.url, retry=Retry(NoBackoff(), 0), socket_timeout=timeout_s) as client:
+    client = redis.Redis.from_url(
+        vm.url,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        driver_info=None,
+    )
+    # As in `_get`: the limit of the library holds for each read alone.
+    with client, gevent.Timeout(timeout_s + 0.01, redis.TimeoutError("the answer did not end in time")):
         require_pong(client.ping())
 
 

@@ -80,10 +80,10 @@ class Order:
         return builder
 
     def redirected(self, status: int, location: str) -> "Order":
-        """Return what a browser, and requests, would send after this answer (RFC 9110, section 15.4)."""
+        """Return what requests would send after this answer (RFC 9110, section 15.4, leaves the choice)."""
         url = urljoin(self.url, location)
         order = replace(self, url=url)
-        if (status == 303 and self.method != "HEAD") or (status in (301, 302) and self.method == "POST"):
+        if (status in (302, 303) and self.method != "HEAD") or (status == 301 and self.method == "POST"):
             order = replace(order, method="GET", body=None, is_json=False)
         if urlsplit(url)[:2] != urlsplit(self.url)[:2]:  # credentials are for the host they were given for
             secret = ("authorization", "cookie")

@@ -8,11 +8,12 @@ import redis.asyncio as redis_asyncio
 from locust import between, task
 from locust.exception import StopTest
 from pyreqwest.exceptions import PyreqwestError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
 from asyncload_lib.users.base import AsyncUser
 from asyncload_lib.users.http import shared_client
-from asyncload_lib.users.redis import redis_manager
 from asyncload_lib.users.response import HttpStatusError
 from asyncload_lib.users.transport import transport_error
 from asyncload_lib.vm_list import Vm
@@ -60,8 +61,17 @@ class VmHealthUser(AsyncUser):
                 await self._get(vm)
 
     async def _ping(self, vm: Vm, timeout_s: float) -> None:
-        client: redis_asyncio.Redis = redis_manager(self, vm.url, max_connections=100, timeout_s=timeout_s)
-        require_pong(await client.ping())
+        """Ask on a connection of its own, as the blocking check does: that a machine accepts one is part of it."""
+        client = redis_asyncio.Redis.from_url(
+            vm.url,
+            single_connection_client=True,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=None,
+            socket_connect_timeout=timeout_s,
+            driver_info=None,
+        )
+        async with client:
+            require_pong(await client.ping())
 
     async def _get(self, vm: Vm) -> None:
         try:

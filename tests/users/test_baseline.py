@@ -1,5 +1,6 @@
 """Baselines do the operations of their scenario one after another, and count them like the scenario does."""
 
+import asyncio
 import itertools
 import time
 from dataclasses import replace
@@ -15,6 +16,7 @@ from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users import baseline
 from asyncload_lib.users.base import AsyncUser, loop_thread
+from asyncload_lib.users.baseline import VmBaselineUser
 from asyncload_lib.users.gate import gate
 from asyncload_lib.users.measure import tally
 from asyncload_lib.users.vms import VmHealthUser
@@ -53,6 +55,30 @@ def play(base: type[User]) -> Swarm:
         eventually(lambda: counts[-1] == (1, 1))
         eventually(lambda: swarm.runner.user_count == 0)
     return swarm
+
+
+def redis_commands(demo: DemoStack) -> dict[str, int]:
+    commands: dict[str, int] = demo.ledger()["redis"]["commands"]
+    return {name: count for name, count in commands.items() if count}
+
+
+def test_the_blocking_check_of_a_redis_is_the_work_of_the_async_one(settled: DemoStack) -> None:
+    class Person(VmHealthUser):
+        @task
+        async def check_all(self) -> None:
+            await asyncio.gather(*(self.check(vm) for vm in self.vms))
+            raise StopUser
+
+    settled.reset_ledger()
+    play(VmBaselineUser)
+    blocking = redis_commands(settled)
+    settled.reset_ledger()
+    with Swarm(Person) as swarm:
+        swarm.run()
+
+    assert redis_commands(settled) == blocking
+    assert blocking["ping"] == 1
+    assert len(swarm.requests) == len(settled.vms)
 
 
 def spans(swarm: Swarm) -> list[tuple[float, float]]:

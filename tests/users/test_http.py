@@ -140,6 +140,11 @@ CASES = [
     Case("redirect get", "/redirect/302/1"),
     Case("redirect not followed", "/redirect/302/1", allow_redirects=False),
     Case("redirect head", "/redirect/302/1", method="HEAD"),
+    *(
+        Case(f"redirect {method} {code}", f"/redirect/{code}/1", method=method)
+        for method in ("DELETE", "PUT")
+        for code in (301, 302, 303)
+    ),
     Case("too many redirects", "/redirect/302/40", name="far"),
     Case("catch nothing", "/echo", nothing),
     Case("catch 500", "/status/500", nothing),
