@@ -10,16 +10,19 @@ from locust.clients import HttpSession
 from locust.contrib.fasthttp import FastHttpSession
 
 from asyncload_lib.users import events
-from asyncload_lib.users.measure import tally
+from asyncload_lib.users.measure import CONTROL_FLOW, tally
 
 __all__ = ["hear_of_cut_offs"]
+
+NOT_IN_FLIGHT = (*CONTROL_FLOW, ValueError)
+"""What a listener raises, once Locust has told of the request; and what is no URL, for which nothing was sent."""
 
 
 def hear_of_cut_offs() -> None:
     """Have `request_abandoned` fired for each request during which an HttpUser or FastHttpUser is killed.
 
-    A request that a `gevent.Timeout` of the task ends has failed; of a FastHttpUser's, Locust says so itself. Call it
-    once. Without it, a target that hangs would look as if nobody asked it any more.
+    A request that a `gevent.Timeout` of the task ends has failed, whatever that raises; of some, Locust says so itself.
+    Call it once. Without it, a target that hangs would look as if nobody asked it any more.
     """
     for session_class in (HttpSession, FastHttpSession):
         _hear_of(session_class)
@@ -45,18 +48,19 @@ def _hear_of(session_class: Any) -> None:
                     age_us=age_us,
                 )
             raise
-        except gevent.Timeout as error:
-            self.request_event.fire(
-                request_type=method,
-                name=name or _name(self, method, url, kwargs.get("params")),
-                response_time=(time.perf_counter_ns() - begun_ns) / 1e6,
-                response_length=0,
-                exception=error,
-                context={**(self.user.context() if self.user else {}), **kwargs.get("context", {})},
-                start_time=start_time,
-                url=self._build_url(url),
-                response=None,
-            )
+        except (Exception, gevent.Timeout) as error:
+            if not isinstance(error, NOT_IN_FLIGHT):
+                self.request_event.fire(
+                    request_type=method,
+                    name=name or _name(self, method, url, kwargs.get("params")),
+                    response_time=(time.perf_counter_ns() - begun_ns) / 1e6,
+                    response_length=0,
+                    exception=error,
+                    context={**(self.user.context() if self.user else {}), **kwargs.get("context", {})},
+                    start_time=start_time,
+                    url=self._build_url(url),
+                    response=None,
+                )
             raise
 
     session_class.request = request

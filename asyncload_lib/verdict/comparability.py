@@ -39,6 +39,9 @@ def obstacles(before: Run, after: Run) -> Iterator[str]:
         yield from _differs("scenarios", ", ".join(first), ", ".join(second))
     for name in in_both(first, second):
         yield from _differs(f"concurrency of {name}", first[name].get("concurrency"), second[name].get("concurrency"))
+        was, now = _requests(first[name]), _requests(second[name])
+        if was and now and not was & now:
+            yield from _differs(f"what {name} requests", ", ".join(sorted(was)), ", ".join(sorted(now)))
     old, new = (results["run"].get("settings") or {} for results in (before, after))
     for key in sorted(old.keys() | new.keys()):
         if key not in _IMMATERIAL and not key.startswith(_IMMATERIAL_GROUPS):
@@ -50,6 +53,11 @@ def differences(before: Run, after: Run) -> Iterator[str]:
     for words, read in _SURROUNDINGS.items():
         yield from _differs(words, read(before["run"]), read(after["run"]))
     yield from _differs("verdict", *((results.get("summary") or {}).get("verdict") for results in (before, after)))
+    first, second = by_scenario(before), by_scenario(after)
+    for name in in_both(first, second):
+        alone = sorted(_requests(first[name]) ^ _requests(second[name]))
+        if alone and _requests(first[name]) & _requests(second[name]):
+            yield f"only one of the runs has in {name}: {', '.join(alone)!s:.120}"
     old, new = ({row.get("name"): row.get("verdict") for row in run.get("criteria") or []} for run in (before, after))
     for name in in_both(old, new):
         yield from _differs(f'"{name}"', old[name], new[name])
@@ -69,6 +77,11 @@ _SURROUNDINGS: Mapping[str, Callable[[Run], Any]] = {
 def _differs(what: str, before: object, after: object) -> Iterator[str]:
     if before != after:
         yield f"{what} was {before!s:.120} and is {after!s:.120}"
+
+
+def _requests(entry: Run) -> set[str]:
+    """Return what a scenario asks for."""
+    return {f"{row.get('type')} {row.get('name')}" for row in entry.get("endpoints") or []}
 
 
 def _target(results: Run) -> str:

@@ -164,7 +164,11 @@ def _of_request_metric(
     seen = _all_of(rows, metric, worst, request_metric)
     if len(rows) == 1 and not seen.remark:
         seen = replace(seen, remark=_remark(rows[0], statistic))
-    return _invalid_values(seen, rows, statistic)
+    seen = _invalid_values(seen, rows, statistic)
+    # Requests that were cut off have no value of it, whatever theirs would have been.
+    named = [row for row in phase.get("endpoints") or [] if endpoint is not None and _is_named(row, endpoint)]
+    lacking = missing({**(named or [phase])[0], "unmeasured_requests": 0}, statistic)
+    return seen if seen.value is None or lacking.value is None else replace(seen, most=math.inf, doubt=lacking.remark)
 
 
 def _of_phase(row: Entry, name: str, metric: Metric, where: str) -> Observation:

@@ -1,5 +1,6 @@
 """Requests of Locust's own HTTP users that end before their answer."""
 
+import contextlib
 from typing import Any
 
 import gevent
@@ -12,12 +13,18 @@ from asyncload_lib.results.recorder import Recorder
 from tests.users.swarm import derived, eventually
 
 
+class SlowError(Exception):
+    pass
+
+
 @pytest.mark.parametrize("base", [HttpUser, FastHttpUser])
-@pytest.mark.parametrize("name", [None, "mine"])
-def test_a_request_that_a_timeout_of_its_task_ends_has_failed(base: type[User], name: str | None, target: str) -> None:
+@pytest.mark.parametrize(("name", "raised"), [(None, False), ("mine", False), ("mine", SlowError("# seconds"))])
+def test_a_request_that_a_timeout_of_its_task_ends_has_failed(
+    base: type[User], name: str | None, raised: Any, target: str
+) -> None:
     @task
     def ask(self: Any) -> None:
-        with gevent.Timeout(0.3, False):
+        with contextlib.suppress(SlowError), gevent.Timeout(0.3, raised):
             self.client.get("/hang/1", name=name, context={"kept": True})
         gevent.sleep(60)
 

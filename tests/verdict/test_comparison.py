@@ -241,6 +241,18 @@ def test_length_of_a_free_run_is_no_result(before: Results, after: Results) -> N
     assert {"throughput", "p50", "p95", "p99", "error_rate"} <= metrics
 
 
+def test_runs_that_asked_for_nothing_in_common_are_not_comparable(before: Results, after: Results) -> None:
+    (endpoint, *_) = chat(after)["endpoints"]
+    asked = {f"{row['type']} {row['name']}" for row in chat(before)["endpoints"]}
+    chat(after)["endpoints"] = [*chat(before)["endpoints"], endpoint | {"name": "/other"}]
+    notes = compare(before, after)["notes"]
+    assert f"only one of the runs has in chat: {endpoint['type']} /other" in notes
+    assert compare(before, after)["comparable"] is True
+    chat(after)["endpoints"] = [endpoint | {"name": "/other"}]
+    (reason,) = compare(before, after)["reasons"]
+    assert reason == f"what chat requests was {', '.join(sorted(asked))} and is {endpoint['type']} /other"
+
+
 # --- comparability ---------------------------------------------------------------------------------------------------
 
 OBSTACLES = [

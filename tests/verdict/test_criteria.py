@@ -479,6 +479,17 @@ def test_a_metric_of_a_request_counts_what_was_no_valid_time(results: Results) -
         assert f"{invalid} of {tokens['count']} values of time_to_first_token are not valid" in row["why"]
 
 
+def test_a_metric_of_a_request_is_in_doubt_where_requests_may_never_have_ended(results: Results) -> None:
+    sustained = next(phase for phase in metric(results, "chat")["phases"] if phase["phase"] == "sustained")
+    text = "chat.sustained time_to_first_token.p95 < 2 s"
+    for overdue, word in ((0, "pass"), (sustained["successful_requests"], "no data")):
+        sustained["overdue_requests"] = overdue
+        row = row_of(text, results)
+        assert row["verdict"] == word
+    assert "were still unanswered at the end" in row["why"]
+    assert row_of("chat.sustained time_to_first_token.count >= 1", results)["verdict"] == "pass"
+
+
 def test_witnesses_of_one_scenario_do_not_stand_for_those_of_another(results: Results) -> None:
     """The probe was seen in one, and had died in the other: from outside that one was blocked."""
     assert row_of("target max_stall < 100 ms", results)["verdict"] == "pass"
