@@ -53,7 +53,7 @@ def test_the_host_of_a_class_or_an_option_is_watched_slash_or_not(tmp_path: Path
         results = run.results
 
     assert results["run"]["target"]["host"] == stack.host
-    assert results["run"]["settings"]["host"] == (stack.host if where == "option" else None)
+    assert results["run"]["settings"]["host"] == stack.host
     assert [loop["witness"] for loop in targets(results)] == ["inside", "outside"]
     assert targets(results)[0]["blocked"] is not None, targets(results)[0]["note"]
     assert verdicts(results)["run max_stall < 10 ms"] in ("pass", "fail")
