@@ -139,7 +139,8 @@ class AsyncUser(User):
             if not self._await_end(self.STOP_LIMIT_S):
                 logger.error("%s did not stop within %g s after it was killed", self, self.STOP_LIMIT_S)
                 self.loop_thread.post(self._cancel)  # once more: now its `finally` or `on_stop` as well
-                if not self._await_end(SECOND_STOP_LIMIT_S):
+                is_over = self._await_end(SECOND_STOP_LIMIT_S)
+                if not is_over and self.cut_off:  # else the loop is blocked and has not heard of it: its monitor tells
                     self.report_error(CutOffError("it was cancelled twice, and goes on"))
                     self.loop_thread.to_hub(setattr, self, "_is_given_up", True)
         # Whoever waits for this user's end expects its requests to be counted by then. Not without a limit: a listener
