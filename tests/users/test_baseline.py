@@ -1,6 +1,5 @@
 """Baselines do the operations of their scenario one after another, and count them like the scenario does."""
 
-import asyncio
 import itertools
 import time
 from dataclasses import replace
@@ -8,7 +7,7 @@ from typing import Any
 
 import gevent
 import pytest
-from locust import User, task
+from locust import User, constant, task
 from locust.exception import StopUser
 
 from asyncload_lib.demo.stack import DemoStack
@@ -64,17 +63,15 @@ def redis_commands(demo: DemoStack) -> dict[str, int]:
 
 def test_the_blocking_check_of_a_redis_is_the_work_of_the_async_one(settled: DemoStack) -> None:
     class Person(VmHealthUser):
-        @task
-        async def check_all(self) -> None:
-            await asyncio.gather(*(self.check(vm) for vm in self.vms))
-            raise StopUser
+        wait_time = constant(1000)  # one round
 
     settled.reset_ledger()
     play(VmBaselineUser)
     blocking = redis_commands(settled)
     settled.reset_ledger()
     with Swarm(Person) as swarm:
-        swarm.run()
+        swarm.start()
+        eventually(lambda: len(swarm.requests) == len(settled.vms))
 
     assert redis_commands(settled) == blocking
     assert blocking["ping"] == 1
