@@ -42,6 +42,9 @@ from asyncload_lib.vm_list import Vm
 __all__ = ["MixedBaselineUser", "RedisBaselineUser", "VmBaselineUser"]
 
 
+NOT_IN_TIME = "the answer did not end in time"
+
+
 class _BaselineUser(User):
     """One pass of blocking operations, begun at the release and counted out at its end."""
 
@@ -186,6 +189,11 @@ class VmBaselineUser(_BaselineUser):
                 _get(session, vm.url, timeout_s)
 
 
+def _in_all(timeout_s: float, error: Exception) -> gevent.Timeout:
+    """Limit a whole check. The limit of the library comes first: its error tells more, but it holds for each read."""
+    return gevent.Timeout(timeout_s + 0.01, error)
+
+
 def _ping(vm: Vm, timeout_s: float) -> None:
     client = redis.Redis.from_url(
         vm.url,
@@ -194,17 +202,14 @@ def _ping(vm: Vm, timeout_s: float) -> None:
         socket_connect_timeout=timeout_s,
         driver_info=None,
     )
-    # As in `_get`: the limit of the library holds for each read alone.
-    with client, gevent.Timeout(timeout_s + 0.01, redis.TimeoutError("the answer did not end in time")):
+    with client, _in_all(timeout_s, redis.TimeoutError(NOT_IN_TIME)):
         require_pong(client.ping())
 
 
 def _get(session: requests.Session, url: str, timeout_s: float) -> None:
     """Ask as the async check does: no redirect is followed, and 400 or above is a failure."""
-    # The library's limit holds for each read alone, but its error says what was waited for: so it comes first.
-    in_all_s = timeout_s + 0.01
     try:
-        with gevent.Timeout(in_all_s, BodyTimeoutError("the answer did not end in time")):
+        with _in_all(timeout_s, BodyTimeoutError(NOT_IN_TIME)):
             answer = session.get(url, timeout=timeout_s, verify=False, allow_redirects=False)
     except requests.RequestException as error:
         raise _failure(error) from None

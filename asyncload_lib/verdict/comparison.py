@@ -115,15 +115,17 @@ def _rows_of(before: Run, after: Run, limit_s: float) -> Iterator[dict[str, Any]
 
 def _rows_of_requests(before: Run, after: Run, prefix: str) -> Iterator[dict[str, Any]]:
     for name in _PERCENTILES:
-        old, new = (_certain(entry, name, (entry.get("latency") or {}).get(name)) for entry in (before, after))
+        old, new = (
+            _certain(entry, name, ((entry.get("latency") or {}).get(name) or {}).get("value"))
+            for entry in (before, after)
+        )
         interval = ratio_of_percentiles(before, after, name)
         yield _ratio_row(prefix + name, _figure(old, " s"), _figure(new, " s"), _ratio(old, new), interval)
     yield _error_row(before, after, f"{prefix}error_rate")
 
 
-def _certain(entry: Run, name: str, found: float | Mapping[str, float | None] | None) -> float | None:
-    """Return what was found, or None where requests that may never have ended could have made it another."""
-    value = found.get("value") if isinstance(found, Mapping) else found
+def _certain(entry: Run, name: str, value: float | None) -> float | None:
+    """Return the value, or None where requests that may never have ended could have made it another."""
     return None if missing(entry, name).value is not None else value
 
 
