@@ -205,6 +205,8 @@ def missing(row: Entry, name: str) -> Seen:
     if name == "error_rate" and overdue:
         failed, total = number(row.get("failed_requests")) or 0.0, number(row.get("total_requests")) or 0.0
         return Seen((failed + overdue) / (total + overdue), unanswered)
+    if name == "failed_requests" and overdue:
+        return Seen((number(row.get("failed_requests")) or 0.0) + overdue, unanswered)
     if _is_hidden(name, omitted, 1.0):
         unanswered += f"; {omitted * 100:.3g} % of all requests were not made because users waited for these"
     elif not _is_hidden(name, overdue + unmeasured, ok + overdue):

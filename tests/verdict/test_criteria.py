@@ -384,6 +384,9 @@ def test_a_baseline_that_failed_is_no_baseline(ok: int, failed: int, abandoned: 
         ("chat error_rate < 1 %", 0, "pass"),
         ("chat error_rate < 1 %", 1, "no data"),  # of 51
         ("chat error_rate < 50 %", 1, "pass"),
+        ("chat failed_requests = 0", 0, "pass"),
+        ("chat failed_requests = 0", 1, "no data"),
+        ("chat failed_requests < 9", 1, "pass"),
         ("chat p95 < 2 s", 2, "pass"),
         ("chat p95 < 2 s", 3, "no data"),  # of 53, the 95th percentile may be one of them
         ("chat max < 2 s", 1, "no data"),
