@@ -13,6 +13,9 @@ __all__ = ["WIDTH", "console_table"]
 
 WIDTH = 100
 
+_MOST = (18, 42, 16, 18)
+"""Columns of a verdict, a criterion, a limit and what was observed, where all of them are long."""
+
 
 def console_table(results: Mapping[str, Any]) -> str:
     """Give the verdict, then one line per criterion: verdict, criterion, limit, observed; why where it did not pass.
@@ -31,11 +34,14 @@ def console_table(results: Mapping[str, Any]) -> str:
 def _rows(table: Table) -> list[str]:
     titles = [column.title for column in table.columns if column.title != "Remark"]
     cells = [[str(cell) for cell in row[: len(titles)]] for row in table.rows]
-    limits = [18, 42, 16, 18]
-    widths = [min(limits[at], max(map(_width, [titles[at], *(row[at] for row in cells)]))) for at in range(len(titles))]
+    longest = [max(map(_width, [titles[at], *(row[at] for row in cells)])) for at in range(len(titles))]
+    widths = [min(most, found) for most, found in zip(_MOST, longest, strict=False)]
+    widths[1] = min(longest[1], widths[1] + WIDTH - sum(widths) - 2 * (len(widths) - 1))  # names take what is left
     lines = [_line(titles, widths), _line(["-" * width for width in widths], widths)]
     for row, plain in zip(table.rows, cells, strict=True):
         lines.append(_line(plain, widths))
+        if _width(plain[1]) > widths[1]:
+            lines.append(f"  {plain[1]}")
         why = str(row[-1]) if len(row) > len(titles) else NOTHING
         if row[0].word != "pass" and why != NOTHING:
             lines.append(f"  {why}")

@@ -61,7 +61,11 @@ def _scenario_suite(root: ET.Element, scenario: str, metric: Entry, criteria: li
     suite = ET.SubElement(root, "testsuite", name=name, time=_seconds(metric.get("total_time")))
     for criterion in criteria:
         case = ET.SubElement(
-            suite, "testcase", classname=f"asyncload.{clean(scenario, 60)}", name=clean(criterion.get("name")), time="0"
+            suite,
+            "testcase",
+            classname=f"asyncload.{clean(scenario, 60)}",
+            name=clean(criterion.get("name"), WHY_LENGTH),
+            time="0",
         )
         word = str(criterion.get("verdict"))
         if word == "pass":

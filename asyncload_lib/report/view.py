@@ -162,13 +162,13 @@ def _observed(row: Entry) -> str:
 
 def _criterion_subject(row: Entry) -> str:
     """The criterion without its limit, which has a column of its own; criteria are one-line expressions."""
-    name, limit = clean(row.get("name"), 100), clean(row.get("limit"), 40)
+    name, limit = clean(row.get("name"), WHY_LENGTH), clean(row.get("limit"), 40)
     return name.removesuffix(limit).strip() or name
 
 
 def _left_out(row: Entry) -> str:
     why = clean(row.get("why"), WHY_LENGTH)
-    return clean(row.get("name"), 100) + ("" if why == NOTHING else f": {why}")
+    return clean(row.get("name"), WHY_LENGTH) + ("" if why == NOTHING else f": {why}")
 
 
 def _improvement_table(improvements: tuple[Improvement, ...]) -> Table | None:

@@ -51,3 +51,16 @@ def test_hostile_text_reaches_no_terminal(text: str) -> None:
     told = console_table(hostile(text))
     assert max(map(_width, told.split("\n"))) <= WIDTH
     assert all(sign == "\n" or sign.isprintable() or sign == "\u200d" for sign in told)
+
+
+def test_a_criterion_that_does_not_fit_stands_whole_below() -> None:
+    results = CASES["failing"]()
+    endpoints = [f"chat[POST /api/a/long/way/to/a/place/that/has/a/name/{at}]" for at in (1, 2)]
+    for row, endpoint in zip(results["criteria"], endpoints, strict=False):
+        row |= {"name": f"{endpoint} time_to_first_token.p95 < 2 s", "limit": "< 2 s"}
+    lines = console_table(results).split("\n")
+    for endpoint in endpoints:
+        assert f"  {endpoint} time_to_first_token.p95" in lines
+    results["criteria"] = [{**results["criteria"][0], "name": "chat[POST /api/of/a/middling/length] p95 < 2 s"}]
+    (row,) = [line for line in console_table(results).split("\n") if "middling" in line and not line.startswith("FAIL")]
+    assert "chat[POST /api/of/a/middling/length] p95  < 2 s" in row  # as long as there is room

@@ -71,3 +71,11 @@ def test_a_failed_criterion_is_not_told_twice() -> None:
     missed = [criterion for criterion in results["criteria"] if criterion["verdict"] == "fail"]
     assert suites(results)["run"].get("failures") == "0"
     assert ET.fromstring(render_junit(results)).get("failures") == str(len(missed))
+
+
+def test_long_criteria_are_told_apart() -> None:
+    results = CASES["failing"]()
+    for at, criterion in enumerate(results["criteria"]):
+        criterion["name"] = f"chat[POST /api/{'a/' * 100}{at}] p95 < 2 s"
+    names = [case.get("name") for case in ET.fromstring(render_junit(results)).iter("testcase")]
+    assert len(names) == len(set(names)) == 1 + len(results["criteria"])
