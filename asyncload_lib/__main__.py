@@ -87,19 +87,20 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from asyncload_lib.report.compared import compared_markdown, compared_plain
     from asyncload_lib.report.stdout import say
     from asyncload_lib.results.files import load, write_atomic
     from asyncload_lib.results.schema import misfit
-    from asyncload_lib.verdict.comparison import compare, markdown, plain
+    from asyncload_lib.verdict.comparison import compare
 
     before, after = load(options.before), load(options.after)
     for path, results in ((options.before, before), (options.after, after)):
         if problem := misfit(results):
             raise ResultError(f"{path}: {problem}")
     comparison = compare(before, after, force=options.force)
-    say(plain(comparison).rstrip("\n"))
+    say(compared_plain(comparison).rstrip("\n"))
     if options.markdown:
-        write_atomic(options.markdown, markdown(comparison), overwrite=True)
+        write_atomic(options.markdown, compared_markdown(comparison), overwrite=True)
     if not comparison["comparable"] and not options.force:
         raise ConfigurationError("these runs are not comparable; --force compares them anyway")
     return ExitCode.CRITERIA_FAILED if comparison["change"] == "worse" else ExitCode.PASS

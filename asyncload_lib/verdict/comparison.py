@@ -4,14 +4,14 @@ A ratio above 1 means that the second run is better. Its interval comes from `in
 around 1 as a whole makes a difference; a ratio within them, whose interval is known not to reach far beyond, is "no
 improvement", and anything else "not significant".
 
-Each scenario is compared by its headline phase, by whether an event loop was blocked, and by the percentiles and errors
-of the other phases with load.
+Each scenario is compared by its headline phase, by whether the target's and the generator's event loops were blocked,
+and by the percentiles and errors of the other phases with load.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from itertools import groupby
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from asyncload_lib.results.event_loops import any_blocked, deciding_loops, is_of_generator, is_of_target
 from asyncload_lib.results.figures import number
 from asyncload_lib.verdict.comparability import by_scenario, differences, in_both, obstacles
 from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_rates
@@ -19,7 +19,7 @@ from asyncload_lib.verdict.observation import missing
 from asyncload_lib.verdict.stalls import observe_loops
 from asyncload_lib.verdict.wording import time_words
 
-__all__ = ["PRACTICALLY_EQUAL", "compare", "markdown", "plain"]
+__all__ = ["PRACTICALLY_EQUAL", "compare"]
 
 PRACTICALLY_EQUAL = 1.1
 """A ratio between 1 / 1.1 and 1.1 is less than what one run of each can tell apart: runs differ by themselves."""
@@ -38,8 +38,9 @@ def compare(before: Run, after: Run, *, force: bool = False) -> dict[str, Any]:
     Returns comparable (bool), reasons (why not), forced, notes (reasons and what else may explain a ratio), before and
     after (id, started, git_commit), rows ([{scenario, test_name, metric, before, after (text), before_value,
     after_value, ratio, low, high, words, change}]), and change ("better", "worse" or "none") and words of the whole.
-    low and high are the 95 % interval of the ratio; for error_rate, of the difference; event_loop has neither, and as
-    values its longest stall (s). Runs that are not comparable get no rows, except with `force`.
+    low and high are the 95 % interval of the ratio; for error_rate, of the difference; target_loop and
+    generator_loop (where the scenario has such a loop) have neither, and as values the longest stall (s). Runs that
+    are not comparable get no rows, except with `force`.
     """
     reasons = list(obstacles(before, after))
     rows = [] if reasons and not force else list(_rows(before, after))
@@ -56,32 +57,6 @@ def compare(before: Run, after: Run, *, force: bool = False) -> dict[str, Any]:
         "change": change,
         "words": _WHOLE[change] if rows else "not comparable",
     }
-
-
-def markdown(comparison: Mapping[str, Any]) -> str:
-    """Return the comparison as a Markdown text."""
-    return _written(comparison, _cell)
-
-
-def plain(comparison: Mapping[str, Any]) -> str:
-    """Return the comparison for a terminal: laid out alike, with nothing escaped, and no control character."""
-    return _written(comparison, _line)
-
-
-def _written(comparison: Mapping[str, Any], words: Callable[[str], str]) -> str:
-    lines = [
-        f"# {words(str(comparison['before']['id']))} -> {words(str(comparison['after']['id']))}: {comparison['words']}",
-        "",
-    ]
-    lines += [f"- {words(note)}" for note in comparison["notes"]]
-    for name, rows in groupby(comparison["rows"], lambda row: str(row["test_name"])):
-        table = [("metric", "before", "after", "change")]
-        table += [(row["metric"], row["before"], row["after"], row["words"]) for row in rows]
-        widths = [max(len(line[column]) for line in table) for column in range(4)]
-        drawn = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table]
-        rule = "-|-".join("-" * width for width in widths)
-        lines += ["", f"## {words(name)}", "", *(f"| {line} |" for line in (drawn[0], rule, *drawn[1:]))]
-    return "\n".join(lines) + "\n"
 
 
 def _identity(results: Run) -> dict[str, Any]:
@@ -107,7 +82,9 @@ def _rows_of(before: Run, after: Run, limit_s: float) -> Iterator[dict[str, Any]
         interval = (ratio * spread[0], ratio * spread[1]) if ratio and spread else None
         yield _ratio_row(metric, _figure(old, unit), _figure(new, unit), ratio, interval)
     yield from _rows_of_requests(before, after, "")
-    yield _loop_row(before, after, limit_s)
+    for metric, is_its in _LOOPS.items():
+        if any(is_its(loop) for entry in (before, after) for loop in entry.get("event_loops") or []):
+            yield _loop_row(metric, *(_blocked(entry, metric, limit_s) for entry in (before, after)))
     first, second = _other_phases(before), _other_phases(after)
     for name in in_both(first, second):
         yield from _rows_of_requests(first[name], second[name], f"{name} ")
@@ -225,20 +202,26 @@ def _limit_of_both(before: Run, after: Run) -> float:
     return max(limits) if limits[0] != limits[1] else 0.0
 
 
-def _loop_row(before: Run, after: Run, limit_s: float) -> dict[str, Any]:
-    (was, old), (now, new) = (_blocked(metric, limit_s) for metric in (before, after))
+_LOOPS = {"target_loop": is_of_target, "generator_loop": is_of_generator}
+
+_OfLoop = tuple[bool | None, float | None]
+"""Whether the loops of a row were blocked (None: not known), and their longest stall in seconds."""
+
+
+def _loop_row(metric: str, before: _OfLoop, after: _OfLoop) -> dict[str, Any]:
+    (was, old), (now, new) = before, after
     words, change = "no change", "none"
     if was is None or now is None:
         words = "no data"
     elif was is not now:
         words, change = ("blocked now", "worse") if now else ("not blocked any more", "better")
-    return _row("event_loop", _Figure(old, _stalled(was, old)), _Figure(new, _stalled(now, new)), words, change)
+    return _row(metric, _Figure(old, _stalled(was, old)), _Figure(new, _stalled(now, new)), words, change)
 
 
-def _blocked(metric: Run, limit_s: float) -> tuple[bool | None, float | None]:
-    """Return whether a loop of this scenario was blocked (None: not known), and its longest stall in seconds."""
-    stall_s = observe_loops(metric.get("event_loops") or [], "max_stall", str(metric.get("scenario"))).value
-    blocked = metric.get("event_loop_blocked")
+def _blocked(entry: Run, metric: str, limit_s: float) -> _OfLoop:
+    loops = [loop for loop in deciding_loops(entry.get("event_loops") or []) if _LOOPS[metric](loop)]
+    stall_s = observe_loops(loops, "max_stall", metric.removesuffix("_loop")).value
+    blocked = any_blocked(loops)
     return blocked and (stall_s is None or stall_s >= limit_s), stall_s
 
 
@@ -246,13 +229,3 @@ def _stalled(blocked: bool | None, stall_s: float | None) -> str:
     if blocked is None:
         return "no data"
     return "not blocked" if not blocked else "blocked" + (f" for {time_words(stall_s)}" if stall_s else "")
-
-
-def _cell(text: str) -> str:
-    """Return `text` on one line, harmless in a Markdown table."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _line(text: str) -> str:
-    """Return `text` on one line, without anything that a terminal would obey."""
-    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
