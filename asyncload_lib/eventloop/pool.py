@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 import uvloop
 
@@ -27,7 +27,7 @@ Callback = Callable[..., object]
 
 
 class NativePool:
-    """Threads that grow on demand to `size` and end with `close()`. All methods are for the loop's thread."""
+    """Threads that grow on demand to `size` and end with `close()`. Methods are for the loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
         self._loop = loop
@@ -85,11 +85,15 @@ class NativePool:
         if self._threads == 0 and self._ended is not None:
             self._ended.set()
 
+    def let_go(self) -> None:
+        """Have every thread end when all jobs are done; may be called on any thread."""
+        for _ in range(self._threads):
+            self._jobs.put(None)
+
     async def close(self, timeout_s: float) -> None:
         """Let every thread finish its job and end; after `timeout_s` those that still work are left to themselves."""
         self._ended = asyncio.Event()
-        for _ in range(self._threads):
-            self._jobs.put(None)
+        self.let_go()
         if self._threads:
             try:
                 async with asyncio.timeout(timeout_s):
@@ -114,7 +118,8 @@ class PoolLoop(uvloop.Loop):
         if not isinstance(executor, ThreadPoolExecutor):
             raise TypeError(f"a {type(executor).__name__} cannot work beside Locust; pass None or a ThreadPoolExecutor")
         if executor not in self._pools:
-            self._pools[executor] = NativePool(self, executor._max_workers)
+            self._pools[executor] = pool = NativePool(self, executor._max_workers)
+            finalize(executor, pool.let_go).atexit = False  # its threads would wait for jobs for ever
         return self._pools[executor].submit(func, *args)
 
     async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:

@@ -2,7 +2,10 @@
 
 import _socket
 import asyncio
+import os
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -73,3 +76,30 @@ def test_a_name_that_leads_nowhere_is_an_error_of_the_connection(
 ) -> None:
     with pytest.raises(OSError, match="refused" if addresses else "not known"):
         connected_to(monkeypatch, NAME, addresses)
+
+
+def test_threads_end_with_their_executor() -> None:
+    """A task may make a pool of its own each time."""
+
+    async def main() -> None:
+        running = asyncio.get_running_loop()
+        before = threads()
+        for _ in range(5):
+            executor = ThreadPoolExecutor(4)
+            jobs = [running.run_in_executor(executor, time.sleep, 0.01) for _ in range(4)]
+            assert threads() == before + 4
+            await asyncio.gather(*jobs)
+            del executor
+            async with asyncio.timeout(30):
+                while threads() > before:
+                    await asyncio.sleep(0.01)
+
+    def threads() -> int:
+        return len(os.listdir("/proc/self/task"))
+
+    loop = PoolLoop(2)
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.run_until_complete(loop.close_pools(5.0))
+        loop.close()
