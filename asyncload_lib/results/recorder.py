@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from asyncload_lib.results.arrays import np
@@ -153,7 +153,7 @@ class Recorder:
 
     def add_metric(self, name: str, value_us: float, request_name: str = "") -> None:
         """Count a metric of a request, in us: it has its own histogram and is no request."""
-        self._measure((name, request_name), (OTHER, OTHER), value_us)
+        self._measure((name, request_name), value_us)
 
     def add_started(self, n: int = 1) -> None:
         """Count operations that were started."""
@@ -165,7 +165,7 @@ class Recorder:
         Its phase lasts at least until then, or until its users were stopped: whoever waited for this operation would
         have begun others meanwhile, and a target that hangs is no faster for it.
         """
-        self._measure((ABANDONED, name), (ABANDONED, OTHER), age_us)
+        self._measure((ABANDONED, name), age_us)
         phase, now_ns = self._current(), self._clock_ns()
         phase.tail_ns = max(phase.tail_ns, now_ns - self._stopping_ns)
         if not self._ended:
@@ -236,14 +236,14 @@ class Recorder:
             self._failed[kind, name] = array("d")
         return kind, name
 
-    def _measure(self, key: Key, beyond: Key, value_us: float) -> None:
+    def _measure(self, key: Key, value_us: float) -> None:
         try:
             buffer = self._metrics[key]
         except (KeyError, TypeError):
             key = (clean(key[0]), clean(key[1]))
             metrics = self._current().metrics
             if key not in metrics and len(metrics) >= self._max_names:
-                key = beyond
+                key = self._beyond(key[0], metrics)
             metrics.setdefault(key, Tally())
             buffer = self._metrics.setdefault(key, array("d"))
         try:
@@ -252,6 +252,15 @@ class Recorder:
             buffer.append(math.nan)
         if len(buffer) >= _FOLD_AT:
             self.fold()
+
+    def _beyond(self, metric: str, metrics: Collection[Key]) -> Key:
+        """Return under which key a metric of a request beyond the cap is counted: as itself, of "other" requests.
+
+        Metrics that are too many themselves are "other" as well.
+        """
+        key = (metric, OTHER)
+        is_known = metric == ABANDONED or key in metrics or len(metrics) < 2 * self._max_names
+        return key if is_known else (OTHER, OTHER)
 
     def _count_error(self, request_type: str, name: str, exception: object) -> None:
         errors = self._current().errors

@@ -279,8 +279,20 @@ def test_caps_hold_and_sums_stay_exact() -> None:
     assert sum(tally.count for tally in phase.metrics.values()) == 10_000
     assert len(phase.endpoints) <= 21
     assert len(phase.errors) <= 30 + 21
-    assert len(phase.metrics) <= 22
+    assert len(phase.metrics) <= 42
     assert phase.endpoints["other", "other"].ok.count > 3_000
+
+
+def test_a_metric_of_too_many_requests_is_still_that_metric() -> None:
+    recorder, _ = recorder_at(max_names=20)
+    recorder.begin("run")
+    for i in range(100):
+        recorder.add_metric("time_to_first_token", 1_000.0, f"/{i}")
+        recorder.add_metric("inter_token_latency", 50.0, f"/{i}")
+    metrics = only_phase(recorder).metrics
+    for metric in ("time_to_first_token", "inter_token_latency"):
+        assert sum(tally.count for (name, _), tally in metrics.items() if name == metric) == 100
+        assert metrics[metric, "other"].count == 90
 
 
 @pytest.mark.parametrize("name", [None, 5, "x" * 10_000, "lone \ud800 surrogate", "NUL \0 <b>", ["unhashable"]])
