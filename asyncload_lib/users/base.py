@@ -224,28 +224,33 @@ class AsyncUser(User):
                 try:
                     await self._run_tasks()
                 except (StopUser, StopTest):
-                    await self.on_stop()
+                    await self._stop()
                 except asyncio.CancelledError:
                     if not self.cut_off:  # it came during the user's wait: in a task it would have been reported
                         await self._report_error(self._strayed())
-                    await self.on_stop()
+                    await self._stop()
         except asyncio.CancelledError:
             pass  # a second kill, during on_stop
         except Exception as error:
             if not isinstance(error, (StopUser, StopTest)):
                 await self._report_error(error)
 
+    async def _stop(self) -> None:
+        """Run `on_stop`; what happens in it is the user's own doing, until that is cancelled as well."""
+        self.cut_off = False
+        await self.on_stop()
+
     async def _start(self) -> bool:
         """Run `on_start`; False if the user must not go on."""
         try:
             await self.on_start()
         except (StopUser, StopTest):
-            await self.on_stop()
+            await self._stop()
             return False
         except asyncio.CancelledError:
             if not self.cut_off:
                 raise self._strayed() from None
-            await self.on_stop()
+            await self._stop()
             return False
         return True
 

@@ -1,6 +1,7 @@
 """What people know of Locust users holds for coroutines."""
 
 import asyncio
+import contextlib
 import itertools
 import re
 import statistics
@@ -212,6 +213,27 @@ def test_what_is_cut_off_is_abandoned_and_on_stop_still_runs(stop_timeout: float
     assert [event["name"] for event in swarm.abandoned] == ["work"] * 3
     assert all(0.09e6 < event["age_us"] < 2e6 for event in swarm.abandoned)
     assert [event["name"] for event in swarm.requests] == ["goodbye"] * 3
+
+
+def test_a_timeout_of_its_own_has_failed_in_on_stop_too() -> None:
+    class Person(AsyncUser):
+        async def on_stop(self) -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05), self.measure("X", "goodbye"):
+                    await asyncio.sleep(100)
+
+        @task
+        async def work(self) -> None:
+            async with self.measure("X", "work"):
+                await asyncio.sleep(100)
+
+    with Swarm(Person, stop_timeout=0) as swarm:
+        swarm.start()
+        eventually(lambda: swarm.started == 1)
+        swarm.stop()
+    assert [event["name"] for event in swarm.abandoned] == ["work"]
+    (goodbye,) = swarm.requests
+    assert isinstance(goodbye["exception"], CutOffError)
 
 
 def test_a_second_stop_at_the_same_time_loses_nothing() -> None:
