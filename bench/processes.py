@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 import psutil
 
 from asyncload_lib.demo.children import death_signal_setter
 
-__all__ = ["GENERATOR_CORE", "ROOT", "TARGET_CORE", "Process", "free_port", "wait_until"]
+__all__ = ["GENERATOR_CORE", "ROOT", "TARGET_CORE", "Process", "free_port", "leave", "wait_until"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -122,6 +122,11 @@ def _settle(set_death_signal: Callable[[], None] | None, core: int | None) -> No
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell ignores it for what runs in its background
     if core is not None:
         os.sched_setaffinity(0, {core})
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """End as on Ctrl-C, as the handler of a signal: every `with` block ends its processes on the way out."""
+    raise KeyboardInterrupt
 
 
 def free_port() -> int:

@@ -2,59 +2,93 @@
 
     python -m bench.loops [--quick] [--only faults overhead clean] [--loop asyncio|uvloop] [--readme]
 
-Prints Markdown tables and keeps bench/results/loops.json. A full run takes 35 minutes, 12 of them clean runs in which
-nothing blocks. `--readme` writes the tables into README.md.
+Prints Markdown tables and keeps bench/results/loops.json. A full run takes 45 minutes, 12 of them clean runs in which
+nothing blocks. `--readme` writes the tables into README.md, if all of them were measured.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
+import os
 import random
+import signal
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from bench.loops.clean import clean_run
-from bench.loops.faults import BURSTS, FAULTS, burst_row, fault_row, load, sweep_row
-from bench.loops.overhead import TARGETS, overhead
+from bench.loops.faults import rows, under_load
+from bench.loops.overhead import LOADS, overhead
 from bench.loops.peers import Client, feed_fifo, slow_getaddrinfo, slow_servers, target
 from bench.loops.table import markdown
 from bench.machine import describe
 from bench.peers import Peers
-from bench.processes import ROOT
+from bench.processes import GENERATOR_CORE, ROOT, TARGET_CORE, leave
 from bench.section import write
 
-LOAD_PER_S = 200
 PARTS = ("faults", "overhead", "clean")
+RATES = {"200 requests/s": 200.0, "saturated": 1e6}
+"""Load beside the faults: requests per second that are asked for."""
+SETTLE_S = 2.0
 
 
 async def against_target(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     """Measure what needs the target with the faults."""
     result: dict[str, Any] = {}
-    feed_fifo(directory / "fifo")
-    library = slow_getaddrinfo(directory)
     async with slow_servers() as slow:
-        with target(options.loop, {**slow, "fifo": str(directory / "fifo")}, library) as ready:
-            client = Client(ready["port"])
-            if "faults" in options.only:
+        if "faults" in options.only:
+            feed_fifo(directory / "fifo")
+            library = slow_getaddrinfo(directory)
+            with target(options.loop, {**slow, "fifo": str(directory / "fifo")}, library) as ready:
                 times = 5 if options.quick else 20
-                task = asyncio.create_task(load(ready["port"], LOAD_PER_S))
-                faults = [fault for fault in FAULTS if library is not None or fault.name != "getaddrinfo"]
-                result["faults"] = [await fault_row(client, fault, times) for fault in faults]
-                result["faults"] += [await burst_row(client, burst, times) for burst in BURSTS]
-                result["sweep"] = [await sweep_row(client, kind, times * 10) for kind in ("sleep", "cpu")]
-                task.cancel()
-            client.close()
+                result["faults"] = [
+                    await with_faults(ready, title, rate, times, has_slow_names=library is not None)
+                    for title, rate in RATES.items()
+                ]
         if "overhead" in options.only:
-            result["overhead"] = []
-            for kind, connections in TARGETS:
-                with target(options.loop, slow, None, kind) as ready:
-                    modes = await overhead(ready["port"], connections, 45 if options.quick else 240)
-                result["overhead"].append({"target": kind, "connections": connections, "modes": modes})
+            targets, seconds = (2, 20) if options.quick else (6, 40)
+            with on_core(GENERATOR_CORE):  # else threads of both push each other aside, as they happen to lie
+                result["overhead"] = [
+                    await overhead(
+                        load, partial(target, options.loop, slow, None, load.kind, TARGET_CORE), targets, seconds
+                    )
+                    for load in LOADS
+                ]
     return result
+
+
+@contextlib.contextmanager
+def on_core(core: int | None) -> Iterator[None]:
+    """Have this thread, and what it starts meanwhile, use one CPU only; with None, any."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+async def with_faults(
+    ready: dict[str, int], title: str, rate: float, times: int, *, has_slow_names: bool
+) -> dict[str, Any]:
+    """Do all faults under one load; return its title, what share of a core the target has used by then, and rows."""
+    process, client = psutil.Process(ready["pid"]), Client(ready["port"])
+    async with under_load(ready["port"], rate):
+        process.cpu_percent()
+        await asyncio.sleep(SETTLE_S)
+        busy = process.cpu_percent() / 100
+        measured = await rows(client, times, has_slow_names=has_slow_names)
+    client.close()
+    return {"title": title, "busy": busy, "rows": measured}
 
 
 def steal_share(before: Any, after: Any) -> float:
@@ -73,7 +107,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS, help="parts to run")
     parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     options = parser.parse_args()
+    if options.readme and (options.quick or set(options.only) != set(PARTS)):
+        parser.error("--readme replaces all tables: it needs all parts, and no --quick")
     random.seed(1)
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGHUP, leave)
     run: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "quick": options.quick,
@@ -87,8 +125,8 @@ def main() -> None:
         if "clean" in options.only:
             busy_s, saturated_s = (20, 20) if options.quick else (600, 120)
             run["clean"] = [
-                clean_run(directory / "busy", busy_s, busy_users=92, burners=0),
-                clean_run(directory / "saturated", saturated_s, busy_users=0, burners=2),
+                clean_run(directory / "busy", busy_s, busy_users=92, saturated=False),
+                clean_run(directory / "saturated", saturated_s, busy_users=0, saturated=True),
             ]
     run["steal"] = steal_share(before, psutil.cpu_times())
     text = markdown(run)

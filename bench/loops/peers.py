@@ -57,23 +57,29 @@ class Client:
 
 
 @contextlib.contextmanager
-def target(loop: str, slow: dict[str, Any], preload: Path | None, kind: str = "bare") -> Iterator[dict[str, int]]:
+def target(
+    loop: str, slow: dict[str, Any], preload: Path | None, kind: str = "bare", core: int | None = None
+) -> Iterator[dict[str, int]]:
     """Run the target on a `loop` ("asyncio" or "uvloop") for as long as the block does; yield its `port` and `pid`.
 
-    `kind`: a "bare" ASGI application or one of FastAPI ("fastapi"); `preload`: a library for LD_PRELOAD.
+    `kind`: a "bare" ASGI application or one of FastAPI ("fastapi"); `preload`: a library for LD_PRELOAD; `core`: the
+    only CPU that it may use.
     """
     environment = {**os.environ, "LOOP_FAULTS_SLOW": json.dumps(slow)}
     if preload is not None:
         environment["LD_PRELOAD"] = str(preload)
     command = [sys.executable, str(HERE / "target.py"), loop, kind]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    if core is not None:
+        os.sched_setaffinity(process.pid, {core})  # before it has any thread but the first
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        yield json.loads(process.stdout.readline())
+        yield {**json.loads(process.stdout.readline()), "pid": process.pid}
     finally:
         process.stdin.close()
         process.wait(20)
+        process.stdout.close()
 
 
 def slow_getaddrinfo(directory: Path) -> Path | None:

@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 from typing import Any
 
+from bench.loops.clean import WATCHED
+from bench.loops.overhead import BUSY
+
 __all__ = ["markdown"]
 
 SHARE = 0.95
 """Goal: at least this share of the stalls of 10 to 20 ms is found, and all longer ones."""
 OVERHEAD = 0.01
-"""Goal: watching takes at most this share of the loop's time and of the throughput."""
+"""Goal: watching takes at most this share of the throughput."""
+HUB = "generator hub"
 
 
 def markdown(run: dict[str, Any]) -> str:
@@ -22,7 +26,7 @@ def markdown(run: dict[str, Any]) -> str:
         "",
     ]
     if "faults" in run:
-        lines += [*_faults(run), ""]
+        lines += [*_faults(run["faults"]), ""]
     if "overhead" in run:
         lines += [*_overhead(run["overhead"]), ""]
     if "clean" in run:
@@ -30,44 +34,62 @@ def markdown(run: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _faults(run: dict[str, Any]) -> Iterator[str]:
-    yield "| fault, under load | true length | found | line right | length within 2 ms or 10 % | worst error | |"
-    yield "|---|---|---|---|---|---|---|"
-    for row in run["faults"]:
-        times, cause = row["times"], row["cause"]
-        found = f"{row['found']} of {times}" + ("" if cause in ("loop", "none") else f" as {cause}")
-        right = "-" if cause == "none" else f"{row['line_right']} of {times}"
-        within = f"{row['within']} of {times} | {row['worst_error_ms']:.1f} ms" if cause in ("loop", "gc") else "- | -"
-        length = f"{row['true_ms']:.1f} ms"
-        yield f"| {row['fault']} | {length} | {found} | {right} | {within} | {_word(_is_fault_met(row))} |"
-    for row in run["sweep"]:
-        times, met = row["times"], row["line_right"] >= SHARE * row["times"]
-        counts = f"{row['found']} of {times} | {row['line_right']} of {times}"
-        yield f"| {row['fault']} | | {counts} | - | - | {_word(met)} |"
+def _faults(loads: list[dict[str, Any]]) -> Iterator[str]:
+    heads = (f"{load['title']}, loop at {load['busy']:.0%}: found, line right, length right" for load in loads)
+    yield f"| fault | true length | {' | '.join(heads)} | worst error | |"
+    yield "|---|---|" + "---|" * len(loads) + "---|---|"
+    for rows in zip(*(load["rows"] for load in loads), strict=True):
+        row = rows[0]
+        if "not_measured" in row:
+            yield f"| {row['fault']} | " + "| " * len(loads) + f"| | not measured: {row['not_measured']} |"
+            continue
+        is_timed = "true_ms" in row and row["cause"] != "gil"
+        length = f"{row['true_ms']:.1f} ms" if is_timed else ""
+        errors = [found["worst_error_ms"] for found in rows if "worst_error_ms" in found]
+        worst = f"{max(errors):.1f} ms" if errors and row["cause"] in ("loop", "gc") else ""
+        cells = " | ".join(map(_found, rows))
+        yield f"| {row['fault']} | {length} | {cells} | {worst} | {_word(all(map(_is_met, rows)))} |"
 
 
-def _is_fault_met(row: dict[str, Any]) -> bool:
+def _found(row: dict[str, Any]) -> str:
+    counts = [row["found"]]
+    if row["cause"] != "none":
+        counts.append(row["line_right"])
+    if row["cause"] in ("loop", "gc") and "within" in row:
+        counts.append(row["within"])
+    as_cause = "" if row["cause"] in ("loop", "none") else f" as {row['cause']}"
+    beside = f"; {row['beside']} false" if row.get("beside") else ""
+    return f"{', '.join(map(str, counts))} of {row['times']}{as_cause}{beside}"
+
+
+def _is_met(row: dict[str, Any]) -> bool:
     times, cause = row["times"], row["cause"]
     if cause == "none":
         return not row["found"]
-    if row["true_ms"] < 20:
+    if row.get("beside"):
+        return False
+    if row.get("true_ms", 0.0) < 20:
         return bool(row["line_right"] >= SHARE * times)
     wanted = (row["found"], row["line_right"], *((row["within"],) if cause != "gil" else ()))
     return all(count == times for count in wanted)
 
 
 def _overhead(measured: list[dict[str, Any]]) -> Iterator[str]:
-    yield "| cost, against the same target without it | of the loop's time | throughput: median, 95 % interval | |"
+    yield "| cost, against the same target without it | CPU per request | throughput | |"
     yield "|---|---|---|---|"
     for of in measured:
-        kind = {"bare": "bare ASGI application", "fastapi": "FastAPI route with a model"}[of["target"]]
+        kind = {"bare": "bare ASGI application", "fastapi": "FastAPI route with a model"}[of["kind"]]
+        load = f"{kind}, {of['connections']} connections, {of['requests_per_second']:,.0f} requests/s"
         for mode, title in (("monitor", "`LoopMonitor`"), ("probe", "`LoopProbe`, monitor included")):
-            row = of["modes"][mode]
-            median, low, high = row["throughput_ratio"]
-            met = row["loop_share"] <= OVERHEAD and median >= 1 - OVERHEAD
-            load = f"{kind}, {of['connections']} connections, {row['requests_per_second']:,.0f} requests/s"
-            ratio = f"x{median:.3f} ({low:.3f} to {high:.3f})"
-            yield f"| {title}: {load} | {row['loop_share']:.2%} | {ratio} | {_word(met)} |"
+            cpu, throughput = of["modes"][mode]["cpu_ratio"], of["modes"][mode]["throughput_ratio"]
+            told = _word(throughput[0] >= 1 - OVERHEAD)
+            if of["busy"] < BUSY:
+                told = f"not measured: the loop had the CPU for {of['busy']:.0%} of the time only"
+            yield f"| {title}: {load} | {_ratio(*cpu)} | {_ratio(*throughput)} | {told} |"
+
+
+def _ratio(median: float, least: float, most: float) -> str:
+    return f"x{median:.3f} ({least:.3f} to {most:.3f})"
 
 
 def _clean(runs: list[dict[str, Any]]) -> Iterator[str]:
@@ -76,14 +98,25 @@ def _clean(runs: list[dict[str, Any]]) -> Iterator[str]:
     for run in runs:
         beside = f", every core taken by {run['burners']} other processes" if run["burners"] else ""
         title = f"{run['seconds']:.0f} s, generator at {run['generator_cpu']:.0%} of a core{beside}"
-        for loop in run["loops"]:
-            causes = loop["by_cause"]
-            others = ", ".join(str(causes[cause]) for cause in ("gil", "gc", "machine"))
-            decides = loop["name"] != "generator hub"
-            verdict = _word(causes["loop"] == 0) if decides else "Locust's own, decides nothing"
-            lag = f"{loop['lag_max_ms']:.1f} ms"
-            yield f"| {title} | {loop['name']} | {causes['loop']} | {others} | {lag} | {verdict} |"
+        loops = {loop["name"]: loop for loop in run["loops"]}
+        for name in ("target", "generator", HUB):
+            yield f"| {title} | {name} | {_clean_loop(loops.get(name), run['seconds'])} |"
             title = ""
+
+
+def _clean_loop(loop: dict[str, Any] | None, seconds: float) -> str:
+    """Return what was seen of a loop. It was clean if it was watched all the time and found free, as in a report."""
+    if loop is None:
+        return "| | | not measured: it was not watched"
+    causes = {cause: found["stalls"] for cause, found in loop["by_cause"].items()}
+    others = ", ".join(str(causes[cause]) for cause in ("gil", "gc", "machine"))
+    if loop["name"] == HUB:
+        verdict = "Locust's own, decides nothing"
+    elif loop["blocked"] is None or loop["watched_s"] < WATCHED * seconds:
+        verdict = f"not measured: watched for {loop['watched_s']:.0f} s. {loop['note'] or ''}".strip()
+    else:
+        verdict = _word(causes["loop"] == 0 and not loop["blocked"])
+    return f"{causes['loop']} | {others} | {loop['lag']['max'] * 1e3:.1f} ms | {verdict}"
 
 
 def _word(met: bool) -> str:

@@ -1,12 +1,10 @@
 """A target with faults that block its event loop on purpose; run as a process of its own.
 
 `GET /fault/<name>` runs one fault and answers with what it truly took: {"wall_s", "cpu_s"}. The culprit's line carries
-the mark `# fault: <name>`. `GET /work` is the ordinary load; `POST /mode/nothing|monitor|probe` says what stands around
-it from now on, for the measurement of overhead, and answers with what was used so far (`usage`). With `-timed` behind
-it the time spent inside is measured, too, which itself costs a little. `POST /mode/turns` has the three take turns,
-and answers with what `Turns` counted so far.
+the mark `# fault: <name>`. `GET /work` is the ordinary load. `POST /turns` has nothing, the monitor and the whole probe
+take turns around it, for the measurement of overhead; asked again, it ends them and answers with what `Turns` counted.
 `target.py LOOP bare|fastapi`: the latter has no faults, and is for that measurement alone.
-Prints {"port", "pid"} when it listens, ends when its standard input does.
+Prints {"port"} when it listens, ends when its standard input does.
 """
 
 import asyncio
@@ -20,7 +18,6 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -34,7 +31,6 @@ from pydantic import BaseModel
 
 from asyncload_lib.eventloop import served as modules
 from asyncload_lib.eventloop.asgi import Message, Probe, Receive, Send
-from asyncload_lib.eventloop.gcpause import GcPauses
 from asyncload_lib.eventloop.heartbeat import LIMIT_S, PERIOD_S
 from asyncload_lib.eventloop.lag import LoopMonitor
 from bench.loops.faults import BURST
@@ -137,6 +133,7 @@ async def fault(name: str, seconds: float) -> None:
 
 
 async def run_fault(name: str, seconds: float) -> dict[str, Any]:
+    took_s.clear()
     thread = None
     if name == "lock":
         thread = threading.Thread(target=hold, args=(held, taken := threading.Event(), 0.04))
@@ -149,7 +146,6 @@ async def run_fault(name: str, seconds: float) -> dict[str, Any]:
     elif name == "gc":
         await asyncio.to_thread(garbage)
         await asyncio.sleep(0.02)
-    took_s.clear()
     wall, cpu = time.perf_counter(), time.thread_time()
     await fault(name, seconds)
     truth = {"wall_s": time.perf_counter() - wall, "cpu_s": time.thread_time() - cpu, "each_s": took_s[:]}
@@ -172,9 +168,9 @@ def ordinary() -> FastAPI:
         await asyncio.sleep(0)
         return Numbers(numbers=[random.random() for _ in range(20)])
 
-    @api.post("/mode/{mode}")
-    async def mode(mode: str) -> dict[str, Any]:
-        return change(mode)
+    @api.post("/turns")
+    async def take_turns() -> dict[str, Any]:
+        return turns.begin_or_end()
 
     return api
 
@@ -190,8 +186,8 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
     if path.startswith("/fault/"):
         seconds = float(parse_qs(scope["query_string"].decode()).get("seconds", ["0"])[0])
         answer = await run_fault(path.removeprefix("/fault/"), seconds)
-    elif path.startswith("/mode/"):
-        answer = change(path.removeprefix("/mode/"))
+    elif path == "/turns":
+        answer = turns.begin_or_end()
     else:
         json.loads(json.dumps({"numbers": [random.random() for _ in range(20)]}))
         await asyncio.sleep(0)
@@ -199,31 +195,6 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-class Stopwatch:
-    """Sums the time that the loop's thread spends inside of functions."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function with its time taken."""
-
-        def timed(*args: Any) -> Any:
-            start = time.perf_counter()
-            result = function(*args)
-            self.seconds += time.perf_counter() - start
-            return result
-
-        return timed
-
-
-stopwatch = Stopwatch()
-
-
-class TimedGcPauses(GcPauses):
-    _heard = stopwatch.around(GcPauses._heard)
 
 
 class PausableMonitor(LoopMonitor):
@@ -266,62 +237,36 @@ class PausableMonitor(LoopMonitor):
         self._timer = self._loop.call_later(self._pace_ns / 1e9, self._beat)
 
 
-class TimedMonitor(PausableMonitor):
-    """A second monitor, whose beats are timed: wrappers set on the first one would make every beat of it slower."""
-
-    _beat = stopwatch.around(LoopMonitor._beat)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._gc = TimedGcPauses()
-
-    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        """Start it, in a task: what runs the loop is found from there, for around the beat it would be the stopwatch.
-
-        With that for the loop, no request would be taken for a sign of life.
-        """
-        super().start(loop)
-        self._based = True
-
-
 served = ordinary() if sys.argv[2] == "fastapi" else app
 
 
-class ProbeWithMonitors(Probe):
-    """A probe whose loop is watched by one monitor or another."""
+class ProbeWithPauses(Probe):
+    """A probe whose loop is watched by a monitor that can pause."""
 
     def watch_with(self, monitor: LoopMonitor) -> None:
         """Put this monitor in the place of the present one."""
         here = self._here()
         assert here is not None
         assert here.gives_signs, "something stands between the loop and the probe, so it would cost more than it does"
-        if here.monitor not in monitors.values():
+        if here.monitor is not monitor:
             here.monitor.stop()
-        here.monitor = monitor
+            here.monitor = monitor
 
 
 modules.BEFORE_THE_PROBE += (f"{__name__}.",)  # `server_app` below, which only counts
-probe = ProbeWithMonitors(served, TOKEN, "/asyncload/loop", LIMIT_S, PERIOD_S)
-monitors = {False: PausableMonitor("target"), True: TimedMonitor()}
+probe = ProbeWithPauses(served, TOKEN, "/asyncload/loop", LIMIT_S, PERIOD_S)
+monitor = PausableMonitor("target")
 mounted = probe.middleware()
 outermost = mounted
-mode_now = ""
 
 
 def switch(mode: str) -> None:
     """Have requests from now on meet nothing, the monitor alone, or the whole probe."""
-    global outermost, mode_now
-    if mode == mode_now:
-        return
-    mode_now, kind, is_timed = mode, mode.removesuffix("-timed"), mode.endswith("-timed")
-    outermost = mounted if kind == "probe" else served
-    if is_timed:
-        outermost = stopwatch.around(outermost)
-    for monitor in monitors.values():
-        monitor.pause()
-    probe.watch_with(monitors[is_timed])
-    if kind != "nothing":
-        monitors[is_timed].go_on()
+    global outermost
+    outermost = mounted if mode == "probe" else served
+    monitor.pause()
+    if mode != "nothing":
+        monitor.go_on()
 
 
 class Turns:
@@ -332,59 +277,45 @@ class Turns:
 
     def __init__(self) -> None:
         self.requests = 0
-        self.per_s: dict[str, list[float]] = {mode: [] for mode in MODES}
+        self.counted: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
+        """Of each mode, turn by turn: requests per second, and seconds of CPU (all threads) for one of them."""
         self._left: list[str] = []
-        self.next: asyncio.TimerHandle | None = None
+        self._next: asyncio.TimerHandle | None = None
+        self._begun_s = self._loop_cpu_s = 0.0
 
-    def take(self) -> None:
-        """Begin the next turn."""
+    def begin_or_end(self) -> dict[str, Any]:
+        """Begin, in a task: from there the monitor finds what runs the loop. Or end, and return what was `counted`.
+
+        `busy`: the share of the time for which the loop's thread had the CPU.
+        """
+        now_s, loop_cpu_s = time.perf_counter(), time.thread_time()
+        if self._next is None:
+            monitor.start()
+            probe.watch_with(monitor)
+            self._begun_s, self._loop_cpu_s = now_s, loop_cpu_s
+            self._take()
+            return {}
+        self._next.cancel()
+        return {"counted": self.counted, "busy": (loop_cpu_s - self._loop_cpu_s) / (now_s - self._begun_s)}
+
+    def _take(self) -> None:
         if not self._left:
             self._left = random.sample(MODES, len(MODES))
         switch(self._left[-1])
-        self.next = asyncio.get_running_loop().call_later(SETTLED_S, self._count)
-
-    def end(self) -> None:
-        """Let the mode stay as it is."""
-        if self.next is not None:
-            self.next.cancel()
+        self._next = asyncio.get_running_loop().call_later(SETTLED_S, self._count)
 
     def _count(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.next = loop.call_later(COUNTED_S, self._counted, self.requests, time.perf_counter())
+        before = (self.requests, time.perf_counter(), time.process_time())
+        self._next = asyncio.get_running_loop().call_later(COUNTED_S, self._count_up, *before)
 
-    def _counted(self, requests: int, start: float) -> None:
-        per_s = (self.requests - requests) / (time.perf_counter() - start)
-        self.per_s[self._left.pop()].append(per_s)
-        self.take()
+    def _count_up(self, requests: int, start_s: float, cpu_s: float) -> None:
+        done = self.requests - requests
+        per_s, cost_s = done / (time.perf_counter() - start_s), (time.process_time() - cpu_s) / done
+        self.counted[self._left.pop()].append((per_s, cost_s))
+        self._take()
 
 
 turns = Turns()
-
-
-def change(mode: str) -> dict[str, Any]:
-    if mode == "turns":
-        if turns.next is None:
-            # Started here, in a task: from a timer's callback it is not known before the first beat what runs the
-            # loop, and a request that comes sooner is not taken for a sign of life, nor is any after it.
-            switch("monitor")
-            turns.take()
-        return turns.per_s
-    turns.end()
-    switch(mode)
-    return usage()
-
-
-def usage() -> dict[str, float]:
-    """Return the seconds so far of CPU of all threads, of this thread's, and inside what is timed; and the time now.
-
-    The time inside an application ends when it has handed its coroutine on.
-    """
-    return {
-        "cpu_s": time.process_time(),
-        "loop_cpu_s": time.thread_time(),
-        "inside_s": stopwatch.seconds,
-        "now_s": time.perf_counter(),
-    }
 
 
 async def server_app(scope: Message, receive: Receive, send: Send) -> None:
@@ -405,7 +336,7 @@ def main() -> None:
 
     threading.Thread(target=until_parent_ends, daemon=True).start()
     gc.freeze()
-    print(json.dumps({"port": listener.getsockname()[1], "pid": os.getpid()}), flush=True)
+    print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
     asyncio.Runner(loop_factory=server.config.get_loop_factory()).run(server.serve([listener]))
 
 
