@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import gevent
+from locust import FastHttpUser, HttpUser
 from locust.env import Environment
 
 from asyncload_lib.addresses import is_embedded, missing, missing_for_users
@@ -35,8 +36,10 @@ class TargetSource:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether nothing is configured, neither by settings nor by Locust's host nor by a user class."""
-        return is_embedded(self._settings, self._host)
+        """Whether the demo is the target: nothing is configured, neither by settings nor by Locust's host nor by a
+        user class, and there is one that needs an address.
+        """
+        return is_embedded(self._settings, self._host) and any(map(_needs_address, self._environment.user_classes))
 
     @property
     def _host(self) -> str | None:
@@ -64,8 +67,8 @@ class TargetSource:
         if self.is_embedded:
             return []
         return [
-            f"{key} on the command line ({option.flag}) applies only to the embedded demo, but this run has another "
-            "target: an address is configured (host, redis.url or vms); leave out one or the other"
+            f"{key} on the command line ({option.flag}) applies only to the embedded demo, which this run does not "
+            "load: an address is configured (host, redis.url or vms), or no user needs one; leave out one or the other"
             for key, option in OPTIONS.items()
             if key.startswith("demo.") and self._settings.origin(key) == "command line"
         ]
@@ -143,6 +146,11 @@ class TargetSource:
 
 def _needs(user_class: type) -> str:
     return user_class.required_setting if issubclass(user_class, AsyncUser) else ""
+
+
+def _needs_address(user_class: type) -> bool:
+    """Tell whether users cannot run without an address; those of any other protocol have theirs where we see none."""
+    return bool(_needs(user_class)) or issubclass(user_class, (AsyncHttpUser, HttpUser, FastHttpUser))
 
 
 def _configured(settings: Settings) -> Target:

@@ -1,0 +1,44 @@
+"""Where the load goes when nothing is configured."""
+
+import pytest
+from locust import FastHttpUser, HttpUser, User, task
+from locust.env import Environment
+
+from asyncload_lib.run.target_source import TargetSource
+from asyncload_lib.settings import Settings
+from asyncload_lib.users.base import AsyncUser
+from asyncload_lib.users.files import FileUser
+from asyncload_lib.users.http import AsyncHttpUser
+from asyncload_lib.users.redis import RedisUser
+from asyncload_lib.users.vms import VmHealthUser
+from tests.users.swarm import derived
+
+
+@pytest.mark.parametrize(
+    ("bases", "is_embedded"),
+    [
+        ([AsyncHttpUser], True),
+        ([HttpUser], True),
+        ([FastHttpUser], True),
+        ([RedisUser], True),
+        ([VmHealthUser], True),
+        ([AsyncUser], False),  # of a protocol that we do not know: it was the demo that was watched, and named
+        ([User], False),
+        ([FileUser], False),
+        ([FileUser, RedisUser], True),
+    ],
+)
+def test_the_demo_is_started_for_users_that_need_an_address(bases: list[type[User]], is_embedded: bool) -> None:
+    @task
+    async def work(self: object) -> None: ...
+
+    @task
+    def plain_work(self: object) -> None: ...
+
+    classes = [derived(base, work=work if issubclass(base, AsyncUser) else plain_work) for base in bases]
+    for user_class, base in zip(classes, bases, strict=True):
+        user_class.__name__ = f"My{base.__name__}"
+    environment = Environment(user_classes=classes)
+    assert TargetSource(environment, Settings()).is_embedded is is_embedded
+    environment.host = "http://127.0.0.1:1"
+    assert TargetSource(environment, Settings()).is_embedded is False
