@@ -87,7 +87,9 @@ class Chat:
 
     users: int = row(whole(1), 50, "users of the burst and of the sustained phase")
     few_users: int = row(whole(1), 5, "users of the phase that shows the latency under light load")
-    sustain: float = row(duration(0, 86_400), "15s", "length of the sustained phase")
+    sustain: float = row(
+        duration(0, 86_400), "15s", "length of each of the phases few and sustained; 0 leaves both out"
+    )
     path: str = row(url_path(), "/api/chat", "where a message is posted")
     stream_path: str = row(url_path(), "/api/chat/stream", "where a message is posted to get a streamed answer")
     headers: tuple[str, ...] = row(headers(), [], "headers of every message, such as a login", secret=True)

@@ -4,6 +4,8 @@ import re
 
 from asyncload_lib.errors import ExitCode
 from asyncload_lib.settings import OPTIONS
+from asyncload_lib.verdict.grammar import KNOWN
+from asyncload_lib.verdict.metrics import METRICS, Subject
 from tests.locust_run import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -18,6 +20,41 @@ def test_every_setting_stands_with_its_default_and_meaning() -> None:
         assert option.help in rows[key], key
         if isinstance(option.default, str | int | float) and not isinstance(option.default, bool):
             assert f"`{option.default}`" in rows[key], key
+
+
+CRITERIA = README.partition("## Criteria")[2].partition("## Exit codes")[0]
+
+
+def test_every_metric_stands_beside_the_subjects_that_have_it() -> None:
+    subjects = {
+        "scenario": [Subject(scenario) for scenario in ("chat", "mixed", "vm_health")],
+        "phase": [Subject("chat", "burst")],
+        "endpoint": [Subject("chat", None, "/")],
+        "target": [Subject("target")],
+        "generator": [Subject("generator")],
+    }
+    shown: dict[str, set[str]] = {}
+    for row in re.findall(r"^\| (.*) \|$", CRITERIA.partition("|---|")[2], re.M):
+        of, metrics = row.split(" | ")
+        for subject in re.findall(r"scenario|phase|endpoint|target|generator", of):
+            shown.setdefault(subject, set()).update(re.findall(r"`([\w.]+)`", metrics))
+    shown["endpoint"].discard("count")  # of the metrics of a request
+    for level, examples in subjects.items():
+        there_are = {name for name, metric in METRICS.items() if any(metric.exists(one) for one in examples)}
+        assert shown[level] - {"count"} == there_are, level
+
+
+def test_every_phase_stands_beside_its_scenario() -> None:
+    (line,) = re.findall(r"^Phases, the headline first: (.*)$", CRITERIA, re.M)
+    for part in re.split(r"; ", line):
+        _, scenario, phases = re.fullmatch(r"(a free |each )?(\w+) (.*)", part.rstrip(".")).groups()  # type: ignore[union-attr]
+        if scenario in KNOWN:
+            assert set(re.findall(r"\w+", phases)) >= set(KNOWN[scenario]) - {
+                "baseline",
+                "baseline_warm_up",
+                "ramp",
+                "run",
+            }
 
 
 def test_every_exit_code_stands_in_its_table() -> None:
@@ -39,6 +76,11 @@ def test_every_make_target_that_is_shown_exists_and_every_one_is_explained() -> 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    anchors = re.findall(r"\]\(#([^)]+)\)", README)
+    headings = {
+        re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.*)$", README, re.M)
+    }
 
     assert links
+    assert set(anchors) <= headings
     assert [link for link in links if not (ROOT / link).exists()] == []
