@@ -117,6 +117,10 @@ class Monitor:
     def report(self) -> dict[str, Any]:
         """What was found since the start or the last reset: one element of `event_loops` in the results file.
 
+        Keys: blocked (bool; None: cannot tell), max_stall, blocked_s, watched_s, limit_s, period_s (seconds), stalls
+        (count), lag ({p50, p99, max}, seconds), by_cause ({loop, gil, gc, machine}), culprits ([{file, line, function,
+        call, task, cause, count, total_s, longest_s, excerpt}]), series, stall_times, note (text).
+
         May be called from any thread, during the run or after `stop()`. Waits some milliseconds at most for a stall
         that has just ended to be settled; one that goes on counts as far as it has come.
         """

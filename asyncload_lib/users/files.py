@@ -162,7 +162,10 @@ def file_space(thread: LoopThread, settings: Settings, worker: int = 0) -> FileS
 
 
 class FileUser(AsyncUser):
-    """One operation after another in a thread, as `asyncio.to_thread` does it; a whole round trip is one request."""
+    """One operation after another in a thread, as `asyncio.to_thread` does it; a whole round trip is one request.
+
+    It is recorded as `FILE write+read`. Files lie in `files.directory` of the machine that generates the load.
+    """
 
     abstract = True
     scenario = "files"

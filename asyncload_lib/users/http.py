@@ -204,13 +204,14 @@ class AsyncHttpClient:
 
 
 class AsyncHttpUser(AsyncUser):
-    """An `AsyncUser` with an HTTP `client`; the counterpart of Locust's `HttpUser`.
+    """An `AsyncUser` with an HTTP `client` (`AsyncHttpClient`); the counterpart of Locust's `HttpUser`.
 
     Cookies and connections are the user's own. Raises StopTest when no host is known.
     """
 
     abstract = True
 
+    client: AsyncHttpClient
     network_timeout: float = 60.0
     """Seconds from the start of connecting to the last byte; none of a request's time is hidden by a retry."""
     connection_timeout: float = 60.0
