@@ -8,6 +8,7 @@ from asyncload_lib.report.culprits import CAUSES, Culprit, culprits_of, other_st
 from asyncload_lib.report.entries import Entry, mapping, mappings
 from asyncload_lib.report.numbers import NOTHING, count, duration, short_duration
 from asyncload_lib.report.one_sided import NOTE_LENGTH
+from asyncload_lib.report.scenario_tables import phases_of
 from asyncload_lib.report.table import Column, Table, Verdict
 from asyncload_lib.report.text import clean
 from asyncload_lib.results.event_loops import deciding_loops, is_of_target
@@ -49,8 +50,9 @@ def in_order(loops: list[Entry]) -> list[Entry]:
     return sorted(loops, key=lambda loop: not is_of_target(loop))
 
 
-def loop_section(loops: list[Entry]) -> LoopSection:
+def loop_section(metric: Entry) -> LoopSection:
     """Prepare the `event_loops` of a scenario."""
+    loops = in_order(mappings(metric.get("event_loops")))
     deciding = set(map(id, deciding_loops(loops)))  # not by what they hold: two workers may have seen the same
     blamed: list[Entry] = []
     others: list[Entry] = []
@@ -60,7 +62,20 @@ def loop_section(loops: list[Entry]) -> LoopSection:
             (blamed if counts else others).append({**entry, "loop": loop.get("name")})
     culprits, more = culprits_of(blamed)
     notes = [f"{clean(loop.get('name'))}: {clean(loop.get('note'), NOTE_LENGTH)}" for loop in loops if loop.get("note")]
+    blocked = [loop.get("blocked") for loop in loops if is_of_target(loop)]
+    if False in blocked and True not in blocked and _is_beside_target(metric):
+        notes.insert(0, "The target got no load in this scenario, only check requests: its loop was not tested here.")
     return LoopSection(_witness_table(loops, deciding), culprits, more, other_stalls(others), tuple(notes))
+
+
+_BESIDE_TARGET = ("REDIS set+get", "FILE write+read", "VM ")
+"""How the requests begin that asyncload's own users send to Redis, files and machines."""
+
+
+def _is_beside_target(metric: Entry) -> bool:
+    """Tell whether no request of a scenario, or of a free run whatever its name, went to the target."""
+    rows = [row for phase in phases_of(metric) for row in mappings(phase.get("endpoints"))]
+    return bool(rows) and all(f"{row.get('type')} {row.get('name')}".startswith(_BESIDE_TARGET) for row in rows)
 
 
 def _witness_table(loops: list[Entry], deciding: set[int]) -> Table | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncload_lib.report.entries import Entry, mapping, mappings
-from asyncload_lib.report.loops import LoopSection, blocked_verdict, in_order, loop_section
+from asyncload_lib.report.loops import LoopSection, blocked_verdict, loop_section
 from asyncload_lib.report.numbers import NOTHING, count, counted, duration, percent, quantity, rate, ratio, span
 from asyncload_lib.report.percentiles import explained, percentile
 from asyncload_lib.report.scenario_tables import phases_of, scenario_tables
@@ -49,7 +49,7 @@ def prepare(metric: Entry, index: int) -> Scenario:
         notes=tuple(_notes(metric)),
         percentiles=_percentiles(metric),
         tables=scenario_tables(metric),
-        loops=loop_section(in_order(mappings(metric.get("event_loops")))),
+        loops=loop_section(metric),
     )
 
 

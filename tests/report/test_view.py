@@ -3,6 +3,7 @@
 import math
 import random
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,16 @@ from asyncload_lib.report.numbers import duration
 from asyncload_lib.report.render import render_html, render_markdown
 from asyncload_lib.report.table import Table
 from asyncload_lib.report.view import build
+from asyncload_lib.results.files import load
 from asyncload_lib.run.scenarios import planned
 from asyncload_lib.settings import OPTIONS, Settings
 from asyncload_lib.target import Target
 from tests.report.cases import CASES, Page, free_run, markdown_tables, nothing_answered, plain
 from tests.results.sample import sample_results
+
+EXAMPLE = Path(__file__).parents[2] / "reports" / "example" / "results.json"
+
+UNTESTED = "The target got no load in this scenario, only check requests: its loop was not tested here."
 
 SECONDS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -235,6 +241,43 @@ def test_the_table_of_loops_counts_what_decides() -> None:
     target["culprits"] = [holder]
     rows = {row[0]: row[1] for row in shown(build(results).scenarios[0].loops.table).rows}
     assert rows["Longest stall charged to the code"] == "60.0 ms"
+
+
+def example() -> dict[str, Any]:
+    return load(EXAMPLE)
+
+
+def loop_notes(results: dict[str, Any]) -> dict[str, bool]:
+    """Of which scenarios it is said that the target's loop was not tested."""
+    return {scenario.name: UNTESTED in scenario.loops.notes for scenario in build(results).scenarios}
+
+
+def test_a_target_that_got_no_load_is_not_said_to_be_tested() -> None:
+    results = example()
+    assert loop_notes(results) == {"chat": False, "redis": True, "mixed": True, "vm_health": True}
+    for text in (Page(render_html(results)).text, plain(render_markdown(results))):
+        assert text.count(UNTESTED) == 3
+    targets = [loop for metric in results["metrics"] for loop in metric["event_loops"] if "target" in loop["name"]]
+    for loop in targets:
+        loop["blocked"] = None
+    assert not any(loop_notes(results).values())
+    for loop in targets:
+        loop["blocked"] = loop["name"] == "target"
+    assert not any(loop_notes(results).values())
+
+
+@pytest.mark.parametrize("scenario", ["redis", "run"])
+def test_what_users_of_a_free_run_send_tells_whether_the_target_got_load(scenario: str) -> None:
+    """Users of Redis and of files together are a run named "run", and a class derived from RedisUser may do more."""
+    results = example()
+    metric = {**results["metrics"][2], "scenario": scenario, "baseline": None}
+    results |= {"metrics": [metric]}
+    results["run"]["kind"] = "free"
+    assert loop_notes(results) == {scenario: True}
+    for kind, name in (("GET", "/"), ("FILE", "upload")):
+        own = {**metric["phases"][0]["endpoints"][0], "type": kind, "name": name}
+        one_more = {**metric["phases"][0], "endpoints": [*metric["phases"][0]["endpoints"], own]}
+        assert loop_notes({**results, "metrics": [{**metric, "phases": [one_more]}]}) == {scenario: False}
 
 
 def test_a_pass_from_outside_only_says_so_first() -> None:
