@@ -151,10 +151,10 @@ def _notes(metric: Entry) -> list[str]:
             invalid = counted(phase.get("invalid_latencies"), "latency was", "latencies were")
             notes.append(f"{where} {invalid} invalid and in no percentile.")
     if number(metric.get("start_skew")) is not None:
-        notes.append(f"The first and the last start were {duration(metric.get('start_skew'))} apart.")
+        notes.append(f"The first and the last start were {duration(metric.get('start_skew'))} apart (start_skew).")
     for key, value in mapping(metric.get("extra")).items():
         what, written = _EXTRAS.get(key, ("", quantity))
-        notes.append(f"{clean(key, 60).replace('_', ' ').capitalize()}{what}: {written(value)}.")
+        notes.append(f"{clean(key, 60)}{what}: {written(value)}.")
     return notes
 
 

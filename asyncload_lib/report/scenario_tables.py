@@ -72,7 +72,7 @@ def _endpoint_table(endpoints: list[Entry]) -> Table | None:
             ("Throughput", "number", lambda row: rate(row.get("requests_per_second"))),
             ("Ok", "number", lambda row: count(row.get("successful_requests"))),
             ("Ok min", "number", lambda row: duration(row.get("min_response_time"))),
-            ("Ok mean", "number", lambda row: duration(row.get("avg_response_time"))),
+            ("Ok avg", "number", lambda row: duration(row.get("avg_response_time"))),
             *((f"Ok {name}", "number", _latency(name)) for name in ("p50", "p95", "p99")),
             ("Ok max", "number", lambda row: duration(row.get("max_response_time"))),
             ("Failed", "number", lambda row: count(row.get("failed_requests"))),
@@ -98,7 +98,7 @@ def _metric_table(metrics: list[Entry]) -> Table | None:
         "Metrics of a request",
         [
             _PHASE,
-            ("Metric", "text", lambda row: clean(row.get("name"), 60).replace("_", " ")),
+            ("Metric", "text", lambda row: clean(row.get("name"), 60)),
             ("Request", "code", lambda row: clean(row.get("request"), 90)),
             ("Count", "number", lambda row: count(row.get("count"))),
             *((title, "number", _statistic(title)) for title in ("min", "avg", "p50", "p95", "p99", "max")),

@@ -68,7 +68,7 @@ def timeline(metric: Entry) -> list[Span]:
         points = [point for entry in mappings(phase.get("series")) if (point := _point(entry, start, length))]
         end = max([start + (length or 0.0), *(point.end for point in points)])
         if end > start:
-            spans.append(Span(clean(phase.get("phase"), 16).replace("_", " "), start, end, points))
+            spans.append(Span(clean(phase.get("phase"), 16), start, end, points))
     return spans if max((len(span.points) for span in spans), default=0) >= _LEAST_INTERVALS else []
 
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from tests.results.sample import sample_results
 EXAMPLE = Path(__file__).parents[2] / "reports" / "example" / "results.json"
 
 UNTESTED = "The target got no load in this scenario, only check requests: its loop was not tested here."
+
+LONGEST, STALLS = "Longest stall charged to the code (max_stall)", "Stalls charged to the code (stalls)"
 
 SECONDS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -211,7 +214,7 @@ def test_what_a_late_answer_proves_is_told_apart_from_how_late_it_was(
     rows = {row[0]: row[1] for row in shown(scenario.loops.table).rows}
     assert rows.get("Stall proven from outside", "–") == longest  # noqa: RUF001
     # From outside nobody knows whether code or the machine was the cause.
-    assert (rows["Longest stall charged to the code"], rows["Stalls charged to the code"]) == ("–", "–")  # noqa: RUF001
+    assert (rows[LONGEST], rows[STALLS]) == ("–", "–")  # noqa: RUF001
     assert rows["Longest delay of an answer"] == duration(late_s)
     assert rows["Late answers"] == str(int(late_s > 0))
 
@@ -234,13 +237,13 @@ def test_the_table_of_loops_counts_what_decides() -> None:
     target |= stalled
     target["by_cause"]["gil"] = stalled
     rows = {row[0]: row[1] for row in shown(build(results).scenarios[0].loops.table).rows}
-    code = [rows[f"{what} the code"] for what in ("Longest stall charged to", "Stalls charged to", "Time stalled by")]
+    code = [rows[LONGEST], rows[STALLS], rows["Time stalled by the code (blocked_time)"]]
     assert (rows["Verdict"].word, code) == ("not blocked", ["none", "0", "0 s"])
     assert rows["Stalls by the GIL"] == "1, longest 68.8 ms"
     (holder,) = culprits(1, "gil")
     target["culprits"] = [holder]
     rows = {row[0]: row[1] for row in shown(build(results).scenarios[0].loops.table).rows}
-    assert rows["Longest stall charged to the code"] == "60.0 ms"
+    assert rows[LONGEST] == "60.0 ms"
 
 
 def example() -> dict[str, Any]:
@@ -288,6 +291,18 @@ def test_a_pass_from_outside_only_says_so_first() -> None:
     chat["event_loops"] = [loop for loop in chat["event_loops"] if loop["name"] != "target"]
     chat["event_loops"].append({**chat["event_loops"][0], "name": "target (outside)", "blocked": False, "note": note})
     assert build(results).sentence.endswith(" The target's event loop was seen from outside only.")
+
+
+def test_the_words_of_criteria_are_those_of_the_report() -> None:
+    results = example()
+    told = plain(render_markdown(results))
+    page = render_html(results)
+    in_criteria = ("redis_get", "service_time", "Ok avg", "(max_stall)", "(stalls)", "(blocked_time)", "(start_skew)")
+    for word in (*in_criteria, "degradation (", "redis_interference (", "beyond_slowest (", "warm_up"):
+        assert word in told
+        assert word in page
+    for words in ("redis get", "service time", "mean", "warm up"):
+        assert not re.search(rf"\b{words}\b", told + page)
 
 
 def test_an_unknown_verdict_is_never_a_pass() -> None:
