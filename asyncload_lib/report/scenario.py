@@ -103,9 +103,15 @@ def _loop_tile(metric: Entry) -> Fact:
     elif longest_s is None:
         note = "no data"
     else:
-        note = f"longest stall {duration(longest_s)}" if longest_s else "no stall"
+        note = f"longest stall {duration(longest_s)}" if longest_s else _no_stall(loops)
     state = blocked_verdict(blocked, is_watched=late_s is not None)
     return Fact("Event loop", str(state), note, state.tone)
+
+
+def _no_stall(loops: list[Entry]) -> str:
+    """Say so, and whether the table of loops lists stalls all the same: of other causes, or of Locust's hub."""
+    causes = [mapping(found) for loop in loops for found in mapping(loop.get("by_cause")).values()]
+    return "no stall that counts" if any(number(found.get("stalls")) for found in causes) else "no stall"
 
 
 def _percentiles(metric: Entry) -> Table | None:

@@ -293,6 +293,19 @@ def test_a_pass_from_outside_only_says_so_first() -> None:
     assert build(results).sentence.endswith(" The target's event loop was seen from outside only.")
 
 
+def loop_tile(results: dict[str, Any]) -> str:
+    return next(fact.note for fact in build(results).scenarios[0].tiles if fact.label == "Event loop")
+
+
+@pytest.mark.parametrize(("name", "cause"), [("target", "machine"), ("generator", "gil"), ("generator hub", "loop")])
+def test_stalls_that_do_not_count_are_not_denied_above_the_table_that_lists_them(name: str, cause: str) -> None:
+    results = sample_results()
+    assert loop_tile(results) == "no stall"
+    loop = next(loop for loop in results["metrics"][0]["event_loops"] if loop["name"] == name)
+    loop["by_cause"][cause] = {"stalls": 3, "blocked_s": 0.038, "max_stall": 0.0161}
+    assert loop_tile(results) == "no stall that counts"
+
+
 def test_the_words_of_criteria_are_those_of_the_report() -> None:
     results = example()
     told = plain(render_markdown(results))
