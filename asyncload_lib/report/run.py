@@ -212,6 +212,8 @@ def how_measured(results: Entry) -> tuple[str, ...]:
         "The lag of an event loop is measured by a heartbeat inside it (inside) and by check requests to a trivial "
         f"endpoint at a fixed rate (outside).{stall} It is charged to the loop only if another thread of the same "
         "process could run meanwhile; GIL, garbage collection and a busy machine are listed separately.",
+        'The loop "generator" runs the users; "generator hub" is Locust\'s own, which decides nothing but whether the '
+        "generator kept up.",
         "Improvement is the blocking total time divided by the async total time. With C users and a single-threaded "
         "blocking server it approaches C by construction.",
         "No data is never a pass: a criterion without samples does not hold.",

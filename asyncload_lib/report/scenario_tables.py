@@ -1,6 +1,6 @@
 """The tables of one scenario: phases, then endpoints, metrics of a request and errors of every phase, machines."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from asyncload_lib.report.entries import Entry, mapping, mappings
 from asyncload_lib.report.numbers import NOTHING, count, duration, rate
@@ -37,6 +37,22 @@ def _of_all(phases: list[Entry], key: str) -> list[Entry]:
 _PHASE = ("Phase", "text", lambda row: clean(row.get("phase"), 60))
 
 
+_PHASES: Mapping[str, str] = {
+    "warm_up": "the first requests, not judged",
+    "few": "few users in conversations",
+    "burst": "all users released at the same instant",
+    "sustained": "all users in conversations",
+    "redis_alone": "the Redis operations without the files",
+    "files_alone": "the file operations without Redis",
+    "mixed": "both at once",
+    "checks": "all machines checked at the same instant",
+    "baseline_warm_up": "the first requests to the blocking service, not judged",
+    "baseline": "the same operations, blocking",
+    "ramp": "users are still being spawned",
+    "run": "all users are there",
+}
+
+
 def _phase_table(phases: list[Entry]) -> Table | None:
     table = build_table(
         "Phases",
@@ -53,9 +69,17 @@ def _phase_table(phases: list[Entry]) -> Table | None:
             *((f"{name} (ok)", "number", _latency(name)) for name in ("p50", "p95", "p99")),
         ],
         phases,
-        "Started = ok + failed + abandoned; invalid latencies, of ok or failed requests, are in no percentile.",
+        _in_words(phases)
+        + "Started = ok + failed + abandoned; invalid latencies, of ok or failed requests, are in no percentile.",
     )
     return explained(table)
+
+
+def _in_words(phases: list[Entry]) -> str:
+    """Say what each phase is, those that somebody else named left out."""
+    names = dict.fromkeys(str(phase.get("phase")) for phase in phases)
+    told = "; ".join(f"{name}: {_PHASES[name]}" for name in names if name in _PHASES)
+    return f"{told}. " if told else ""
 
 
 def _latency(name: str) -> Callable[[Entry], str]:

@@ -73,7 +73,7 @@ def build(results: Entry) -> Report:
         sentence=_judged(overall, criteria, metrics) if certified else _uncertified(criteria, run, reasons),
         reasons=reasons if certified or len(reasons) > _TOLD_ABOVE else (),
         facts=run_facts(results),
-        criteria=_criteria_table(criteria),
+        criteria=_criteria_table(criteria, _headlines(metrics) if run.get("kind") != "free" else ""),
         criteria_notes=tuple(
             dict.fromkeys(filter(None, (from_one_side(mappings(m.get("event_loops"))) for m in metrics)))
         ),
@@ -141,7 +141,7 @@ def _urgency(criterion: Entry) -> tuple[int, bool]:
     return URGENCY.index(word) if word in URGENCY else -1, not is_cause
 
 
-def _criteria_table(criteria: list[Entry]) -> Table | None:
+def _criteria_table(criteria: list[Entry], note: str) -> Table | None:
     return build_table(
         "Criteria",
         [
@@ -152,7 +152,17 @@ def _criteria_table(criteria: list[Entry]) -> Table | None:
             ("Remark", "text", lambda row: clean(row.get("why"), WHY_LENGTH)),
         ],
         criteria,
+        note,
     )
+
+
+def _headlines(metrics: list[Entry]) -> str:
+    """Say which phase of each scenario a criterion means that names none."""
+    phases = [f"{clean(m.get('scenario'), 60)}.{clean(m.get('phase'), 60)}" for m in metrics if m.get("phase")]
+    if not phases:
+        return ""
+    headlines = ", ".join(phases)
+    return f"A scenario alone means its headline phase: {headlines}; max_stall covers all phases but the baseline."
 
 
 def _observed(row: Entry) -> str:

@@ -19,6 +19,7 @@ from asyncload_lib.results.files import load
 from asyncload_lib.run.scenarios import planned
 from asyncload_lib.settings import OPTIONS, Settings
 from asyncload_lib.target import Target
+from asyncload_lib.verdict.grammar import KNOWN
 from tests.report.cases import CASES, Page, free_run, markdown_tables, nothing_answered, plain
 from tests.results.sample import sample_results
 
@@ -316,6 +317,40 @@ def test_the_words_of_criteria_are_those_of_the_report() -> None:
         assert word in page
     for words in ("redis get", "service time", "mean", "warm up"):
         assert not re.search(rf"\b{words}\b", told + page)
+
+
+def test_what_a_scenario_alone_means_is_told_below_the_criteria_that_name_it() -> None:
+    results = sample_results()
+    meant = "A scenario alone means its headline phase: {}; max_stall covers all phases but the baseline."
+    results["metrics"] = results["metrics"][:1]
+    for text in (Page(render_html(results)).text, plain(render_markdown(results))):
+        assert text.count(meant.format("chat.burst")) == 1
+    note = shown(build(example()).criteria).note
+    assert note == meant.format("chat.burst, redis.burst, mixed.mixed, vm_health.checks")
+    results["run"]["kind"] = "free"
+    assert shown(build(results).criteria).note == ""
+
+
+def test_every_phase_is_told_in_words() -> None:
+    (phases,) = (table for table in build(sample_results()).scenarios[2].tables if table.title == "Phases")
+    assert phases.note.startswith(
+        "redis_alone: the Redis operations without the files; files_alone: the file operations without Redis; "
+        "burst: all users released at the same instant; baseline: the same operations, blocking. Started = ok"
+    )
+    results = example()
+    for known in set().union(*KNOWN.values()):
+        results["metrics"][1]["phases"][0]["phase"] = known
+        (phases,) = (table for table in build(results).scenarios[1].tables if table.title == "Phases")
+        assert phases.note.startswith(f"{known}: ")
+    results["metrics"][1] |= {"phases": [{"phase": "somebody's own"}], "baseline": None}
+    (phases,) = (table for table in build(results).scenarios[1].tables if table.title == "Phases")
+    assert phases.note.startswith("Started = ok")
+
+
+def test_the_loops_of_the_generator_are_told_apart() -> None:
+    rule = 'The loop "generator" runs the users; "generator hub" is Locust\'s own, which decides nothing but whether'
+    for text in (Page(render_html(sample_results())).text, plain(render_markdown(sample_results()))):
+        assert rule in text
 
 
 def test_an_unknown_verdict_is_never_a_pass() -> None:
