@@ -36,8 +36,7 @@ def _of_all(phases: list[Entry], key: str) -> list[Entry]:
 
 _PHASE = ("Phase", "text", lambda row: clean(row.get("phase"), 60))
 
-
-_PHASES: Mapping[str, str] = {
+_PHASE_WORDS: Mapping[str, str] = {
     "warm_up": "the first requests, not judged",
     "few": "few users in conversations",
     "burst": "all users released at the same instant",
@@ -51,6 +50,7 @@ _PHASES: Mapping[str, str] = {
     "ramp": "users are still being spawned",
     "run": "all users are there",
 }
+"""What each phase of the suite, or of a free run, is."""
 
 
 def _phase_table(phases: list[Entry]) -> Table | None:
@@ -78,7 +78,7 @@ def _phase_table(phases: list[Entry]) -> Table | None:
 def _in_words(phases: list[Entry]) -> str:
     """Say what each phase is, those that somebody else named left out."""
     names = dict.fromkeys(str(phase.get("phase")) for phase in phases)
-    told = "; ".join(f"{name}: {_PHASES[name]}" for name in names if name in _PHASES)
+    told = "; ".join(f"{name}: {_PHASE_WORDS[name]}" for name in names if name in _PHASE_WORDS)
     return f"{told}. " if told else ""
 
 
