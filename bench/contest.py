@@ -81,7 +81,7 @@ def window(process: Process, served: Callable[[], int], seconds: float, *, settl
     """Count what the target serves while `process` makes load: `rate` (per s), and the generator's `cpu_us` for each.
 
     The count begins `settle_s` after the load does. Raises TimeoutError with the generator's last words if no load
-    comes.
+    comes, ValueError if it ends before the window does.
     """
     start = served()
     try:
@@ -92,6 +92,6 @@ def window(process: Process, served: Callable[[], int], seconds: float, *, settl
     count, cpu_s, begun = served(), process.cpu_s(), time.perf_counter()
     time.sleep(seconds)
     done, cpu_s, took_s = served() - count, process.cpu_s() - cpu_s, time.perf_counter() - begun
-    if done <= 0:
+    if done <= 0 or not process.running:
         raise ValueError(f"the load ended too soon: {process.complaint()}")
     return {"rate": done / took_s, "cpu_us": cpu_s / done * 1e6}

@@ -20,7 +20,7 @@ COUNT = SharedCount(os.environ["BENCH_COUNT"])
 
 
 def round_trip(directory: str, payload: bytes) -> None:
-    path = f"{directory}/{next(NUMBERS)}.bin"
+    path = f"{directory}/{os.getpid()}-{next(NUMBERS)}.bin"  # other rounds, killed, have left files there
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     assert os.write(file, payload) == len(payload)
     os.fsync(file)
