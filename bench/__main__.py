@@ -26,7 +26,7 @@ from bench.rows.sse import sse
 from bench.section import write
 
 RESULTS = ROOT / "bench" / "results"
-FULL_MINUTES, QUICK_MINUTES = 14, 2.8
+FULL_MINUTES, QUICK_MINUTES = 18, 2.8
 
 
 class Row(NamedTuple):
@@ -42,7 +42,7 @@ ROWS = {
     "processes": Row(chat_processes, 60, 15),
     "redis": Row(redis, 120, 25),
     "recorder": Row(recorder, 40, 10),
-    "fidelity": Row(fidelity, 120, 20),
+    "fidelity": Row(fidelity, 360, 20),
     "sse": Row(sse, 110, 20),
     "files": Row(files, 90, 12),
     "report": Row(report, 30, 8),
@@ -113,7 +113,7 @@ def _answers(bench: Bench, name: str, share: float) -> list[Table]:
     for table in tables:
         for outcome in table.outcomes():
             observed = "" if outcome.observed is None else f"{outcome.observed.median:.3g}"
-            print(f"  {outcome.verdict:<13}{table.title}: {outcome.goal.text}  {observed}")
+            print(f"  {outcome.verdict:<13}{table.title}: {table.wording(outcome.goal)}  {observed}")
         for contender, why in table.failures.items():
             print(f"  failed       {table.title}: {contender}: {why}")
     return tables

@@ -50,14 +50,14 @@ class Bench:
     ) -> Table:
         """Fill `table`: each contender is measured once per round, and each round begins with another one.
 
-        No round begins that would pass `limit_s` if it took as long as the longest so far. A contender that fails is
-        named in the table and not measured again.
+        No round begins that would pass `limit_s`, or the end of the run, if it took as long as the longest so far. A
+        contender that fails is named in the table and not measured again.
         """
         begun = time.monotonic()
         longest = 0.0
         for number in range(rounds):
             before = time.monotonic()
-            if number and before - begun + longest > limit_s:
+            if number and before + longest > min(begun + limit_s, self.ends_s):
                 break
             table.rounds.append(self._round(table, contenders, number))
             longest = max(longest, time.monotonic() - before)

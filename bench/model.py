@@ -39,7 +39,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """`contender`'s `column`, or its ratio to `against`'s in the same round, is `op` (">=" or "<=") `limit`."""
+    """`contender`'s `column`, or its ratio to `against`'s in the same round, is `op` `limit`.
+
+    ">=" and "<=" are said of the median of the rounds, "==" of every one.
+    """
 
     contender: str
     column: str
@@ -48,11 +51,10 @@ class Goal:
     against: str | None = None
     moonshot: float | None = None
 
-    @property
-    def text(self) -> str:
-        over = f" / {self.against}" if self.against else ""
-        moon = f" (moonshot {self.moonshot:g})" if self.moonshot is not None else ""
-        return f"{self.contender}{over}, {self.column} {self.op} {self.limit:g}{moon}"
+    def is_met(self, observed: Spread) -> bool:
+        if self.op == "==":
+            return observed.low == self.limit == observed.high
+        return observed.median >= self.limit if self.op == ">=" else observed.median <= self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +96,29 @@ class Table:
         ]
         return Spread.of(ours / theirs for ours, theirs in pairs)
 
+    def wording(self, goal: Goal) -> str:
+        """Return the goal in words, with the unit of its column unless contenders are compared by that one anyway."""
+        sign = {">=": "≥", "<=": "≤", "==": "="}[goal.op]
+        moon = f" (moonshot {goal.moonshot:g})" if goal.moonshot is not None else ""
+        column = next(column for column in self.columns if column.name == goal.column)
+        if goal.against is None:
+            return f"{goal.contender} {sign} {goal.limit:g} {column.unit}{moon}"
+        what = "" if column is self.columns[0] else f", {column.unit}"
+        return f"{goal.contender} {sign} {goal.limit:g}x {goal.against}{what}{moon}"
+
     def outcomes(self) -> Iterator[Outcome]:
-        """Judge the goals on the median over the rounds."""
+        """Judge the goals. One is not measured if a contender of it failed in any round, whatever others showed."""
         for goal in self.goals:
-            if goal.against is None:
+            if {goal.contender, goal.against} & self.failures.keys():
+                observed = None
+            elif goal.against is None:
                 observed = self.spread(goal.contender, goal.column)
             else:
                 observed = self.ratio(goal.contender, goal.against, goal.column)
             if observed is None:
                 yield Outcome(goal, None, "not measured")
             else:
-                met = observed.median >= goal.limit if goal.op == ">=" else observed.median <= goal.limit
-                yield Outcome(goal, observed, "met" if met else "missed")
+                yield Outcome(goal, observed, "met" if goal.is_met(observed) else "missed")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON: everything that `from_json` needs, and the outcomes beside it for other readers."""
@@ -116,7 +129,7 @@ class Table:
         ]
         plain["outcomes"] = [
             {
-                "goal": outcome.goal.text,
+                "goal": self.wording(outcome.goal),
                 "observed": None if outcome.observed is None else asdict(outcome.observed),
                 "verdict": outcome.verdict,
             }

@@ -66,18 +66,7 @@ def _goals(tables: list[Table]) -> Iterator[str]:
     yield "|---|---|---|"
     for table in tables:
         for outcome in table.outcomes():
-            yield f"| {table.title}: {_goal(table, outcome)} | {_observed(table, outcome)} | {outcome.verdict} |"
-
-
-def _goal(table: Table, outcome: Outcome) -> str:
-    goal = outcome.goal
-    sign = {">=": "≥", "<=": "≤"}[goal.op]
-    moon = f" (moonshot {goal.moonshot:g})" if goal.moonshot is not None else ""
-    column = next(column for column in table.columns if column.name == goal.column)
-    if goal.against is not None:
-        what = "" if column is table.columns[0] else f", {column.unit}"
-        return f"{goal.contender} {sign} {goal.limit:g}x {goal.against}{what}{moon}"
-    return f"{goal.contender} {sign} {goal.limit:g} {column.unit}{moon}"
+            yield f"| {table.title}: {table.wording(outcome.goal)} | {_observed(table, outcome)} | {outcome.verdict} |"
 
 
 def _observed(table: Table, outcome: Outcome) -> str:

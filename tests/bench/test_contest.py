@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.contest import window
+from bench.contest import Bench, window
+from bench.model import Column, Figures, Table
+from bench.peers import Peers
 from bench.processes import Process
 
 IDLE = [sys.executable, "-c", "import time\nprint('the last words', flush=True)\ntime.sleep(60)"]
@@ -51,3 +53,16 @@ def test_a_generator_that_dies_before_its_load_comes_is_named_with_its_last_word
         pytest.raises(ValueError, match="the load ended too soon: no such host"),
     ):
         window(process, lambda: 0, 0.01, settle_s=0)
+
+
+def test_no_round_begins_after_the_end_of_the_run_for_it_would_fail_whom_it_does_not_reach(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Peers())
+
+    def last() -> Figures:
+        bench.ends_s = 0.0
+        return {"rate": 1.0}
+
+    table = bench.interleave(Table("chat", "Chat", [Column("rate")]), {"last": last}, rounds=3, limit_s=60)
+
+    assert table.rounds == [{"last": {"rate": 1.0}}]
+    assert table.failures == {}
