@@ -56,6 +56,7 @@ def block_us(environment: Environment, block: list[dict[str, object]]) -> float:
 
 def fold_us(environment: Environment, participant: Participant, block: list[dict[str, object]]) -> float:
     """Return what it costs to bin the requests of a second, per request."""
+    participant.recorder.fold()  # what the pairs have left
     for _ in range(BLOCKS_PER_S):
         block_us(environment, block)
     begun_ns = time.thread_time_ns()
@@ -90,4 +91,5 @@ def main(rounds: int) -> None:
     print(json.dumps({"without": without, "added": added}))
 
 
-main(int(sys.argv[1]))
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
