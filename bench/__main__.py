@@ -79,24 +79,39 @@ def _measure(wanted: list[str], again: str | None, *, quick: bool, install: bool
     run: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "quick": quick,
+        "rows": {},
         "machine": describe(peers),
         "missing": peers.missing,
     }
+    older, kept = load(Path(again)) if again is not None else (run, [])
+    if _kind(older) != _kind(run):
+        print(f"{again} is of another kind of run: {_kind(older)}; this one: {_kind(run)}", file=sys.stderr)
+        return 1
     tables: list[Table] = []
     with tempfile.TemporaryDirectory(prefix="asyncload-bench-") as directory:
         bench = Bench(Path(directory), peers, quick, begun + limit_s)
         planned_s = sum(ROWS[name].quick_s if quick else ROWS[name].full_s for name in wanted)
         with bench.stack:
             for name in wanted:
-                tables += _answers(bench, name, min(1.0, limit_s / planned_s))
+                answers = _answers(bench, name, min(1.0, limit_s / planned_s))
+                if all(table.columns for table in answers):
+                    run["rows"][name] = run["date"]
+                tables += answers
     run["duration_s"] = round(time.monotonic() - begun, 1)
     if again is not None:
-        run, kept = load(Path(again))
         new = {table.key: table for table in tables}
-        tables = [new.pop(table.key, table) for table in kept] + list(new.values())
+        there = [table for table in kept if table.columns or table.key not in wanted]
+        tables = [new.pop(table.key, table) for table in there] + list(new.values())
+        others = {name: date for name, date in older.get("rows", {}).items() if name not in wanted}
+        run = {**older, "rows": others | run["rows"]}
     path = save(run, tables, RESULTS, stamp)
     print(f"\n{markdown(run, tables)}\nKept in {path.relative_to(ROOT)} and {path.with_suffix('.md').name}")
     return 0
+
+
+def _kind(run: dict[str, Any]) -> dict[str, Any]:
+    """Return what rows that stand together must have in common."""
+    return {"quick": run["quick"], **run["machine"], "load_before": None}
 
 
 def _answers(bench: Bench, name: str, share: float) -> list[Table]:
@@ -120,15 +135,23 @@ def _answers(bench: Bench, name: str, share: float) -> list[Table]:
 
 
 def _write_readme(results: str) -> int:
-    """Write the section of README.md from a results file, the newest full run if none is named."""
-    kept = sorted(RESULTS.glob("bench_*.json"))
-    full = [path for path in kept if not load(path)[0]["quick"]]
-    if not results and not full:
-        print(f"no full run in {RESULTS.relative_to(ROOT)}: run `make bench` first", file=sys.stderr)
-        return 1
-    run, tables = load(Path(results) if results else full[-1])
-    write("bench", performance(run, tables))
-    return 0
+    """Write the section of README.md from a results file, the newest that is fit for it if none is named."""
+    for path in [Path(results)] if results else sorted(RESULTS.glob("bench_*.json"), reverse=True):
+        run, tables = load(path)
+        if not (why := _unfit(run)):
+            write("bench", performance(run, tables))
+            return 0
+        print(f"{path.name} is not for the README: {why}", file=sys.stderr)
+    print("the README shows a full run of all rows: run `make bench` first", file=sys.stderr)
+    return 1
+
+
+def _unfit(run: dict[str, Any]) -> str:
+    """Say why the README cannot show this run; empty if it can."""
+    if run["quick"]:
+        return "a quick run"
+    absent = [name for name in ROWS if name not in run.get("rows", {})]
+    return f"not measured: {', '.join(absent)}" if absent else ""
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -54,6 +54,9 @@ def _machine(run: dict[str, Any]) -> Iterator[str]:
         "Contenders are measured in turn, round after round; a ratio is the median of the rounds' ratios, the range "
         "in brackets their lowest and highest."
     )
+    if again := [f"{name} ({date[:10]})" for name, date in run["rows"].items() if date != run["date"]]:
+        yield ""
+        yield f"Measured again: {', '.join(again)}."
     yield ""
     yield "Versions: " + ", ".join(f"{name} {number}" for name, number in machine["versions"].items()) + "."
     if run["missing"]:

@@ -79,6 +79,7 @@ def test_a_goal_has_one_wording(goal: Goal, expected: str) -> None:
     machine = {"cores": 2, "cpu": "any", "memory_gib": 1, "system": "Linux", "python": "3.11", "load_before": [0.0]}
     run = {
         "quick": False,
+        "rows": {},
         "date": "2026-01-01",
         "duration_s": 60,
         "missing": {},
