@@ -6,18 +6,16 @@ the generator says that the event came (asyncload's time to first token ends the
 code had it. For the other generators both are the same.
 """
 
-import itertools
 import json
 import os
 import random
 import time
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["EVENTS", "Delays", "note", "paths", "save"]
+__all__ = ["EVENTS", "Delays", "Reader", "save"]
 
 EVENTS = 100
 """Of a whole stream."""
@@ -25,38 +23,56 @@ EVENTS = 100
 _NOTED = array("q")
 """Of each event: sent, seen and held (ns), and whether it was the first of its stream."""
 
+_LOST = array("q")
+"""Of each stream that ended before all of its events were read: how many were not."""
 
-def paths() -> Iterator[str]:
-    """Yield what a user asks for: a stream of random length, then whole ones.
 
-    Otherwise all streams would end and begin at the same moments, and be full load then, whatever the mean.
+class Reader:
+    """The streams of one user, one after another: `path()` asks for the next one, `note()` takes an event of it.
+
+    Who asks for the next stream has ended the one before. So what a stream lacks then is lost, and only what the run's
+    end cut off is excused: each user's last stream.
     """
-    for events in itertools.chain([random.randint(1, EVENTS)], itertools.repeat(EVENTS)):
-        yield f"/stream?n={events}&gap={os.environ.get('BENCH_GAP_US', '0')}"
 
+    def __init__(self) -> None:
+        self._asked = self._left = 0
 
-def note(data: str | bytes, is_first: bool, seen_ns: int) -> None:
-    """Read an event as a user would, as JSON, and note its times; `seen_ns`: when the generator says that it came."""
-    held_ns, sent_ns = time.perf_counter_ns(), json.loads(data)["sent_ns"]
-    _NOTED.extend((sent_ns, seen_ns, held_ns, is_first))  # one call, so that a signal cannot leave half of it
+    def path(self) -> str:
+        """Return the path of a stream of random length, then those of whole ones.
+
+        Otherwise all streams would end and begin at the same moments, and be full load then, whatever the mean.
+        """
+        if self._left:
+            _LOST.append(self._left)
+        self._asked = self._left = EVENTS if self._asked else random.randint(1, EVENTS)
+        return f"/stream?n={self._asked}&gap={os.environ.get('BENCH_GAP_US', '0')}"
+
+    def note(self, data: str | bytes, seen_ns: int) -> None:
+        """Read an event as a user would, as JSON, and note its times; `seen_ns`: when the generator says it came."""
+        held_ns, sent_ns, is_first = time.perf_counter_ns(), json.loads(data)["sent_ns"], self._left == self._asked
+        _NOTED.extend((sent_ns, seen_ns, held_ns, is_first))  # one call, so that a signal cannot leave half of it
+        self._left -= 1
 
 
 def save(path: str) -> None:
     """Keep what was noted; for the last listener of a run."""
-    np.save(path, np.array(_NOTED).reshape(-1, 4))
+    np.savez(path, noted=np.array(_NOTED).reshape(-1, 4), lost=np.array(_LOST))
 
 
 class Delays:
     """The delays (ms) of the events that were sent between two moments (ns), as a generator noted them.
 
-    This leaves out the generator's start and its stop, which say nothing of how it reads. `read` counts all events.
+    This leaves out the generator's start and its stop, which say nothing of how it reads. Raises ValueError if it did
+    not read a stream that it ended, or none at all.
     """
 
     def __init__(self, path: Path, from_ns: int, to_ns: int) -> None:
-        sent_ns, seen_ns, held_ns, first = np.load(path).T
+        with np.load(path) as kept:
+            (sent_ns, seen_ns, held_ns, first), lost = kept["noted"].T, kept["lost"]
+        if len(lost):
+            raise ValueError(f"{len(lost)} streams ended before {lost.sum()} of their events were read")
         seen_ms, held_ms, is_first = (seen_ns - sent_ns) / 1e6, (held_ns - sent_ns) / 1e6, first.astype(bool)
         inside = (from_ns <= sent_ns) & (sent_ns < to_ns)
-        self.read = len(sent_ns)
         self.first_ms, self.later_ms = seen_ms[inside & is_first], seen_ms[inside & ~is_first]
         self.first_held_ms = held_ms[inside & is_first]
         if not len(self.first_ms):

@@ -6,23 +6,22 @@ from locust import constant, events, task
 
 from asyncload_lib import AsyncHttpUser
 from asyncload_lib.users.sse import SseParser
-from bench.streams import note, paths, save
+from bench.streams import Reader, save
 
 
 class Stream(AsyncHttpUser):
     wait_time = constant(0)
 
     async def on_start(self) -> None:  # type: ignore[override]
-        self.paths = paths()
+        self.reader = Reader()
 
     @task
     async def read(self) -> None:
-        parser, first = SseParser(), True
-        async with self.client.post(next(self.paths), name="stream", stream=True) as response:
+        parser = SseParser()
+        async with self.client.post(self.reader.path(), name="stream", stream=True) as response:
             async for chunk in response.iter_bytes():
                 for data in parser.feed(chunk):
-                    note(data, first, response.ended_ns)
-                    first = False
+                    self.reader.note(data, response.ended_ns)
 
 
 @events.quit.add_listener  # after the last user has ended

@@ -5,22 +5,20 @@ import time
 
 from locust import FastHttpUser, constant, events, task
 
-from bench.streams import note, paths, save
+from bench.streams import Reader, save
 
 
 class Stream(FastHttpUser):
     wait_time = constant(0)
 
     def on_start(self) -> None:
-        self.paths = paths()
+        self.reader = Reader()
 
     @task
     def read(self) -> None:
-        first = True
-        for line in self.client.iter_lines(next(self.paths), "POST", name="stream"):
+        for line in self.client.iter_lines(self.reader.path(), "POST", name="stream"):
             if line.startswith("data: "):
-                note(line[6:], first, time.perf_counter_ns())
-                first = False
+                self.reader.note(line[6:], time.perf_counter_ns())
 
 
 @events.quit.add_listener  # after the last user has ended

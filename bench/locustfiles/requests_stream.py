@@ -9,23 +9,21 @@ import time
 import requests
 from locust import User, constant, events, task
 
-from bench.streams import note, paths, save
+from bench.streams import Reader, save
 
 
 class Stream(User):
     wait_time = constant(0)
 
     def on_start(self) -> None:
-        self.paths = paths()
+        self.reader = Reader()
 
     @task
     def read(self) -> None:
-        first = True
-        with requests.post(f"{self.host}{next(self.paths)}", stream=True) as response:
+        with requests.post(f"{self.host}{self.reader.path()}", stream=True) as response:
             for line in response.iter_lines(chunk_size=None):  # type: ignore[call-overload]  # iter_content takes None
                 if line.startswith(b"data: "):
-                    note(line[6:], first, time.perf_counter_ns())
-                    first = False
+                    self.reader.note(line[6:], time.perf_counter_ns())
 
 
 @events.quit.add_listener  # after the last user has ended

@@ -70,8 +70,8 @@ def _delay(bench: Bench, server: LedgerServer, file: str, streams: int, events_p
 
 
 def _read(bench: Bench, server: LedgerServer, file: str, streams: int, gap_us: float, core: int | None) -> Figures:
-    """Let a generator read for the length of a window; raises ValueError if it did not read what was sent."""
-    kept = bench.directory / "delays.npy"
+    """Let a generator read for the length of a window; raises ValueError if it ended a stream before its last event."""
+    kept = bench.directory / "delays.npz"
     kept.unlink(missing_ok=True)
     server.reset()
     environment = {"BENCH_GAP_US": f"{gap_us:.0f}", "BENCH_OUT": str(kept)}
@@ -81,7 +81,4 @@ def _read(bench: Bench, server: LedgerServer, file: str, streams: int, gap_us: f
         process.interrupt()
         process.wait(30)
     delays = Delays(kept, ended_ns - int(bench.window_s * 1e9), ended_ns)
-    sent = server.events()
-    if delays.read < sent - 2 * streams * EVENTS:  # the streams that were cut off, and what was on its way to them
-        raise ValueError(f"{sent} events were sent, but {delays.read} read")
     return {**figures, **delays.figures()}

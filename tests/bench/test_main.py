@@ -47,6 +47,7 @@ def measure(room: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     def measured(
         rows: str = "chat,redis,files", day: int = 1, again: Path | None = None, *, quick: bool = False
     ) -> Path:
+        monkeypatch.setattr(bench_main, "describe", lambda peers: {**describe(peers), "load_before": [float(day)]})
         monkeypatch.setattr(time, "strftime", lambda form, _: f"2026-01-{day:02}" if "T" in form else day)
         code = bench_main._measure(
             rows.split(","), None if again is None else str(again), quick=quick, install=False, limit_s=60
