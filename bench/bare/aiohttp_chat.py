@@ -7,6 +7,8 @@ import time
 import aiohttp
 import uvloop
 
+from bench.garbage import prepare
+
 
 async def user(session: aiohttp.ClientSession, url: str, latencies: list[float]) -> None:
     while True:
@@ -22,4 +24,5 @@ async def main(url: str, users: int) -> None:
         await asyncio.gather(*(user(session, url, latencies) for _ in range(users)))
 
 
+prepare()
 uvloop.run(main(sys.argv[1], int(sys.argv[2])))

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
 
+from bench.garbage import prepare
 from bench.shared_count import SharedCount
 
 NUMBERS = itertools.count(1)
@@ -47,4 +48,5 @@ async def main(directory: str, users: int, size: int) -> None:
     await asyncio.gather(*(user() for _ in range(users)))
 
 
+prepare()
 uvloop.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

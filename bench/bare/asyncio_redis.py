@@ -1,6 +1,6 @@
 """redis.asyncio on uvloop, no load tester around it: `asyncio_redis.py URL USERS POOL`; records each latency in a list.
 
-POOL: "blocking", the pool that asyncload uses (a caller waits for a free connection), or "plain", redis-py's default.
+POOL: "blocking" (a caller waits for a free connection, as in asyncload's own pool), or "plain", redis-py's default.
 """
 
 import asyncio
@@ -11,6 +11,8 @@ import time
 
 import redis.asyncio
 import uvloop
+
+from bench.garbage import prepare
 
 NUMBERS = itertools.count(1)
 
@@ -32,4 +34,5 @@ async def main(url: str, users: int, kind: str) -> None:
     await asyncio.gather(*(user(client, latencies) for _ in range(users)))
 
 
+prepare()
 uvloop.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

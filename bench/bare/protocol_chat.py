@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from bench.garbage import prepare
+
 BODY = b'{"message":"hello, how is it going"}'
 
 
@@ -51,4 +53,5 @@ async def main(url: str, users: int) -> None:
     await asyncio.Event().wait()
 
 
+prepare()
 uvloop.run(main(sys.argv[1], int(sys.argv[2])))

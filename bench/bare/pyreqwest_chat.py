@@ -1,4 +1,4 @@
-"""pyreqwest on uvloop, no load tester around it: `pyreqwest_chat.py URL USERS`; the ceiling of asyncload's client."""
+"""pyreqwest on uvloop, no load tester around it: `pyreqwest_chat.py URL USERS`; records each latency in a list."""
 
 import asyncio
 import sys
@@ -6,6 +6,8 @@ import time
 
 import uvloop
 from pyreqwest.client import Client, ClientBuilder
+
+from bench.garbage import prepare
 
 
 async def user(client: Client, url: str, latencies: list[float]) -> None:
@@ -22,4 +24,5 @@ async def main(url: str, users: int) -> None:
         await asyncio.gather(*(user(client, url, latencies) for _ in range(users)))
 
 
+prepare()
 uvloop.run(main(sys.argv[1], int(sys.argv[2])))
