@@ -4,7 +4,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -81,9 +80,3 @@ def _said(command: list[str]) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return ended.stdout + ended.stderr
-
-
-if __name__ == "__main__":
-    from bench.peers import gather
-
-    sys.stdout.write(f"{describe(gather(install=False, heavy=False))}\n")
