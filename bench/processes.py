@@ -90,9 +90,12 @@ class Process:
             return float("nan")
         return float(sum(one.user + one.system for one in times))
 
-    def interrupt(self) -> None:
-        """Ask the process to end by itself, as Ctrl-C does."""
-        self._process.send_signal(signal.SIGINT)
+    def terminate(self) -> None:
+        """Ask the process to end by itself.
+
+        Not as Ctrl-C does: a KeyboardInterrupt is lost if it comes while CPython runs a finalizer, and Locust goes on.
+        """
+        self._process.terminate()
 
     def stop(self) -> None:
         """End the whole group and reap the process."""
@@ -119,7 +122,6 @@ class Process:
 def _settle(set_death_signal: Callable[[], None] | None, core: int | None) -> None:
     if set_death_signal is not None:
         set_death_signal()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell ignores it for what runs in its background
     if core is not None:
         os.sched_setaffinity(0, {core})
 

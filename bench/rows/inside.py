@@ -146,7 +146,7 @@ def _serving(bench: Bench, file: Path) -> Callable[[], Figures]:
         with Process(command, bench.directory, {"ASYNCLOAD_OUT": str(bench.directory / "reports")}) as process:
             wait_until(lambda: _page(port), f"{file.name}: no web UI", 60, 0.005)
             took_s = time.perf_counter() - begun
-            process.interrupt()  # ends the embedded target too
+            process.terminate()  # ends the embedded target too
             process.wait(30)
         return {"s": took_s}
 

@@ -78,7 +78,7 @@ def _read(bench: Bench, server: LedgerServer, file: str, streams: int, gap_us: f
     with locust(bench, file, server.host, streams, environment=environment, core=core) as process:
         figures = window(process, server.events, bench.window_s)
         ended_ns = time.perf_counter_ns()
-        process.interrupt()
+        process.terminate()
         process.wait(30)
     delays = Delays(kept, ended_ns - int(bench.window_s * 1e9), ended_ns)
     return {**figures, **delays.figures()}

@@ -2,22 +2,24 @@ import signal
 import sys
 from pathlib import Path
 
-import pytest
-
 from bench.processes import Process, wait_until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+PROGRAM = """
+import time
+
+class Finalized:
+    def __del__(self):
+        print("ready", flush=True)
+        time.sleep(30)
+
+Finalized()
+time.sleep(30)
+"""
 
 
-def test_a_process_can_be_interrupted_though_the_benchmark_runs_in_a_shells_background(tmp_path: Path) -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        program = "import time\nprint('ready', flush=True)\ntime.sleep(30)"
-        with Process([sys.executable, "-c", program], tmp_path) as process:
-            wait_until(lambda: "ready" in process.output, "the program")
-            process.interrupt()
-            code = process.wait(10)
-    finally:
-        signal.signal(signal.SIGINT, before)
+def test_a_process_ends_when_it_is_asked_to_though_it_is_in_a_finalizer(tmp_path: Path) -> None:
+    with Process([sys.executable, "-c", PROGRAM], tmp_path) as process:
+        wait_until(lambda: "ready" in process.output, "the program")
+        process.terminate()
 
-    assert code == -signal.SIGINT  # as CPython ends after a KeyboardInterrupt that nobody catches
+        assert process.wait(10) == -signal.SIGTERM
