@@ -7,14 +7,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 from bench.contest import Bench
 from bench.machine import describe
 from bench.model import Table
 from bench.peers import gather
-from bench.processes import ROOT
+from bench.processes import ROOT, leave
 from bench.render import load, markdown, performance, save
 from bench.rows.chat import chat, chat_processes
 from bench.rows.fidelity import fidelity
@@ -67,8 +66,8 @@ def main() -> int:
     wanted = options.only.split(",")
     if unknown := set(wanted) - set(ROWS):
         parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGHUP, _leave)
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGHUP, leave)
     limit_s = 60 * (options.minutes or (QUICK_MINUTES if options.quick else FULL_MINUTES))
     return _measure(wanted, options.again, quick=options.quick, install=not options.no_install, limit_s=limit_s)
 
@@ -152,11 +151,6 @@ def _unfit(run: dict[str, Any]) -> str:
         return "a quick run"
     absent = [name for name in ROWS if name not in run.get("rows", {})]
     return f"not measured: {', '.join(absent)}" if absent else ""
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """End as on Ctrl-C: every `with` block ends its processes on the way out."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
