@@ -5,6 +5,7 @@ Locust users; each does one pass, as one client, and reports its operations like
 """
 
 import contextlib
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from asyncload_lib.users.files import FileSpace, file_space
 from asyncload_lib.users.gate import gate
 from asyncload_lib.users.measure import tally
 from asyncload_lib.users.ordinals import next_ordinal, worker_index
+from asyncload_lib.users.redis import CONNECTING
 from asyncload_lib.users.response import HttpStatusError
 from asyncload_lib.users.transport import (
     AnswerTimeoutError,
@@ -106,67 +108,88 @@ class _BaselineUser(User):
             ended_ns=ended_ns,
         )
 
-    def redis_operations(self, count: int) -> Iterator[Callable[[], None]]:
-        """Yield `count` times SET with expiry, GET, compare, on one blocking connection."""
-        options = self.settings.redis
-        client = redis.Redis.from_url(
-            self.target.redis_url or "",
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=options.timeout,
-            socket_connect_timeout=options.timeout,
-            driver_info=None,
-        )
-        prefix = f"{options.key_prefix}baseline:{AsyncUser.run_id}:{next_ordinal(self.environment)}:"
-
-        def operation(number: int) -> None:
-            # The same entry that the user with this ordinal writes in the scenario itself.
-            key, value = Entries(f"{prefix}{number}:", options.value_bytes, self.settings.seed, number).next()
-            with self.measured("REDIS", "set+get"):
-                client.set(key, value, px=max(int(options.ttl * 1000), 1))
-                if client.get(key) != value:
-                    raise ValueError("the value read is not the value written")
-
-        with client:
-            # So that this connection is warm, as the pool is. What fails here fails again where it is measured.
-            with contextlib.suppress(redis.RedisError):
-                client.ping()
-            for number in range(count):
-                yield partial(operation, number)
-
-    def file_operations(self, count: int) -> Iterator[Callable[[], None]]:
-        """Yield `count` file round trips, called directly."""
-        space: FileSpace = file_space(self.loop_thread, self.settings, worker_index(self.environment))
-
-        def operation() -> None:
-            payload = space.payload()
-            with self.measured("FILE", "write+read"):
-                space.reserve(len(payload))
-                try:
-                    space.round_trip(payload)
-                finally:
-                    space.free(len(payload))
-
-        for _ in range(count):
-            yield operation
-
 
 class RedisBaselineUser(_BaselineUser):
     """`redis.operations` times SET and GET through a sync client, one after another."""
 
     abstract = True
 
+    def on_start(self) -> None:
+        """Connect, as a user of the async pool does: neither is to pay for it after the release."""
+        options = self.settings.redis
+        self._redis = redis.Redis.from_url(
+            self.target.redis_url or "",
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=options.timeout,
+            socket_connect_timeout=options.timeout,
+            driver_info=None,
+        )
+        self._prefix = f"{options.key_prefix}baseline:{AsyncUser.run_id}:{next_ordinal(self.environment)}:"
+        pool = self._redis.connection_pool
+        limit = _in_all(options.timeout * CONNECTING, redis.TimeoutError(NOT_IN_TIME))
+        with contextlib.suppress(redis.RedisError, OSError), limit:  # what fails here fails again where it is measured
+            pool.release(pool.get_connection())
+
+    def on_stop(self) -> None:
+        self._redis.close()
+
     def operations(self) -> Iterator[Callable[[], None]]:
-        yield from self.redis_operations(self.settings.redis.operations)
+        return self.redis_operations(self.settings.redis.operations)
+
+    def redis_operations(self, count: int) -> Iterator[Callable[[], None]]:
+        """Yield `count` times SET with expiry, GET, compare, on one blocking connection."""
+        options = self.settings.redis
+
+        def operation(number: int) -> None:
+            # The same entry that the user with this ordinal writes in the scenario itself.
+            key, value = Entries(f"{self._prefix}{number}:", options.value_bytes, self.settings.seed, number).next()
+            with self.measured("REDIS", "set+get"):
+                self._redis.set(key, value, px=max(int(options.ttl * 1000), 1))
+                if self._redis.get(key) != value:
+                    raise ValueError("the value read is not the value written")
+
+        for number in range(count):
+            yield partial(operation, number)
 
 
-class MixedBaselineUser(_BaselineUser):
+class MixedBaselineUser(RedisBaselineUser):
     """File and Redis operations in turn, one after another."""
 
     abstract = True
 
+    def on_start(self) -> None:
+        super().on_start()
+        self._space: FileSpace = file_space(self.loop_thread, self.settings, worker_index(self.environment))
+
     def operations(self) -> Iterator[Callable[[], None]]:
         yield from self.file_operations(self.settings.files.operations)
         yield from self.redis_operations(self.settings.mixed.redis_operations)
+
+    def file_operations(self, count: int) -> Iterator[Callable[[], None]]:
+        """Yield `count` file round trips, called directly."""
+        for _ in range(count):
+            yield self._file_operation
+
+    def _file_operation(self) -> None:
+        payload = self._space.payload()
+        with self.measured("FILE", "write+read"):
+            self._space.reserve(len(payload))
+            try:
+                self._space.round_trip(payload)
+            finally:
+                self._space.free(len(payload))
+
+
+class _UncheckedTls(requests.adapters.HTTPAdapter):
+    """One TLS context for all machines, as the async check has it.
+
+    urllib3 would read the system's certificates for each of them, which takes 15 to 50 ms, only to check none.
+    """
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname = False
+        super().init_poolmanager(*args, ssl_context=tls, **options)
 
 
 class VmBaselineUser(_BaselineUser):
@@ -174,19 +197,25 @@ class VmBaselineUser(_BaselineUser):
 
     abstract = True
 
-    def operations(self) -> Iterator[Callable[[], None]]:
-        with requests.Session() as session:
-            session.trust_env = False  # else proxies and .netrc are looked up again for each request
-            for vm in self.target.vms:
-                yield partial(self._check, session, vm)
+    def on_start(self) -> None:
+        self._session = requests.Session()
+        self._session.trust_env = False  # else proxies and .netrc are looked up again for each request
+        self._session.mount("https://", _UncheckedTls())
 
-    def _check(self, session: requests.Session, vm: Vm) -> None:
+    def on_stop(self) -> None:
+        self._session.close()
+
+    def operations(self) -> Iterator[Callable[[], None]]:
+        for vm in self.target.vms:
+            yield partial(self._check, vm)
+
+    def _check(self, vm: Vm) -> None:
         timeout_s = self.settings.vm_health.timeout
         with self.measured("VM", vm.name):
             if vm.kind == "redis":
                 _ping(vm, timeout_s)
             else:
-                _get(session, vm.url, timeout_s)
+                _get(self._session, vm.url, timeout_s)
 
 
 def _in_all(timeout_s: float, error: Exception) -> gevent.Timeout:

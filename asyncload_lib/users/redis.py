@@ -13,7 +13,10 @@ from asyncload_lib.users.entries import Entries
 from asyncload_lib.users.ordinals import next_ordinal
 from asyncload_lib.users.redis_clients import redis_manager
 
-__all__ = ["RedisUser", "redis_manager"]
+__all__ = ["CONNECTING", "RedisUser", "redis_manager"]
+
+CONNECTING = 0.1
+"""The part of `redis.timeout` that a user may take before the release to connect; what takes longer is measured."""
 
 
 class RedisUser(AsyncUser):
@@ -56,7 +59,7 @@ class RedisUser(AsyncUser):
         An error of Redis is not raised here, where it would end the user: it shows in the operation that is measured.
         """
         try:
-            async with asyncio.timeout(self.settings.redis.timeout / 10):
+            async with asyncio.timeout(self.settings.redis.timeout * CONNECTING):
                 return await self.pool.get_connection()
         except (RedisError, OSError):
             return None

@@ -20,6 +20,7 @@ from asyncload_lib.eventloop.lag import LoopMonitor
 from asyncload_lib.eventloop.listening import only_listener
 from asyncload_lib.eventloop.witness import OutsideWitness, _Due
 from asyncload_lib.report.one_sided import from_one_side
+from tests.certificate import self_signed
 
 pytestmark = pytest.mark.chance
 
@@ -519,11 +520,8 @@ def test_stalls_beyond_those_kept_are_told_of(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_any_certificate_is_taken(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=elsewhere".split()
-    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(*self_signed(tmp_path))
     with Target(PLAIN, context) as target:
         report = watch(target)
 

@@ -1,12 +1,18 @@
 """Baselines do the operations of their scenario one after another, and count them like the scenario does."""
 
+import contextlib
 import itertools
+import ssl
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
+import redis
+from gevent.pywsgi import WSGIServer
 from locust import User, constant, task
 from locust.exception import StopUser
 
@@ -20,6 +26,7 @@ from asyncload_lib.users.gate import gate
 from asyncload_lib.users.measure import tally
 from asyncload_lib.users.vms import VmHealthUser
 from asyncload_lib.vm_list import Vm
+from tests.certificate import self_signed
 from tests.users.swarm import Swarm, derived, eventually
 
 DEFAULT = Settings()
@@ -41,7 +48,7 @@ def settled(demo: DemoStack, monkeypatch: pytest.MonkeyPatch) -> DemoStack:
     return demo
 
 
-def play(base: type[User]) -> Swarm:
+def play(base: type[User], before_release: Callable[[], object] = lambda: None) -> Swarm:
     counts: list[tuple[int, int]] = [(0, 0)]
     loop_thread().post(gate.reset)
     gate.on_change = lambda waiting, done: counts.append((waiting, done))
@@ -50,6 +57,7 @@ def play(base: type[User]) -> Swarm:
         swarm.start()
         eventually(lambda: counts[-1] == (1, 0))
         assert swarm.requests == []
+        before_release()
         loop_thread().post(gate.release, 0, time.perf_counter_ns())
         eventually(lambda: counts[-1] == (1, 1))
         eventually(lambda: swarm.runner.user_count == 0)
@@ -96,6 +104,63 @@ def test_one_pass_one_after_another(base: type[User], expected: dict[str, int], 
     assert swarm.failures == []
     order = spans(swarm)
     assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(order))
+
+
+@pytest.mark.parametrize(("base", "count"), [(baseline.RedisBaselineUser, 20), (baseline.MixedBaselineUser, 7)])
+def test_nothing_but_operations_reaches_redis_after_the_release(
+    base: type[User], count: int, settled: DemoStack
+) -> None:
+    """Users of the async pool connect before it, too."""
+    with redis.Redis.from_url(settled.redis_direct_url) as watcher:
+        watcher.ping()
+        swarm = play(base, before_release=settled.reset_ledger)
+        connections = watcher.info("stats")["total_connections_received"]
+    commands = redis_commands(settled)
+
+    assert {name: commands.get(name, 0) for name in ("set", "get", "ping", "hello")} == {
+        "set": count, "get": count, "ping": 0, "hello": 0,
+    }  # fmt: skip
+    assert connections == 0
+    assert swarm.failures == []
+
+
+def test_a_baseline_lets_go_of_its_connection(settled: DemoStack) -> None:
+    with redis.Redis.from_url(settled.redis_direct_url) as watcher:
+
+        def connected() -> int:
+            clients: int = watcher.info("clients")["connected_clients"]
+            return clients
+
+        before, within = connected(), []
+        play(baseline.RedisBaselineUser, before_release=lambda: within.append(connected()))
+        assert within == [before + 1]
+        eventually(lambda: connected() == before)
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_machines_with_tls_do_not_have_the_certificates_of_the_system_read(
+    settled: DemoStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The async check reads none either."""
+    read: list[object] = []
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *_: read.append(1))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*self_signed(tmp_path))
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"up"]
+
+    with contextlib.ExitStack() as stack:
+        server = WSGIServer(("127.0.0.1", 0), application, ssl_context=context, log=None)
+        server.start()
+        stack.callback(server.stop)
+        vms = (Vm("one", "http", f"https://127.0.0.1:{server.server_port}/"),)
+        monkeypatch.setattr(AsyncUser, "target", Target(vms=vms))
+        swarm = play(baseline.VmBaselineUser)
+
+    assert ([event["name"] for event in swarm.requests], swarm.failures) == (["one"], [])
+    assert read == []
 
 
 def test_machines_are_asked_in_turn_and_their_states_are_told_apart(
