@@ -164,7 +164,7 @@ class Demo:
 
     mode: str = row(choice("async", "blocking"), "async", "blocking: its backend blocks its loop, so the run must fail")
     model_time: float = row(duration(0, 60), "200ms", "simulated time of a model for one answer")
-    network_delay: float = row(duration(0, 10), "5ms", "simulated network delay to Redis, each way")
+    network_delay: float = row(duration(0, 1), "5ms", "simulated network delay to Redis, each way")
     vm_delay: float = row(duration(0, 60), "20ms", "simulated time of one health check")
 
 

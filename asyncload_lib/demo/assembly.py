@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from asyncload_lib.demo.children import Children
 from asyncload_lib.demo.ledger import Ledger
@@ -59,8 +59,12 @@ def assemble(children: Children, options: argparse.Namespace, pause: Pause) -> d
         children.start_python(role, "backend", [sockets[role]], {"role": role, "mode": mode, **backend})
     vms = {"names": list(HTTP_VMS), "vm_delay_s": options.vm_delay}
     children.start_python("vms", "vms", [sockets[name] for name in HTTP_VMS], vms)
-    for url in (*vm_urls.values(), *(f"{url}/api/chat/health" for url in host_urls.values())):
-        _wait_until(partial(_is_healthy, url), url, pause)
+    # None of these waits for a simulated delay: the VMs know no such page, and a backend answers once it has Redis.
+    for url in (
+        *(urljoin(url, "/ready") for url in vm_urls.values()),
+        *(f"{url}/api/health" for url in host_urls.values()),
+    ):
+        _wait_until(partial(_answers, url), url, pause)
 
     book = LedgerBook(ledgers, redis_port)
     book.reset()
@@ -102,12 +106,12 @@ def _wait_until(condition: Callable[[], bool], what: str, pause: Pause) -> None:
         pause(0.01)
 
 
-def _is_healthy(url: str) -> bool:
+def _answers(url: str) -> bool:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=1.0)
     try:
         connection.request("GET", parts.path)
-        return connection.getresponse().status == 200
+        return connection.getresponse().status < 500
     except OSError:  # not up yet, or reset by a child that died: `pause` finds out
         return False
     finally:

@@ -19,8 +19,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from asyncload_lib.errors import TargetError
-
 __all__ = ["Children", "death_signal_setter", "python_environment"]
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -101,11 +99,6 @@ class Children:
             return f"{who} was ended by {signal.Signals(-code).name}"
         log = (self.directory / f"{role}.log").read_text(errors="replace").strip().splitlines()
         return f"{who} ended with exit code {code}" + (f": {log[-1].strip()}" if log else "")
-
-    def check(self) -> None:
-        """Raise TargetError when a child has ended."""
-        for role in self.dead():
-            raise TargetError(self.describe_death(role))
 
     def end(self) -> None:
         """End all children, by force after `GRACE_S`, and wait until the directory is gone."""

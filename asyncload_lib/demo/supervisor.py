@@ -7,21 +7,21 @@ import select
 import shlex
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 from asyncload_lib.demo.assembly import PORTS, assemble
 from asyncload_lib.demo.children import Children
 from asyncload_lib.errors import ConfigurationError, ExitCode, TargetError
-from asyncload_lib.settings import Settings, from_sources
+from asyncload_lib.settings import OPTIONS, Settings, from_sources
+from asyncload_lib.units import Kind
 
 __all__ = ["main"]
 
 HIGHEST_PORT = 65_535
 _POLL_S = 0.2
 """How often the supervisor looks whether a child or its parent has died."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class _EndedError(BaseException):
@@ -36,11 +36,13 @@ def main(argv: list[str] | None = None) -> int:
         for problem in error.problems:
             _complain(problem)
         return ExitCode.BAD_CONFIGURATION
-    for number in _SIGNALS:
-        signal.signal(number, _end_on_signal)
+    signals: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Raised here, an error could come between the start of a child and its entry among the children.
+        signal.signal(number, lambda number, _: signals.append(number))
     try:
         with Children() as children:
-            watch = _Watch(children, options.lifeline)
+            watch = _Watch(children, signals, options.lifeline)
             ready = assemble(children, options, watch.pause)
             print(json.dumps(ready), flush=True)
             if sys.stderr.isatty():
@@ -56,20 +58,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class _Watch:
-    """Looks after the parent (when there is a lifeline) and the children, whenever the supervisor waits."""
+    """Looks after signals, the parent (when there is a lifeline) and the children, whenever the supervisor waits."""
 
-    def __init__(self, children: Children, lifeline: bool) -> None:
+    def __init__(self, children: Children, signals: Sequence[int], lifeline: bool) -> None:
         self.keep_going = False
         self._children = children
+        self._signals = signals
         self._lifeline = [sys.stdin.fileno()] if lifeline else []
         self._parent = os.getppid()
         self._known_dead: set[str] = set()
 
     def pause(self, seconds: float) -> None:
-        """Wait; raises TargetError when a child has died, _EndedError when the parent has."""
+        """Wait; raises TargetError when a child has died, _EndedError when the parent has or a signal has come."""
         ended, _, _ = select.select(self._lifeline, [], [], seconds)
         # A process that the parent has forked holds the lifeline open, too; then only the new parent id shows the end.
         if (ended and not os.read(self._lifeline[0], 4096)) or (self._lifeline and os.getppid() != self._parent):
+            raise _EndedError
+        if self._signals:
             raise _EndedError
         for role in set(self._children.dead()) - self._known_dead:
             if not self.keep_going:
@@ -84,9 +89,9 @@ def _for_people(ready: dict[str, Any]) -> str:
         [
             f"The demo runs until Ctrl-C: {ready['host']} (blocking: {ready['blocking_host']}). To load it:",
             f"  export ASYNCLOAD_HOST={ready['host']} ASYNCLOAD_BASELINE_HOST={ready['blocking_host']} \\",
-            f"    ASYNCLOAD_REDIS_URL={ready['redis_url']} ASYNCLOAD_LOOP_PROBE_TOKEN={ready['probe_token']} \\",
+            f"    ASYNCLOAD_REDIS_URL={ready['redis_url']} ASYNCLOAD_VMS='{vms}' \\",
             f"    ASYNCLOAD_LOOP_PROBE_PATH={shlex.quote(ready['probe_path'])} \\",
-            f"    ASYNCLOAD_VMS='{vms}'",
+            f"    ASYNCLOAD_LOOP_PROBE_TOKEN={shlex.quote(ready['probe_token'])}",
         ]
     )
 
@@ -95,19 +100,14 @@ def _complain(problem: str) -> None:
     print(f"asyncload demo: {problem}", file=sys.stderr, flush=True)
 
 
-def _end_on_signal(number: int, frame: FrameType | None) -> None:
-    for other in _SIGNALS:
-        signal.signal(other, signal.SIG_IGN)  # a second one must not interrupt the tidying up
-    raise _EndedError
-
-
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = _Parser(prog="python -m asyncload_lib demo", description="The embedded target, on loopback.")
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; environment and flags override it")
     parser.add_argument("--mode", choices=("async", "blocking"), help="demo.mode: how the backend waits")
-    parser.add_argument("--model-time", type=_seconds, help="demo.model_time: seconds per answer (simulated)")
-    parser.add_argument("--network-delay", type=_seconds, help="demo.network_delay: seconds each way to Redis")
-    parser.add_argument("--vm-delay", type=_seconds, help="demo.vm_delay: seconds of a VM's health check")
+    for name in ("model_time", "network_delay", "vm_delay"):
+        option = OPTIONS[f"demo.{name}"]
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=_of_kind(option.kind), metavar="S", help=f"{option.key}: {option.help}")
     parser.add_argument("--probe-path", metavar="PATH", help="loop.probe_path: where the loop probe answers")
     parser.add_argument("--port", type=_port, default=0, help=f"the first of {len(PORTS)} ports ({', '.join(PORTS)})")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input or the parent process ends")
@@ -136,11 +136,16 @@ def _port(text: str) -> int:
     return port
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 60:
-        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 60 seconds")
-    return value
+def _of_kind(kind: Kind[Any]) -> Callable[[str], Any]:
+    """Return what reads a value of a setting for argparse."""
+
+    def read(text: str) -> Any:
+        try:
+            return kind.check(kind.from_text(text))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {kind.allowed}") from None
+
+    return read
 
 
 if __name__ == "__main__":

@@ -1,10 +1,27 @@
 """Helpers that look at processes from outside, by condition and with a deadline."""
 
+import json
+import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def started(
+    command: Sequence[str], env: Mapping[str, str] | None = None
+) -> Iterator[tuple["subprocess.Popen[bytes]", dict[str, Any]]]:
+    """Run a command that starts a demo, until the end of the block; yield its process and what it says of itself."""
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        try:
+            assert running.stdout is not None
+            yield running, json.loads(running.stdout.readline())
+        finally:
+            running.terminate()
 
 
 def is_gone(pid: int) -> bool:

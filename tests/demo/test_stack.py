@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from redis import Redis, ResponseError
 
 from asyncload_lib.demo.redis_server import find_redis_server
 from asyncload_lib.demo.stack import DemoStack
+from asyncload_lib.demo.supervisor import _for_people
 from asyncload_lib.errors import TargetError
-from tests.demo.processes import ROOT, still_there, wait_until
+from tests.demo.processes import ROOT, started, still_there, wait_until
 from tests.demo.web import ask
 
 pytestmark = pytest.mark.chance
@@ -102,7 +104,63 @@ def test_redis_comes_from_the_wheel_when_there_is_none_on_path(
         find_redis_server()
 
 
-@pytest.mark.parametrize("arguments", [["--mode", "fast"], ["--model-time", "-1"], ["--model-time", "nan"], ["--what"]])
+def test_the_longest_delays_that_are_allowed_do_not_keep_it_from_starting() -> None:
+    with DemoStack(model_time_s=60, network_delay_s=1, vm_delay_s=60) as stack:
+        assert stack.simulated == {"model_time": 60, "network_delay": 1, "vm_delay": 60}
+
+
+def test_its_redis_neither_loads_nor_writes_files_for_anybody(stack: DemoStack) -> None:
+    with Redis.from_url(stack.redis_direct_url) as client:
+        for command in ("CONFIG SET dir /tmp", "MODULE LIST", "REPLICAOF NO ONE", "SLAVEOF NO ONE", "DEBUG SLEEP 0"):
+            with pytest.raises(ResponseError, match="unknown command"):
+                client.execute_command(*command.split())
+        client.set("a", 1)
+        assert stack.ledger()["redis"]["commands"]["set"] == 1
+        stack.reset_ledger()
+        assert "set" not in stack.ledger()["redis"]["commands"]
+
+
+INTERRUPTED = """
+import os, signal, subprocess, sys
+from asyncload_lib.demo import supervisor
+Popen = subprocess.Popen
+def start(command, **options):
+    process = Popen(command, **options)
+    if "redis-server" in command[0]:
+        os.kill(os.getpid(), signal.SIGTERM)  # now, when nobody knows the child
+    return process
+subprocess.Popen = start
+sys.exit(supervisor.main([]))
+"""
+
+
+def test_a_signal_while_a_child_is_being_started_ends_that_child_too(private_tmp: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED]
+    ended = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+    assert list(private_tmp.iterdir()) == []
+
+
+def test_what_it_tells_people_to_type_is_what_a_shell_takes() -> None:
+    token = "it's $HOME `id` \\"
+    ready = dict.fromkeys(("host", "blocking_host", "redis_url", "probe_path"), "x")
+    lines = _for_people(ready | {"vms": [], "probe_token": token}).partition("\n")[2]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'{lines}\nprintf %s "$ASYNCLOAD_LOOP_PROBE_TOKEN"'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == token
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--mode", "fast"], ["--model-time", "-1"], ["--model-time", "nan"], ["--what"]),
+        *(["--model-time", "60.1"], ["--network-delay", "1.01"], ["--vm-delay", "60.1"]),
+    ],
+)
 def test_wrong_arguments_are_bad_configuration(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "asyncload_lib.demo.supervisor", *arguments]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30, check=False)
@@ -145,12 +203,9 @@ def test_the_command_takes_its_settings_as_a_run_does(private_tmp: Path) -> None
     environment = {
         **os.environ, **variables, "ASYNCLOAD_LOOP_PROBE_TOKEN": "mine", "ASYNCLOAD_LOOP_PROBE_PATH": "/my/loop"
     }  # fmt: skip
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as running:
-        assert running.stdout is not None
-        ready = json.loads(running.stdout.readline())
+    with started(command, env=environment) as (_, ready):
         mode = json.loads(ask("GET", f"{ready['host']}/api/health")[1])["mode"]
         probe = [ask("GET", f"{ready[host]}/my/loop")[0] for host in ("host", "blocking_host")]
-        running.terminate()
     assert ready["simulated"] == {"model_time": 0.01, "network_delay": 0.003, "vm_delay": 0.005}
     assert (mode, ready["probe_token"]) == ("blocking", "mine")
     assert probe == [401, 401]  # it is there, and asks for its token
@@ -170,14 +225,12 @@ def test_wrong_settings_of_the_command_are_all_named() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_prints_one_line_and_ends_on_a_signal(number: int, private_tmp: Path) -> None:
     command = [sys.executable, "-m", "asyncload_lib.demo.supervisor"]
-    running = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    with running:
-        assert running.stdout is not None
-        ready = json.loads(running.stdout.readline())
+    with started(command) as (running, ready):
         assert ready["ready"] is True
         running.send_signal(number)
         running.send_signal(signal.SIGTERM)  # a second one does not cut the tidying up short
         assert running.wait(10) == 0
+        assert running.stdout is not None
         assert running.stdout.read() == b""
     assert wait_until(lambda: still_there(ready["pids"].values()) == [])
     assert list(private_tmp.iterdir()) == []
@@ -185,10 +238,9 @@ def test_the_command_prints_one_line_and_ends_on_a_signal(number: int, private_t
 
 def test_the_end_of_standard_input_ends_it_when_that_is_its_lifeline(private_tmp: Path) -> None:
     command = [sys.executable, "-m", "asyncload_lib.demo.supervisor", "--lifeline"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+    with started(command) as (running, ready):
+        assert ready["ready"] is True
         assert running.stdin is not None
-        assert running.stdout is not None
-        assert json.loads(running.stdout.readline())["ready"] is True
         running.stdin.close()
         assert running.wait(10) == 0
     assert list(private_tmp.iterdir()) == []

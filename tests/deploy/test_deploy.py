@@ -1,7 +1,6 @@
 """What is shipped for machines and clusters, checked as far as that goes without one."""
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from compose_spec import PyCompose
 
 from asyncload_lib.settings import OPTIONS, from_sources
 from asyncload_lib.vm_list import Vm
+from tests.demo.processes import started
 from tests.locust_run import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -181,14 +181,11 @@ def test_the_demo_of_the_compose_file_listens_where_its_settings_say() -> None:
     program, *arguments = [str(first) if word == "8001" else word for word in demo["entrypoint"]]
     assert program == "python"
 
-    with subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE) as running:
-        assert running.stdout is not None
-        ready = json.loads(running.stdout.readline())
+    with started([sys.executable, *arguments], environment) as (_, ready):
         kind, program, *check = demo["healthcheck"]["test"]
         assert (kind, program) == ("CMD", "python")
         check[-1] = check[-1].replace("8001", str(first))
         subprocess.run([sys.executable, *check], timeout=20, check=True)
-        running.terminate()
 
     assert (ready["host"], ready["blocking_host"]) == (settings.host, settings.baseline.host)
     assert (ready["redis_url"], ready["probe_token"]) == (settings.redis.url, settings.loop.probe_token)
