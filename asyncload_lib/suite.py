@@ -16,7 +16,7 @@ from asyncload_lib.redaction import redact
 from asyncload_lib.report.numbers import counted
 from asyncload_lib.report.stdout import say
 from asyncload_lib.report.text import clean
-from asyncload_lib.results.model import heading
+from asyncload_lib.results.model import heading, time_problem
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.run.scenarios import Phase, Scenario, planned, suite_metric
 from asyncload_lib.run.session import Session
@@ -155,7 +155,12 @@ class Driver:
         self._session.measured.append(lambda: self._metric(scenario, loops or self._plugin.event_loops()))
         self._phases(scenario, baseline=False)
         loops += self._watched()
-        self._phases(scenario, baseline=True)
+        metric = self._metric(scenario, loops)
+        # Where there is nothing to compare it with, a baseline may go on for minutes, one timeout after another.
+        if metric["baseline"] and (problem := time_problem(metric, f"the phase {scenario.headline}")):
+            say(f"      no baseline: {problem}")
+        else:
+            self._phases(scenario, baseline=True)
 
     def _phases(self, scenario: Scenario, *, baseline: bool) -> None:
         for phase in scenario.phases:

@@ -173,7 +173,7 @@ def _explanation(baseline: Baseline, total_s: float | None, operation_s: float |
 
 def improvement_problem(headline: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
     """Return why the one cannot be said to be faster than the other, or ""."""
-    return time_problem(baseline, "the baseline") or time_problem(headline, f"the phase {headline.get('phase')}")
+    return time_problem(headline, f"the phase {headline.get('phase')}") or time_problem(baseline, "the baseline")
 
 
 def time_problem(figures: Mapping[str, Any], of: str) -> str:

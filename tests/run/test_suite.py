@@ -127,3 +127,18 @@ def test_without_a_baseline_the_speedup_is_not_evaluated(tmp_path: Path, stack: 
     assert f"Run {results['run']['id']}: 1 scenario against" in run.output
     assert verdicts(results)["redis speedup >= 10x"] == "not evaluated"
     assert results["metrics"][0]["baseline"] is None
+
+
+def test_no_baseline_is_run_where_there_is_nothing_to_compare_it_with(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**target_settings(stack), **QUICK, "ASYNCLOAD_SCENARIOS": "redis"}
+    settings["ASYNCLOAD_REDIS_URL"] = "redis://127.0.0.1:1/0"
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() == 3, run.output  # and not incomplete
+        (metric,) = run.results["metrics"]
+
+    problem = "no request of the phase burst succeeded"
+    assert f"no baseline: {problem}\n" in run.output
+    assert (metric["failed_requests"], metric["baseline"]["started_requests"]) == (100, 0)
+    assert metric["baseline"]["explanation"] == f"No improvement can be stated: {problem}."
+    (row,) = (row for row in run.results["criteria"] if row["name"] == "redis speedup >= 10x")
+    assert (row["verdict"], row["why"]) == ("no data", problem)
