@@ -68,7 +68,8 @@ test: $(BIN)/.development ## all tests
 	@$(BIN)/python -m pytest
 
 ui: $(BIN)/.runtime ## Locust's web UI on http://127.0.0.1:8089 (LOCUSTFILE=locustfiles/chat.py)
-	@$(BIN)/python -m locust $(call option,--locustfile,LOCUSTFILE) --web-host 127.0.0.1 $(SETTINGS)
+	@$(BIN)/python -m locust $(call option,--locustfile,LOCUSTFILE) --web-host 127.0.0.1 \
+		$(call option,--users,USERS) $(call option,--run-time,RUN_TIME) $(SETTINGS)
 
 demo: $(BIN)/.runtime ## the embedded target alone, until Ctrl-C (DEMO_MODE=blocking: its backend blocks)
 	@$(BIN)/python -m asyncload_lib demo $(call option,--config,CONFIG) $(call option,--mode,DEMO_MODE)
@@ -76,8 +77,9 @@ demo: $(BIN)/.runtime ## the embedded target alone, until Ctrl-C (DEMO_MODE=bloc
 master: $(BIN)/.runtime ## run the four scenarios on WORKERS=n workers
 	@$(SUITE) --master $(call option,--expect-workers,WORKERS) $(SETTINGS)
 
-worker: $(BIN)/.runtime ## generate load for the master at MASTER=host
-	@$(BIN)/python -m locust -f locustfiles/suite.py --worker $(call option,--master-host,MASTER) --loglevel WARNING $(SETTINGS)
+worker: $(BIN)/.runtime ## generate load for the master at MASTER=host, in PROCESSES=n workers
+	@$(BIN)/python -m locust -f locustfiles/suite.py --worker $(call option,--master-host,MASTER) \
+		$(call option,--processes,PROCESSES) --loglevel WARNING $(SETTINGS)
 
 bench: $(BIN)/.development ## compare the speed with that of other load generators (QUICK=1: under 3 minutes)
 	@$(BIN)/python -m bench $(if $(call given,QUICK),--quick)

@@ -89,9 +89,9 @@ def test_help(tmp_path: Path) -> None:
 
 TAKES = {
     "loadtest": {"CONFIG", "HOST", "OUT", "PROCESSES", "USERS", "RUN_TIME", "SCENARIOS", "DEMO_MODE"},
-    "worker": {"MASTER"},
+    "worker": {"MASTER", "PROCESSES"},
     "master": {"WORKERS"},
-    "ui": {"LOCUSTFILE"},
+    "ui": {"LOCUSTFILE", "USERS", "RUN_TIME"},
     "report": {"RESULTS"},
     "compare": {"A", "B", "FORCE"},
     "bench": {"QUICK"},
@@ -100,7 +100,7 @@ TAKEN = sorted((target, name) for target, names in TAKES.items() for name in nam
 
 
 def test_every_variable_is_known_here() -> None:
-    assert sorted(name for _, name in TAKEN) == VARIABLES
+    assert sorted({name for _, name in TAKEN}) == VARIABLES
 
 
 @pytest.mark.parametrize(("target", "name"), TAKEN)
@@ -162,12 +162,12 @@ def test_master_and_worker(tmp_path: Path) -> None:
     out, env = tmp_path / "reports", master_port()
     scenario, _ = quick(out, "redis")
     with (
-        make("master", "WORKERS=1", *quick(out, "redis"), log=tmp_path / "master", env=env) as master,
-        make("worker", "MASTER=127.0.0.1", scenario, log=tmp_path / "worker", env=env) as worker,
+        make("master", "WORKERS=2", *quick(out, "redis"), log=tmp_path / "master", env=env) as master,
+        make("worker", "MASTER=127.0.0.1", "PROCESSES=2", scenario, log=tmp_path / "worker", env=env) as worker,
     ):
         assert master.wait() in (0, 3, 6), master.output
         assert worker.wait() == 0, worker.output
-    assert [row["state"] for row in reported(out)["workers"]] == ["complete"]
+    assert [row["state"] for row in reported(out)["workers"]] == ["complete"] * 2
     assert reported(out)["metrics"][0]["total_requests"] == 100
 
 
@@ -189,7 +189,7 @@ def test_a_master_whose_port_is_taken_says_so_and_leaves_nobody_behind(
 def test_ui(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     env = {"LOCUST_WEB_PORT": str(port)}
-    with make("ui", f"OUT={tmp_path / 'reports'}", log=tmp_path / "log", env=env) as made:
+    with make("ui", f"OUT={tmp_path / 'reports'}", "USERS=80", "RUN_TIME=90s", log=tmp_path / "log", env=env) as made:
 
         def page() -> str:
             assert made.process.poll() is None, made.output
@@ -200,7 +200,10 @@ def test_ui(tmp_path: Path) -> None:
                 return ""
             return text
 
-        assert "<title>Locust" in eventually(page, 60)
+        text = eventually(page, 60)
+        assert "<title>Locust" in text
+        assert re.search(r'"num_users": 80\b', text)  # what its form begins with
+        assert re.search(r'"run_time": 90\b', text)
         made.interrupt()
         made.wait()
 
