@@ -16,6 +16,8 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
+import asyncload_lib
+from asyncload_lib.report.render import TEMPLATES
 from asyncload_lib.settings import OPTIONS, from_sources
 from asyncload_lib.vm_list import Vm
 from tests.demo.processes import started
@@ -139,6 +141,8 @@ def test_the_compose_file_starts_one_image_in_three_parts() -> None:
     assert worker["deploy"]["replicas"] == master["command"][-1]
     assert worker["env_file"] == master["env_file"] == ["${SETTINGS:-demo.env}"]
     assert demo["env_file"] == ["demo.env"]
+    # Each check is a process of its own: none falls into what is measured.
+    assert demo["healthcheck"]["interval"] == "1h"
 
 
 def test_the_reports_of_the_compose_file_lie_where_the_user_of_the_image_may_write() -> None:
@@ -205,6 +209,32 @@ def first_of_free_ports(count: int) -> int:
 
 
 def test_the_image_holds_what_a_run_needs() -> None:
-    copied = set(re.findall(r"^COPY (\S+)", (DEPLOY / "Containerfile").read_text(), re.M))
+    image = (DEPLOY / "Containerfile").read_text()
+    (locustfile,) = re.findall(r'^ENTRYPOINT .*"-f", "([^"]+)"', image, re.M)
+    (requirements,) = re.findall(r"--requirement (\S+)$", image, re.M)
+    package = Path(asyncload_lib.__path__[0])
+    folders = {package, TEMPLATES, (ROOT / locustfile).parent}
 
-    assert copied == {"requirements.txt", "asyncload_lib", "locustfiles", "templates"}
+    needed = {str(path.relative_to(ROOT)) for path in (*folders, ROOT / requirements)}
+    assert set(re.findall(r"^COPY (\S+)", image, re.M)) == needed
+    assert re.search(r"^RUN .*apt-get install .*\bredis-server\b", image, re.M)
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_a_unit_runs_wherever_its_environment_was_made_and_starts_no_load_by_itself(unit: Path) -> None:
+    text = unit.read_text()
+
+    # The first line of a script in .venv/bin names the place at which the environment was made.
+    assert re.search(r"^ExecStart=\S+/\.venv/bin/python -m locust ", text, re.M)
+    assert ("[Install]" in text) == ("Type=oneshot" not in text)
+
+
+def test_pods_are_let_in_where_security_is_restricted() -> None:
+    pods = [document["spec"]["template"]["spec"] for document in documents() if "template" in document.get("spec", {})]
+
+    for pod in pods:
+        (container,) = pod["containers"]
+        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["securityContext"]["runAsNonRoot"] is True
+    assert len(pods) == 2
