@@ -1,6 +1,7 @@
 """What CI makes of failures: a test of chance is looked at once more, any other failure stands."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,19 @@ from pathlib import Path
 import pytest
 
 from tests.locust_run import ROOT
+
+CI = (ROOT / ".ci" / "run").read_text()
+
+
+def test_what_tests_are_skipped_without_is_installed() -> None:
+    programs = {
+        program
+        for path in (ROOT / "tests").rglob("*.py")
+        for program in re.findall(r'which\("([\w-]+)"\) is None', path.read_text())
+    }
+    assert programs
+    assert {program for program in programs if f"command -v {program} " not in CI} == set()
+
 
 UNLUCKY = """
 from pathlib import Path
