@@ -231,9 +231,10 @@ def test_who_is_stopped_in_a_phase_ends_its_operation_and_begins_no_other(
 
 @pytest.mark.parametrize("base", [phases.ChatSustainedUser, phases.ChatBurstUser, baseline.RedisBaselineUser])
 def test_who_is_stopped_at_the_gate_is_gone_at_once(
-    base: type[User], demo: DemoStack, caplog: pytest.LogCaptureFixture
+    base: type[User], demo: DemoStack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr(AsyncUser, "target", Target(redis_url=demo.redis_url))  # a baseline has that of the run
     counts = Counts()
     with Swarm(concrete(base, demo)) as swarm:
         swarm.start(3)
