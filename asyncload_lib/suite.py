@@ -16,6 +16,7 @@ from asyncload_lib.redaction import redact
 from asyncload_lib.report.numbers import counted
 from asyncload_lib.report.stdout import say
 from asyncload_lib.report.text import clean
+from asyncload_lib.results.figures import counts
 from asyncload_lib.results.model import heading, time_problem
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.run.scenarios import Phase, Scenario, planned, suite_metric
@@ -155,12 +156,16 @@ class Driver:
         self._session.measured.append(lambda: self._metric(scenario, loops or self._plugin.event_loops()))
         self._phases(scenario, baseline=False)
         loops += self._watched()
-        metric = self._metric(scenario, loops)
-        # Where there is nothing to compare it with, a baseline may go on for minutes, one timeout after another.
-        if metric["baseline"] and (problem := time_problem(metric, f"the phase {scenario.headline}")):
-            say(f"      no baseline: {problem}")
-        else:
+        self._baseline(scenario)
+
+    def _baseline(self, scenario: Scenario) -> None:
+        """Run the baseline, unless there is nothing to compare: it could take minutes, one timeout after another."""
+        headline = self._coordinator.store.merged().get(f"{scenario.key}/{scenario.headline}") or PhaseResult("")
+        problem = time_problem(counts(headline), f"the phase {scenario.headline}")
+        if not problem:
             self._phases(scenario, baseline=True)
+        elif any(phase.baseline for phase in scenario.phases):
+            say(f"      no baseline: {problem}")
 
     def _phases(self, scenario: Scenario, *, baseline: bool) -> None:
         for phase in scenario.phases:
