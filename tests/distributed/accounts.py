@@ -1,13 +1,14 @@
 """The books of a run: what its report says, against what the target wrote down."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from asyncload_lib.demo.stack import DemoStack
 
 __all__ = [
     "by_process",
+    "check_whole_suite",
     "differences",
     "imbalances",
     "lost_s",
@@ -19,6 +20,9 @@ __all__ = [
 ]
 
 Json = dict[str, Any]
+
+_COUNTS = {"chat/burst": 50, "redis/burst": 100, "mixed/redis_alone": 25, "mixed/files_alone": 25, "mixed/mixed": 50}
+_COUNTS["vm_health/checks"] = 6
 
 
 def phases(results: Json) -> dict[str, Json]:
@@ -104,3 +108,22 @@ def row(results: Json, pid: int) -> Json:
     found: list[Json] = [worker for worker in results["workers"] if worker["pid"] == pid]
     assert len(found) == 1, results["workers"]
     return found[0]
+
+
+def check_whole_suite(results: Json, pids: Collection[int]) -> None:
+    """Fail unless a run of all scenarios did what was asked, and tells of each worker what it did and how it was."""
+    found = phases(results)
+    for figure in ("total_requests", "concurrency"):
+        assert {name: found[name][figure] for name in _COUNTS} == _COUNTS, figure
+    workers = [row(results, pid) for pid in pids]
+    assert len(results["workers"]) == len(pids)
+    assert sum(worker["operations"] for worker in workers) == sum(p["total_requests"] for p in found.values())
+    judged = {process["process"]: process for process in results["generator"]["processes"]}
+    for worker in workers:
+        for figure in ("cpu_percent_max", "loop_lag_p99", "hub_lag_p99"):
+            assert worker[figure] == judged[f"{worker['host']}:{worker['pid']}"][figure], worker
+        assert worker["state"] == "complete", worker
+        assert worker["operations"] > 0, worker
+        assert worker["version"], worker
+        assert abs(worker["clock_offset_s"]) < 1, worker
+        assert worker["loop_lag_p99"] is not None, worker

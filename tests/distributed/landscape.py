@@ -80,20 +80,22 @@ class Landscape:
 
     def ledger(self) -> dict[str, Any]:
         """Return the target's ledger, with the commands of the Redis under test and `vms`: how often each was asked."""
-        ledger: dict[str, Any] = self._ask("target", "ask", self._demo["ledger_url"])
+        urls = [f"http://{self.network.address(name)}:{MACHINE_PORT}/count" for name in MACHINES]
+        ledger: dict[str, Any]
+        ledger, *counts = self._ask("target", "ask", self._demo["ledger_url"], *urls)
         ledger["redis"]["commands"] = self.redis_commands()
-        urls = {name: f"http://{self.network.address(name)}:{MACHINE_PORT}/count" for name in MACHINES}
-        ledger["vms"] = {name: self._ask(name, "ask", url)["count"] for name, url in urls.items()}
+        ledger["vms"] = {name: count["count"] for name, count in zip(MACHINES, counts, strict=True)}
         return ledger
 
     def chat_ids(self) -> dict[str, str]:
         """Return the ids of the chat requests that came to the target, each with what became of it."""
-        ids: dict[str, str] = self._ask("target", "ask", f"{self._demo['ledger_url']}/ids")["ids"]["backend"]
+        (told,) = self._ask("target", "ask", f"{self._demo['ledger_url']}/ids")
+        ids: dict[str, str] = told["ids"]["backend"]
         return ids
 
     def reset_ledger(self) -> None:
         """Empty the target's ledger."""
-        self._ask("target", "ask", f"{self._demo['ledger_url']}/reset", "POST")
+        assert self._ask("target", "post", f"{self._demo['ledger_url']}/reset") == 200
 
     def settings(self) -> dict[str, str]:
         """Return the settings of a run against this landscape."""

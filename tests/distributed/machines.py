@@ -2,7 +2,8 @@
 
 gateway ADDRESS DELAY A=B...   forward from ADDRESS:A to the same machine's 127.0.0.1:B, each way DELAY seconds later
 machine ADDRESS PORT           a machine whose health is asked: 200 on /health; /count says how often
-ask URL [METHOD]               print what is answered
+ask URL...                     print what each of them answers, as one JSON list
+post URL                       send nothing there
 commands ADDRESS PORT          print how often that Redis executed each command, as JSON
 """
 
@@ -15,10 +16,10 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from asyncload_lib.demo.proxy import serve_proxy
-
 
 def gateway(address: str, delay_s: str, *pairs: str) -> None:
+    from asyncload_lib.demo.proxy import serve_proxy
+
     async def serve() -> None:
         for pair in pairs:
             outside, inside = map(int, pair.split("="))
@@ -48,9 +49,17 @@ def machine(address: str, port: str) -> None:
     server.serve_forever()
 
 
-def ask(url: str, method: str = "GET") -> None:
-    with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10) as answer:
-        print(answer.read().decode())
+def ask(*urls: str) -> None:
+    answers = []
+    for url in urls:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            answers.append(json.load(answer))
+    print(json.dumps(answers))
+
+
+def post(url: str) -> None:
+    with urllib.request.urlopen(url, b"", timeout=10) as answer:
+        print(json.dumps(answer.status))
 
 
 def commands(address: str, port: str) -> None:
@@ -62,5 +71,5 @@ def commands(address: str, port: str) -> None:
 
 
 if __name__ == "__main__":
-    what: dict[str, Callable[..., None]] = {"gateway": gateway, "machine": machine, "ask": ask, "commands": commands}
-    what[sys.argv[1]](*sys.argv[2:])
+    known: list[Callable[..., None]] = [gateway, machine, ask, post, commands]
+    {what.__name__: what for what in known}[sys.argv[1]](*sys.argv[2:])

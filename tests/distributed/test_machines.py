@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.distributed.accounts import differences, imbalances, phases, row
+from tests.distributed.accounts import check_whole_suite, differences, imbalances, phases, row
 from tests.distributed.cluster import QUICK, Cluster
 from tests.distributed.landscape import WORKERS, Landscape
 from tests.distributed.network import unavailable
@@ -36,16 +36,15 @@ def test_all_scenarios_agree_with_every_ledger(tmp_path: Path, landscape: Landsc
 
     assert code in (0, 3), cluster.logs
     assert results["run"]["status"] == "complete", results["run"]["status_reasons"]
-    assert differences(results, _grown(before, landscape.ledger())) == []
+    after = landscape.ledger()
+    assert differences(results, _grown(before, after)) == []
+    check_whole_suite(results, [node.pid for node in cluster.workers])
     assert {vm["name"]: vm["state"] for vm in results["metrics"][3]["vms"]} == dict.fromkeys(
         ("Main", "Frontend", "NPU", "AI-Stack", "Browser", "Redis"), "up"
     )
-    asked = {name: count - before["vms"][name] for name, count in landscape.ledger()["vms"].items()}
+    asked = {name: count - before["vms"][name] for name, count in after["vms"].items()}
     assert asked == dict.fromkeys(before["vms"], 1)
-    assert phases(results)["chat/burst"]["total_requests"] == 50
-    assert results["metrics"][3]["start_skew"] < 1
-    for node in cluster.workers:
-        assert row(results, node.pid)["operations"] > 0
+    assert 0 <= results["metrics"][3]["start_skew"] < 1
 
 
 def test_one_worker_cut_off_and_one_frozen_that_come_back(tmp_path: Path, landscape: Landscape) -> None:

@@ -3,20 +3,20 @@
 import re
 import signal
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 from asyncload_lib.demo.stack import DemoStack
-from tests.distributed.accounts import by_process, differences, phases, read_ids, read_ledger, row
+from tests.distributed.accounts import by_process, check_whole_suite, differences, phases, read_ids, read_ledger, row
 from tests.distributed.cluster import QUICK, Cluster
+from tests.distributed.network import unavailable
 from tests.locust_run import ROOT, eventually, target_settings
 
 pytestmark = [pytest.mark.chance, pytest.mark.timeout(180)]
 
-COUNTS = {"chat/burst": 50, "redis/burst": 100, "mixed/redis_alone": 25, "mixed/files_alone": 25, "mixed/mixed": 50}
-COUNTS["vm_health/checks"] = 6
 
-
+@pytest.mark.skipif(unavailable() is None, reason="test_machines runs all scenarios on three workers")
 def test_the_same_report_from_six_workers(tmp_path: Path, stack: DemoStack) -> None:
     settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_CHAT_SUSTAIN": "1s"}
     with Cluster(tmp_path, "suite.py", workers=6, settings=settings) as cluster:
@@ -26,25 +26,10 @@ def test_the_same_report_from_six_workers(tmp_path: Path, stack: DemoStack) -> N
 
     assert code in (0, 3), cluster.logs
     assert results["run"]["status"] == "complete", results["run"]["status_reasons"]
-    found = phases(results)
-    assert {name: found[name]["total_requests"] for name in COUNTS} == COUNTS
-    assert {name: found[name]["concurrency"] for name in COUNTS} == COUNTS
+    check_whole_suite(results, [node.pid for node in cluster.workers])
     assert {vm["name"]: vm["state"] for vm in results["metrics"][3]["vms"]} == {vm["name"]: "up" for vm in stack.vms}
     assert 0 <= results["metrics"][3]["start_skew"] < 5
     assert differences(results, read_ledger(stack)) == []
-    judged = {row["process"]: row for row in results["generator"]["processes"]}
-    for worker in results["workers"]:
-        for figure in ("cpu_percent_max", "loop_lag_p99", "hub_lag_p99"):
-            assert worker[figure] == judged[f"{worker['host']}:{worker['pid']}"][figure]
-    assert sum(worker["operations"] for worker in results["workers"]) == sum(
-        p["total_requests"] for p in found.values()
-    )
-    for node in cluster.workers:
-        told = row(results, node.pid)
-        assert told["state"] == "complete"
-        assert told["version"]
-        assert abs(told["clock_offset_s"]) < 1
-        assert told["loop_lag_p99"] is not None
 
 
 def test_a_plain_locustfile_counts_what_the_target_counts(tmp_path: Path, stack: DemoStack) -> None:
@@ -129,26 +114,26 @@ def test_a_worker_is_told_by_what_its_locustfile_says_not_by_where_it_lies(tmp_p
     assert len(results["run"]["status_reasons"]) == 1
 
 
-MASTER_AT_ITS_LIMIT = """
-import gevent
-from locust import events
-from locust.runners import MasterRunner
-from asyncload_lib import ChatUser
-from asyncload_lib.eventloop.native import native
+MASTER_AT_ITS_LIMIT = dedent("""\
+    import gevent
+    from locust import events
+    from locust.runners import MasterRunner
+    from asyncload_lib import ChatUser
+    from asyncload_lib.eventloop.native import native
 
-class Chat(ChatUser):
-    pass
+    class Chat(ChatUser):
+        pass
 
-def hold_the_hub():
-    while True:
-        native("time", "sleep")(0.2)
-        gevent.sleep(0.001)
+    def hold_the_hub():
+        while True:
+            native("time", "sleep")(0.2)
+            gevent.sleep(0.001)
 
-@events.test_start.add_listener
-def _(environment, **_):
-    if isinstance(environment.runner, MasterRunner):
-        gevent.spawn(hold_the_hub)
-"""
+    @events.test_start.add_listener
+    def _(environment, **_):
+        if isinstance(environment.runner, MasterRunner):
+            gevent.spawn(hold_the_hub)
+    """)
 
 
 def test_a_master_that_cannot_keep_up_makes_the_run_invalid(tmp_path: Path, stack: DemoStack) -> None:
