@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -20,7 +21,9 @@ from tests.run.test_suite import QUICK, ledger
 
 pytestmark = pytest.mark.chance
 
-ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+LOST = (signal.SIGHUP, 129)
+"""Ends a run as SIGTERM does, once it has let go of its terminal."""
 CHAT = ("--headless", "-u", "5", "-r", "5")
 
 
@@ -29,7 +32,14 @@ def master_at(port: int) -> tuple[str, ...]:
     return "--master-bind-host", "127.0.0.1", "--master-bind-port", str(port)
 
 
-@pytest.mark.parametrize(("number", "code"), ENDS)
+@pytest.fixture(scope="module")
+def faulty() -> Iterator[DemoStack]:
+    """A target that does what a request asks it to do badly."""
+    with DemoStack(model_time_s=0.02, network_delay_s=0.001, keep_going=True, faults=True) as stack:
+        yield stack
+
+
+@pytest.mark.parametrize(("number", "code"), [*ENDS, LOST])
 def test_an_interrupted_run_writes_its_report_and_says_so(
     tmp_path: Path, stack: DemoStack, number: signal.Signals, code: int
 ) -> None:
@@ -90,15 +100,16 @@ HANGS = dedent("""\
 """)
 
 
-def test_a_target_that_hangs_does_not_pass_and_users_who_take_long_to_end_lose_nothing(tmp_path: Path) -> None:
+def test_a_target_that_hangs_does_not_pass_and_users_who_take_long_to_end_lose_nothing(
+    tmp_path: Path, faulty: DemoStack
+) -> None:
     path = tmp_path / "hangs.py"
     path.write_text(HANGS)
-    options = ("--headless", "-u", "4", "-r", "4", "-t", "4s", "--processes", "2", *master_at(free_port()))
-    with DemoStack(model_time_s=0.02, network_delay_s=0.001, keep_going=True, faults=True) as stack:
-        settings = target_settings(stack) | {"ASYNCLOAD_STOP_TIMEOUT": "1s"}
-        with LocustRun(path, *options, out=tmp_path / "reports", settings=settings) as run:
-            assert run.wait(60) == 3, run.output
-            results = run.results
+    options = ("--headless", "-u", "4", "-r", "4", "-t", "3s", "--processes", "2", *master_at(free_port()))
+    settings = target_settings(faulty) | {"ASYNCLOAD_STOP_TIMEOUT": "1s"}
+    with LocustRun(path, *options, out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait(60) == 3, run.output
+        results = run.results
     assert (results["run"]["status"], results["run"]["status_reasons"]) == ("complete", [])
     (metric,) = results["metrics"]
     assert (metric["total_requests"], metric["abandoned_requests"], metric["overdue_requests"]) == (20, 4, 4)
@@ -109,8 +120,10 @@ def test_a_target_that_hangs_does_not_pass_and_users_who_take_long_to_end_lose_n
 HANGS_IN_MANY = dedent("""\
     from locust import FastHttpUser, HttpUser, constant, task
     from asyncload_lib import AsyncHttpUser
-
-    class Hung({kind}):
+""")
+HUNG_USER = dedent("""\
+    class Hung{kind}({kind}):
+        fixed_count = 2
         wait_time = constant(0)
         asked = 0
 
@@ -125,24 +138,30 @@ HANGS_IN_MANY = dedent("""\
 """)
 
 
-@pytest.mark.parametrize("kind", ["AsyncHttpUser", "HttpUser", "FastHttpUser"])
-def test_a_target_that_hangs_does_not_pass_for_all_that_it_answered_before(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kinds", [["AsyncHttpUser"], ["HttpUser", "FastHttpUser"]], ids="-".join)
+def test_a_target_that_hangs_does_not_pass_for_all_that_it_answered_before(
+    tmp_path: Path, faulty: DemoStack, kinds: list[str]
+) -> None:
     path = tmp_path / "hangs.py"
-    words = {"async_": "async ", "await_": "await "} if kind == "AsyncHttpUser" else {"async_": "", "await_": ""}
-    path.write_text(HANGS_IN_MANY.format(kind=kind, **words))
-    options = ("--headless", "-u", "2", "-r", "2", "-t", "6s", "--asyncload-criteria", "run throughput > 100")
-    with DemoStack(model_time_s=0.02, network_delay_s=0.001, keep_going=True, faults=True) as stack:
-        settings = target_settings(stack) | {"ASYNCLOAD_STOP_TIMEOUT": "1s"}
-        with LocustRun(path, *options, out=tmp_path / "reports", settings=settings) as run:
-            assert run.wait(60) == 3, run.output
-            results = run.results
+    words = [("async ", "await ") if kind == "AsyncHttpUser" else ("", "") for kind in kinds]
+    classes = [HUNG_USER.format(kind=kind, async_=a, await_=b) for kind, (a, b) in zip(kinds, words, strict=True)]
+    path.write_text(HANGS_IN_MANY + "".join(classes))
+    users = 2 * len(kinds)
+    rate = 50 * users
+    options = ("--headless", "-u", str(users), "-r", str(users), "-t", "6s")
+    settings = target_settings(faulty) | {"ASYNCLOAD_STOP_TIMEOUT": "1s"}
+    criterion = ("--asyncload-criteria", f"run throughput > {rate}")
+    with LocustRun(path, *options, *criterion, out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait(60) == 3, run.output
+        results = run.results
     (metric,) = results["metrics"]
-    assert (metric["total_requests"], metric["abandoned_requests"], metric["overdue_requests"]) == (400, 2, 2)
+    counts = (metric["total_requests"], metric["abandoned_requests"], metric["overdue_requests"])
+    assert counts == (200 * users, users, users), "each kind of user has its part in it"
     verdicts = {row["name"]: row["verdict"] for row in results["criteria"]}
     assert verdicts["run p95 < 2 s"] == "no data"
     assert verdicts["run error_rate < 1 %"] == "pass"  # 2 in 402
     assert 5.5 < metric["total_time"] < 6.5, "until the users were stopped"
-    assert verdicts["run throughput > 100"] == "fail"
+    assert verdicts[f"run throughput > {rate}"] == "fail"
 
 
 BLOCKS_AT_ONCE = dedent("""\
@@ -161,14 +180,13 @@ BLOCKS_AT_ONCE = dedent("""\
 """)
 
 
-def test_what_blocks_at_the_start_is_not_forgotten_where_all_users_come_at_once(tmp_path: Path) -> None:
+def test_what_blocks_at_the_start_is_not_forgotten_where_all_users_come_at_once(
+    tmp_path: Path, faulty: DemoStack
+) -> None:
     path = tmp_path / "blocks.py"
     path.write_text(BLOCKS_AT_ONCE)
-    options = ("--headless", "-u", "4", "-r", "4", "-t", "4s", "--processes", "2", *master_at(free_port()))
-    with (
-        DemoStack(model_time_s=0.02, network_delay_s=0.001, keep_going=True, faults=True) as stack,
-        LocustRun(path, *options, out=tmp_path / "reports", settings=target_settings(stack)) as run,
-    ):
+    options = ("--headless", "-u", "4", "-r", "4", "-t", "3s", "--processes", "2", *master_at(free_port()))
+    with LocustRun(path, *options, out=tmp_path / "reports", settings=target_settings(faulty)) as run:
         run.wait(60)
         (metric,) = run.results["metrics"]
     (target,) = (loop for loop in metric["event_loops"] if loop["name"] == "target")
