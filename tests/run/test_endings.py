@@ -337,10 +337,11 @@ def test_scenarios_without_an_address_are_refused_together(tmp_path: Path, stack
     assert ledger(stack)["chat"]["received"] == 0
 
 
-@pytest.mark.parametrize("options", [(), ("--processes", "2")])
-def test_users_without_an_address_are_refused(options: tuple[str, ...], tmp_path: Path, stack: DemoStack) -> None:
-    options += master_at(free_port()) if options else ()
-    arguments = ("--headless", "-u", "4", "-r", "4", "-t", "3s", "-H", stack.host, *options)
+def test_users_without_an_address_are_refused_once_however_many_processes_there_are(
+    tmp_path: Path, stack: DemoStack
+) -> None:
+    options = ("-H", stack.host, "--processes", "2", *master_at(free_port()))
+    arguments = ("--headless", "-u", "4", "-r", "4", "-t", "3s", *options)
     with LocustRun("mixed.py", *arguments, out=tmp_path / "reports") as run:
         assert run.wait() == 64, run.output
 
@@ -367,28 +368,14 @@ def test_a_directory_for_files_that_cannot_be_written_to_is_refused(
     ]
 
 
-def test_a_directory_for_files_is_not_looked_at_where_no_file_is_written(tmp_path: Path, stack: DemoStack) -> None:
-    settings = {**target_settings(stack), "ASYNCLOAD_FILES_DIRECTORY": "/nowhere", "ASYNCLOAD_SCENARIOS": "redis"}
-    settings["ASYNCLOAD_BASELINE_ENABLED"] = "false"
-    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
-        assert run.wait() in (0, 3, 6), run.output
-    assert run.results["metrics"][0]["total_requests"] == 100
-
-
-@pytest.mark.parametrize(
-    ("locustfile", "host", "allowed"),
-    [
-        ("suite.py", "127.0.0.1:18001", "a URL with http:// or https://"),
-        ("chat.py", "notaurl", "a URL with http:// or https://"),
-        ("chat.py", "http://127.0.0.1:99999", "1 to 65535"),
-    ],
-)
-def test_a_host_that_is_no_url_is_refused(locustfile: str, host: str, allowed: str, tmp_path: Path) -> None:
+def test_a_host_that_is_no_url_is_refused(tmp_path: Path) -> None:
+    host = "127.0.0.1:18001"
     options = ("-H", host, "--asyncload-scenarios", "chat")
-    with LocustRun(locustfile, "--headless", "-t", "3s", *options, out=tmp_path / "reports") as run:
+    with LocustRun("suite.py", "--headless", "-t", "3s", *options, out=tmp_path / "reports") as run:
         assert run.wait() == 64, run.output
 
     (line,) = (line for line in run.output.splitlines() if line.startswith("asyncload: host"))
+    allowed = "a URL with http:// or https://"
     assert [word for word in ("given to Locust (--host)", repr(host), allowed) if word not in line] == []
     assert "nothing was sent" in run.output
     assert "Traceback" not in run.output
@@ -404,10 +391,9 @@ def test_the_host_of_users_that_speak_another_protocol_is_theirs(tmp_path: Path,
     assert run.results["metrics"][0]["total_requests"] > 0
 
 
-@pytest.mark.parametrize("locustfile", ["suite.py", "chat.py"])
-def test_a_baseline_without_a_host_is_refused(locustfile: str, tmp_path: Path) -> None:
+def test_a_baseline_without_a_host_is_refused(tmp_path: Path) -> None:
     settings = {"ASYNCLOAD_BASELINE_HOST": "http://127.0.0.1:9"}
-    with LocustRun(locustfile, "--headless", "-t", "3s", out=tmp_path / "reports", settings=settings) as run:
+    with LocustRun("suite.py", "--headless", "-t", "3s", out=tmp_path / "reports", settings=settings) as run:
         assert run.wait() == 64, run.output
 
     assert "baseline.host is set, but host is not" in run.output
@@ -418,7 +404,7 @@ def test_a_target_that_is_not_there_fails_by_kind(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         host = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with LocustRun("chat.py", *CHAT, "-t", "3s", "-H", host, out=tmp_path / "reports") as run:
+        with LocustRun("chat.py", *CHAT, "-t", "1s", "-H", host, out=tmp_path / "reports") as run:
             code = run.wait()
             results = run.results
 
@@ -438,7 +424,7 @@ def test_a_report_that_cannot_be_written_has_its_own_exit_code_and_its_results_a
 ) -> None:
     out = tmp_path / "reports"
     settings = {**target_settings(stack), "TMPDIR": str(tmp_path)}
-    with LocustRun("chat.py", *CHAT, "-t", "4s", out=out, settings=settings) as run:
+    with LocustRun("chat.py", *CHAT, "-t", "3s", out=out, settings=settings) as run:
         eventually(lambda: ledger(stack)["chat"]["received"] > 2)
         out.mkdir(exist_ok=True)
         for path in out.iterdir():
@@ -464,7 +450,7 @@ def test_a_run_of_which_nothing_can_be_kept_tells_its_verdict_and_is_no_success(
         class Chat(ChatUser):
             pass
     """))  # fmt: skip
-    with LocustRun(locustfile, *CHAT, "-t", "4s", out=out, settings=target_settings(stack)) as run:
+    with LocustRun(locustfile, *CHAT, "-t", "3s", out=out, settings=target_settings(stack)) as run:
         eventually(lambda: ledger(stack)["chat"]["received"] > 2)
         for path in out.iterdir():
             path.unlink()
@@ -531,7 +517,7 @@ def test_a_busy_generator_makes_the_run_invalid(tmp_path: Path, stack: DemoStack
         "        await self.client.get('/api/health')\n"
         "        time.sleep(0.3)\n"
     )
-    with LocustRun(locustfile, *CHAT, "-t", "4s", out=tmp_path / "reports", settings=target_settings(stack)) as run:
+    with LocustRun(locustfile, *CHAT, "-t", "3s", out=tmp_path / "reports", settings=target_settings(stack)) as run:
         assert run.wait() == 6, run.output
         results = run.results
 
@@ -541,50 +527,15 @@ def test_a_busy_generator_makes_the_run_invalid(tmp_path: Path, stack: DemoStack
     assert any("busy.py" in culprit["file"] for culprit in generator["culprits"])
 
 
-TAGGED = dedent("""\
-    from locust import tag, task
-    from asyncload_lib import AsyncUser
-
-    class Tagged(AsyncUser):
-        @tag("slow")
-        @task
-        async def work(self):
-            pass
-
-    class Plain(AsyncUser):
-        @task
-        async def work(self):
-            pass
-""")
-
-
 @pytest.mark.parametrize(
     ("locustfile", "options", "says"),
     [
         ("suite.py", ("--tags", "foo"), "--tags foo leaves ChatBurst, ChatSustained, "),
-        ("tagged.py", ("--tags", "fast"), "--tags fast leaves Tagged, Plain without a task; the known tags are slow"),
-        ("tagged.py", ("--exclude-tags", "slow"), "--exclude-tags slow leaves Tagged without a task"),
-        ("chat.py", ("-u", "0"), "the number of users (-u) is 0; allowed is 1 or more"),
         ("chat.py", ("-u", "5", "-t", "4s"), "5 users at 1 per second (--spawn-rate) take 4 s to start, but the run"),
-        ("chat.py", ("-u", "3", "-r", "0.5", "-t", "4s"), "3 users at 0.5 per second (--spawn-rate) take 4 s to start"),
-        (
-            "chat.py",
-            ("--asyncload-criteria", "redis p95 < 1 us"),
-            "about redis, which is not part of this run; allowed is chat, run, target, generator",
-        ),
-        (
-            "suite.py",
-            ("--asyncload-scenarios", "chat", "--asyncload-criteria", "redis p95 < 1 s"),
-            "about redis, which is not part of this run; allowed is chat, target, generator",
-        ),
     ],
 )
 def test_what_a_run_cannot_do_is_refused(locustfile: str, options: tuple[str, ...], says: str, tmp_path: Path) -> None:
-    path: str | Path = locustfile
-    if locustfile == "tagged.py":
-        path = tmp_path / locustfile
-        path.write_text(TAGGED)
-    with LocustRun(path, "--headless", *options, out=tmp_path / "reports") as run:
+    with LocustRun(locustfile, "--headless", *options, out=tmp_path / "reports") as run:
         assert run.wait() == 64, run.output
 
     problems = [line for line in run.output.splitlines() if line.startswith("asyncload: ")]
@@ -594,13 +545,16 @@ def test_what_a_run_cannot_do_is_refused(locustfile: str, options: tuple[str, ..
     assert "Traceback" not in run.output
 
 
-def test_criteria_of_the_environment_may_be_those_of_other_runs(tmp_path: Path, stack: DemoStack) -> None:
-    settings = {**target_settings(stack), "ASYNCLOAD_CRITERIA": "redis p95 < 1 us"}
+def test_criteria_and_a_demo_of_the_environment_may_be_those_of_other_runs(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**target_settings(stack), "ASYNCLOAD_CRITERIA": "redis p95 < 1 us; run error_rate < 50 %"}
+    settings |= {"ASYNCLOAD_CRITERIA_DEFAULTS": "false", "ASYNCLOAD_DEMO_MODE": "blocking"}
     with LocustRun("chat.py", *CHAT, "-t", "1s", out=tmp_path / "reports", settings=settings) as run:
-        run.wait()
+        assert run.wait() in (0, 6), run.output
 
-    (row,) = (row for row in run.results["criteria"] if row["scenario"] == "redis")
+    found = {row["name"]: row for row in run.results["criteria"]}
+    row = found.pop("redis p95 < 1 us")
     assert (row["verdict"], row["why"]) == ("not evaluated", "redis is not part of this run")
+    assert {name: row["verdict"] for name, row in found.items()} == {"run error_rate < 50 %": "pass"}
 
 
 def test_run_is_the_whole_of_a_free_run_of_chat_users(tmp_path: Path, stack: DemoStack) -> None:
@@ -624,7 +578,7 @@ def test_without_criteria_failed_requests_end_a_run_as_in_locust(
     assert run.results["summary"]["verdict"] == "fail"
 
 
-def test_a_scenario_that_cannot_be_told_costs_no_other(tmp_path: Path) -> None:
+def test_a_scenario_that_cannot_be_told_costs_no_other(tmp_path: Path, stack: DemoStack) -> None:
     """Here the mistake is put into the code that makes the figures of one scenario."""
     locustfile = tmp_path / "untold.py"
     locustfile.write_text(
@@ -637,7 +591,8 @@ def test_a_scenario_that_cannot_be_told_costs_no_other(tmp_path: Path) -> None:
             asyncload_lib.suite.suite_metric = untold
         """)
     )
-    settings = {**QUICK, "ASYNCLOAD_SCENARIOS": "redis,vm_health", "ASYNCLOAD_BASELINE_ENABLED": "false"}
+    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_SCENARIOS": "redis,vm_health"}
+    settings["ASYNCLOAD_BASELINE_ENABLED"] = "false"
     with LocustRun(locustfile, "--headless", out=tmp_path / "reports", settings=settings) as run:
         assert run.wait() == 4, run.output
         results = run.results

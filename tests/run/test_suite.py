@@ -90,8 +90,9 @@ def test_what_fails_is_told_as_soon_as_it_is_known(tmp_path: Path, stack: DemoSt
 
 
 def test_without_a_baseline_the_speedup_is_not_evaluated(tmp_path: Path, stack: DemoStack) -> None:
+    """Nor is the directory for files looked at, where no scenario writes any."""
     settings = {**target_settings(stack), **QUICK, "ASYNCLOAD_BASELINE_ENABLED": "false"}
-    settings["ASYNCLOAD_SCENARIOS"] = "redis"
+    settings |= {"ASYNCLOAD_SCENARIOS": "redis", "ASYNCLOAD_FILES_DIRECTORY": "/nowhere"}
     with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
         assert run.wait() == 0, run.output
         results = run.results
@@ -99,6 +100,7 @@ def test_without_a_baseline_the_speedup_is_not_evaluated(tmp_path: Path, stack: 
     assert f"Run {results['run']['id']}: 1 scenario against" in run.output
     assert verdicts(results)["redis speedup >= 10x"] == "not evaluated"
     assert results["metrics"][0]["baseline"] is None
+    assert results["metrics"][0]["total_requests"] == 100
 
 
 def test_no_baseline_is_run_where_there_is_nothing_to_compare_it_with(tmp_path: Path, stack: DemoStack) -> None:

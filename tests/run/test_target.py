@@ -72,27 +72,20 @@ def test_several_hosts_cannot_be_judged_as_one(tmp_path: Path, stack: DemoStack)
     assert verdicts(results)["run max_stall < 10 ms"] == "no data"
 
 
-@pytest.mark.parametrize("flag", ["--host", "--asyncload-host"])
-def test_a_host_that_is_empty_does_not_load_the_demo(tmp_path: Path, flag: str) -> None:
+def test_a_host_that_is_empty_does_not_load_the_demo(tmp_path: Path) -> None:
     """`-H "$TARGET"` without a TARGET: what passes against the demo says nothing of the system that was meant."""
-    arguments = ("--headless", "-u", "1", "-t", "1s", flag, "")
+    arguments = ("--headless", "-u", "1", "-t", "1s", "--host", "")
     with LocustRun("chat.py", *arguments, out=tmp_path / "reports") as run:
         assert run.wait() == 64, run.output
 
     assert [line for line in run.output.splitlines() if line.startswith("asyncload:")] == [
-        f"asyncload: host on the command line ({flag}) is empty: give it a value or leave it out",
+        "asyncload: host on the command line (--host) is empty: give it a value or leave it out",
         "asyncload: nothing was sent",
     ]
 
 
-@pytest.mark.parametrize("variable", ["ASYNCLOAD_HOST", "ASYNCLOAD_REDIS_URL"])
-def test_what_the_command_line_asks_of_a_demo_that_is_not_loaded_is_refused(
-    tmp_path: Path, stack: DemoStack, variable: str
-) -> None:
-    address = {
-        variable: target_settings(stack)[variable],
-        "ASYNCLOAD_SCENARIOS": "chat" if "HOST" in variable else "redis",
-    }
+def test_what_the_command_line_asks_of_a_demo_that_is_not_loaded_is_refused(tmp_path: Path, stack: DemoStack) -> None:
+    address = {"ASYNCLOAD_HOST": stack.host, "ASYNCLOAD_SCENARIOS": "chat"}
     demo = ("--asyncload-demo-mode", "blocking", "--asyncload-demo-model-time", "1s")
     with LocustRun("suite.py", "--headless", *demo, out=tmp_path / "reports", settings=address) as run:
         assert run.wait() == 64, run.output
@@ -104,12 +97,6 @@ def test_what_the_command_line_asks_of_a_demo_that_is_not_loaded_is_refused(
         ("demo.model_time", "--asyncload-demo-model-time"),
     ]
     assert "asyncload: nothing was sent" in run.output
-
-
-def test_what_the_environment_says_of_a_demo_may_be_for_other_runs(tmp_path: Path, stack: DemoStack) -> None:
-    settings = {**target_settings(stack), "ASYNCLOAD_DEMO_MODE": "blocking", "ASYNCLOAD_CRITERIA_DEFAULTS": "false"}
-    with LocustRun("chat.py", *CHAT, out=tmp_path / "reports", settings=settings) as run:
-        assert run.wait() in (0, 6), run.output
 
 
 def test_users_without_a_host_are_judged_by_their_own_loop(tmp_path: Path, stack: DemoStack) -> None:
