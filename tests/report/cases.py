@@ -4,8 +4,10 @@ import copy
 import html
 import html.parser
 import re
+from functools import cache
 from typing import Any
 
+from asyncload_lib.report.render import render_html
 from tests.results.sample import sample_results
 
 Json = dict[str, Any]
@@ -99,6 +101,17 @@ CASES = {
     "nothing_answered": nothing_answered,
     "invalid": invalid,
 }
+
+
+@cache
+def page_of_case(case: str) -> str:
+    """The page of a case, drawn once for all who only read it."""
+    return render_html(CASES[case]())
+
+
+def first_scenario(results: Json) -> Json:
+    """The same run with its first scenario only, which has every kind of chart."""
+    return {**results, "metrics": results["metrics"][:1]}
 
 
 def hostile(text: str) -> Json:

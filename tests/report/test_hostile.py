@@ -11,12 +11,22 @@ from typing import Any
 
 import pytest
 
+from asyncload_lib.report import render
+from asyncload_lib.report.drawings import drawings
 from asyncload_lib.report.junit import render_junit
 from asyncload_lib.report.render import render_html, render_markdown
 from tests.browser import document_of, needs_browser
-from tests.report.cases import HOSTILE, Page, failing, hostile, markdown_tables, plain
+from tests.report.cases import HOSTILE, Page, failing, first_scenario, hostile, markdown_tables, plain
 
-page_of = cache(lambda text: render_html(hostile(text)))
+
+@cache
+def page_of(text: str) -> str:
+    """The whole page of a run full of `text`, with the charts of its first scenario: drawing them takes the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(render, "drawings", lambda results: drawings(first_scenario(results)))
+        return render_html(hostile(text))
+
+
 text_of = cache(lambda text: render_markdown(hostile(text)))
 TAGS = {tag for tag, _ in Page(render_html(failing())).tags}
 

@@ -14,11 +14,17 @@ from asyncload_lib.report import render
 from asyncload_lib.report.render import TEMPLATES, render_all, render_html, render_markdown
 from asyncload_lib.results.files import dump
 from tests.browser import document_of, needs_browser
-from tests.report.cases import CASES, Page, markdown_tables
+from tests.report.cases import CASES, Page, markdown_tables, page_of_case
 from tests.results.sample import sample_results
 
 STAMP = "20260131_120000"
 REPORTS = {ending: f"async_load_test_report_{STAMP}.{ending}" for ending in ("md", "html", "xml")}
+
+
+@pytest.fixture
+def _without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of what a report takes is the drawing, which changes nothing about its files."""
+    monkeypatch.setattr(render, "drawings", lambda _: {})
 
 
 def test_every_format_and_its_latest_copy_are_written(tmp_path: Path) -> None:
@@ -29,6 +35,7 @@ def test_every_format_and_its_latest_copy_are_written(tmp_path: Path) -> None:
     assert len(list((tmp_path / "deep" / "er").iterdir())) == 6  # no draft is left behind
 
 
+@pytest.mark.usefixtures("_without_charts")
 def test_a_written_report_is_never_replaced_and_latest_always_is(tmp_path: Path) -> None:
     render_all(CASES["failing"](), tmp_path, STAMP)
     before = (tmp_path / REPORTS["md"]).read_text("utf-8")
@@ -39,6 +46,7 @@ def test_a_written_report_is_never_replaced_and_latest_always_is(tmp_path: Path)
     assert (tmp_path / "latest.md").read_text("utf-8") != before
 
 
+@pytest.mark.usefixtures("_without_charts")
 def test_the_latest_copies_are_all_of_one_run(tmp_path: Path) -> None:
     results, newer = sample_results(), sample_results()
     newer["run"]["id"] = "20260131-120009-abcdef"
@@ -64,6 +72,7 @@ def test_one_format_that_fails_costs_none_of_the_others(tmp_path: Path, monkeypa
     )
 
 
+@pytest.mark.usefixtures("_without_charts")
 def test_a_full_disk_is_told_of_once_for_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
@@ -86,7 +95,7 @@ def test_a_directory_that_cannot_be_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_page_is_whole_offline_and_small(case: str) -> None:
-    text = render_html(CASES[case]())
+    text = page_of_case(case)
     page = Page(text)
     assert len(text.encode()) < 2_000_000
     assert not page._open, "every tag that was opened is closed"
@@ -116,19 +125,19 @@ def test_the_page_is_whole_offline_and_small(case: str) -> None:
     ],
 )
 def test_what_is_missing_is_said(case: str, words: str) -> None:
-    assert words in Page(render_html(CASES[case]())).text
+    assert words in Page(page_of_case(case)).text
 
 
 def test_a_run_of_which_nothing_was_asked_has_not_passed() -> None:
     results = CASES["not_judged"]()
-    page, told = render_html(results), render_markdown(results)
+    page, told = page_of_case("not_judged"), render_markdown(results)
     assert '<div class="banner none">' in page
     assert "<h1>NOT EVALUATED</h1>" in page
     assert "# ○ NOT EVALUATED: " in told
 
 
 def test_the_culprit_is_named_with_its_line() -> None:
-    text = render_html(CASES["failing"]())
+    text = page_of_case("failing")
     assert '<code class="place">demo/app.py:88</code> <code>time.sleep(model_time_s)</code>' in text
     assert '<span class="line blocking"><span class="number">▶ 88</span>        time.sleep(model_time_s)' in text
     assert ">    88          time.sleep(model_time_s)" in render_markdown(CASES["failing"]())
@@ -155,7 +164,7 @@ def test_no_table_is_cut_off_on_a_screen_of_1280_points(tmp_path: Path) -> None:
 @pytest.mark.parametrize("title", ["Criteria", "Scenarios"])
 def test_the_first_tables_are_cards_on_a_narrow_screen(title: str) -> None:
     """A table of eight columns is cut at the edge of a telephone; a card names each figure itself."""
-    text = render_html(sample_results())
+    text = page_of_case("passing")
     table = re.search(rf'<div class="scroll cards \w+"[^>]* aria-label="{title}">.*?</table>', text, re.DOTALL)
     assert table is not None
     columns = re.findall(r"<th [^>]*>(.*?)</th>", table[0])
@@ -206,6 +215,7 @@ print("matplotlib" in sys.modules, "matplotlib.pyplot" in sys.modules)
     assert found.stdout.strip() == "True False"
 
 
+@pytest.mark.usefixtures("_without_charts")
 def test_junit_is_well_formed_and_counts_itself(tmp_path: Path) -> None:
     root = ET.parse(render_all(CASES["failing"](), tmp_path, STAMP)["xml"]).getroot()
     assert root.get("tests") == str(len(list(root.iter("testcase"))))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from asyncload_lib.report import render
 from asyncload_lib.report.console import console_table
 from asyncload_lib.report.junit import render_junit
 from asyncload_lib.report.numbers import duration
@@ -37,6 +38,13 @@ def shown(table: Table | None) -> Table:
     return table
 
 
+@pytest.fixture
+def _without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is read in words and tables only: most of what a page takes is the drawing."""
+    monkeypatch.setattr(render, "drawings", lambda _: {})
+
+
+@pytest.mark.usefixtures("_without_charts")
 @pytest.mark.parametrize("case", CASES)
 def test_html_and_markdown_show_the_same_tables(case: str) -> None:
     results = CASES[case]()
@@ -46,6 +54,7 @@ def test_html_and_markdown_show_the_same_tables(case: str) -> None:
     assert [table for table in in_markdown if table not in in_html and "Improvement" not in table[0]] == []
 
 
+@pytest.mark.usefixtures("_without_charts")
 def test_every_figure_of_the_json_stands_in_both() -> None:
     results = sample_results()
     page = Page(render_html(results)).text
@@ -64,6 +73,7 @@ def test_every_figure_of_the_json_stands_in_both() -> None:
                 assert interval in text
 
 
+@pytest.mark.usefixtures("_without_charts")
 @pytest.mark.parametrize("case", CASES)
 def test_every_criterion_stands_in_every_format(case: str) -> None:
     results = CASES[case]()
@@ -124,6 +134,7 @@ def test_what_was_missed_and_what_has_no_data_are_told_apart() -> None:
     assert build(results).sentence == "1 of 1 criterion without data: vm_health reachable >= 50 %."
 
 
+@pytest.mark.usefixtures("_without_charts")
 def test_a_reason_of_several_sentences_is_told_whole() -> None:
     results = nothing_answered()
     why = " ".join(f"This is sentence {number:02} of those that say why there is no value." for number in range(9))
@@ -133,6 +144,7 @@ def test_a_reason_of_several_sentences_is_told_whole() -> None:
         assert why in text
 
 
+@pytest.mark.usefixtures("_without_charts")
 @pytest.mark.parametrize(
     ("why", "mend"),
     [
@@ -397,6 +409,7 @@ def test_a_percentile_in_a_table_that_is_not_resolved_is_marked() -> None:
     assert "* not resolved" in overview.note
 
 
+@pytest.mark.usefixtures("_without_charts")
 def test_what_failed_in_any_phase_is_shown() -> None:
     """A target that is killed after the headline leaves its errors in a later phase, or in the baseline."""
     results = sample_results()
@@ -424,6 +437,7 @@ def test_what_failed_in_any_phase_is_shown() -> None:
         assert all(word in text for word in ("ReadTimeoutError: gone", "Connection reset by peer"))
 
 
+@pytest.mark.usefixtures("_without_charts")
 def test_another_number_stands_beside_the_fixed_name() -> None:
     results = sample_results()
     results["metrics"][0]["concurrency"] = 80
@@ -454,6 +468,7 @@ def test_one_of_something_is_told_in_the_singular() -> None:
     assert told == "No criterion was evaluated; 1 of 1 request failed."
 
 
+@pytest.mark.usefixtures("_without_charts")
 def test_the_kind_of_every_baseline_is_told_whole() -> None:
     results = sample_results()
     for scenario in planned(Settings(), Target()):
@@ -487,6 +502,7 @@ EXPLANATION = (
 )
 
 
+@pytest.mark.usefixtures("_without_charts")
 def test_what_was_measured_before_is_told_once_in_a_card() -> None:
     told, results = explained(5.2, EXPLANATION)
     assert told == EXPLANATION
@@ -532,6 +548,7 @@ def test_stalls_that_do_not_decide_are_not_said_to_have_blocked() -> None:
         assert not any(words in text for words in ("Blocked at", "What blocked the loop"))
 
 
+@pytest.mark.usefixtures("_without_charts")
 def test_what_blocked_the_loop_is_told_in_few_places() -> None:
     results = sample_results()
     target = next(loop for loop in results["metrics"][0]["event_loops"] if loop["name"] == "target")
