@@ -7,7 +7,7 @@ import pytest
 from asyncload_lib.demo.stack import DemoStack
 
 
-@pytest.fixture(name="stack", scope="module")
+@pytest.fixture(name="stack", scope="package")
 def running_stack() -> Iterator[DemoStack]:
     with DemoStack(model_time_s=0.02, network_delay_s=0.001, vm_delay_s=0.01) as stack:
         yield stack

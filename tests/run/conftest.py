@@ -14,7 +14,7 @@ def quick_stack() -> DemoStack:
     return DemoStack(model_time_s=0.02, network_delay_s=0.001, keep_going=True)
 
 
-@pytest.fixture(name="stack", scope="module")
+@pytest.fixture(name="stack", scope="package")
 def shared_stack() -> Iterator[DemoStack]:
     with quick_stack() as stack:
         yield stack

@@ -1,7 +1,6 @@
 """Every locustfile that is shown, as its user runs it: one report, and the counts are the target's own."""
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,9 @@ ENDPOINTS = {
 }
 """What each of them loads: request type -> names."""
 
+PROCESSES = [("chat.py", 1), ("files.py", 1), ("mixed.py", 2), ("redis_ops.py", 1), ("vm_health.py", 1)]
+"""How many processes run each of them; that of users of two kinds is shared out."""
+
 QUIET = {
     "ASYNCLOAD_LOOP_LIMIT": "30s",
     "ASYNCLOAD_GENERATOR_MAX_LOOP_LAG": "10s",
@@ -29,27 +31,19 @@ QUIET = {
 """A busy test machine must not decide the exit code; what is left to judge are errors and seconds."""
 
 
-@pytest.fixture(name="shared", scope="module")
-def running_stack() -> Iterator[DemoStack]:
-    with DemoStack(model_time_s=0.02, network_delay_s=0.001, vm_delay_s=0.002, keep_going=True) as stack:
-        yield stack
-
-
 def test_every_locustfile_is_run() -> None:
     shown = {path.name for path in (ROOT / "locustfiles").glob("*.py")}
     assert shown == ENDPOINTS.keys() | {"suite.py"}  # which is run by test_suite
+    assert {file for file, _ in PROCESSES} == ENDPOINTS.keys()
 
 
-@pytest.mark.parametrize(
-    ("locustfile", "processes"), [*((file, 1) for file in ENDPOINTS), ("mixed.py", 2), ("vm_health.py", 2)]
-)
+@pytest.mark.parametrize(("locustfile", "processes"), PROCESSES)
 def test_a_locustfile_reports_once_what_the_target_counted(
-    locustfile: str, processes: int, tmp_path: Path, shared: DemoStack
+    locustfile: str, processes: int, tmp_path: Path, stack: DemoStack
 ) -> None:
-    shared.reset_ledger()
     out, files = tmp_path / "reports", tmp_path / "files"
     files.mkdir()
-    settings = {**target_settings(shared), **QUIET, "ASYNCLOAD_FILES_DIRECTORY": str(files)}
+    settings = {**target_settings(stack), **QUIET, "ASYNCLOAD_FILES_DIRECTORY": str(files)}
     options = ["--headless", "-u", "4", "-r", "4", "-t", "1s"]
     if processes > 1:
         with socket.socket() as probe:
@@ -59,7 +53,7 @@ def test_a_locustfile_reports_once_what_the_target_counted(
         options += ["--master-bind-port", port, "--master-port", port]
     with LocustRun(locustfile, *options, out=out, settings=settings) as run:
         assert run.wait(60) == 0, run.output
-        results, ledger = run.results, shared.ledger()
+        results, ledger = run.results, stack.ledger()
 
     assert {path.suffix for path in out.glob("async_load_test_report_*")} == {".html", ".md", ".xml"}
     assert len(list(out.glob("async_load_test_report_*"))) == 3
