@@ -92,23 +92,19 @@ def test_a_frozen_worker_comes_back_and_nothing_is_counted_twice(tmp_path: Path,
     assert differences(results, read_ledger(stack)) == []
 
 
-@pytest.mark.parametrize(
-    ("one", "all_others", "code"),
-    [(signal.SIGTERM, signal.SIGINT, 130), (signal.SIGINT, signal.SIGTERM, 143)],
-    ids=["SIGTERM-then-SIGINT", "SIGINT-then-SIGTERM"],
-)
-def test_who_is_told_to_end_hands_over_everything(
-    tmp_path: Path, stack: DemoStack, one: signal.Signals, all_others: signal.Signals, code: int
-) -> None:
-    """First one worker, whose users the others take over; then all that are left, as a terminal or systemd does it."""
+def test_who_is_told_to_end_hands_over_everything(tmp_path: Path, stack: DemoStack) -> None:
+    """First one worker after the other, whose users the rest take over; then all that are left, as systemd does it.
+
+    As a terminal does it: test_workers ends a run so.
+    """
     with start(tmp_path, stack) as cluster:
-        leaving = cluster.workers[2]
-        leaving.send(one)
-        leaving.process.wait(20)
-        time.sleep(1)
-        for node in (cluster.master, *cluster.workers[:2]):
-            node.send(all_others)
-        assert cluster.wait(40) == code, cluster.logs
+        for leaving, number in ((cluster.workers[2], signal.SIGTERM), (cluster.workers[1], signal.SIGINT)):
+            leaving.send(number)
+            leaving.process.wait(20)
+            time.sleep(1)
+        for node in (cluster.master, cluster.workers[0]):
+            node.send(signal.SIGTERM)
+        assert cluster.wait(40) == 143, cluster.logs
         cluster.wait_workers()
         results = cluster.results
 

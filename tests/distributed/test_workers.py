@@ -8,7 +8,7 @@ from textwrap import dedent
 import pytest
 
 from asyncload_lib.demo.stack import DemoStack
-from tests.distributed.accounts import by_process, check_whole_suite, differences, phases, read_ids, read_ledger, row
+from tests.distributed.accounts import by_process, check_whole_suite, differences, read_ids, read_ledger, row
 from tests.distributed.cluster import QUICK, Cluster
 from tests.distributed.network import unavailable
 from tests.locust_run import ROOT, eventually, target_settings
@@ -29,20 +29,6 @@ def test_the_same_report_from_six_workers(tmp_path: Path, stack: DemoStack) -> N
     check_whole_suite(results, [node.pid for node in cluster.workers])
     assert {vm["name"]: vm["state"] for vm in results["metrics"][3]["vms"]} == {vm["name"]: "up" for vm in stack.vms}
     assert 0 <= results["metrics"][3]["start_skew"] < 5
-    assert differences(results, read_ledger(stack)) == []
-
-
-def test_a_plain_locustfile_counts_what_the_target_counts(tmp_path: Path, stack: DemoStack) -> None:
-    arguments = ("-u", "9", "-r", "9", "-t", "3s")
-    settings = {**QUICK, **target_settings(stack), "ASYNCLOAD_CRITERIA": "chat p95 < 1 us"}
-    with Cluster(tmp_path, "chat.py", *arguments, settings=settings) as cluster:
-        code = cluster.wait()
-        cluster.wait_workers()
-        results = cluster.results
-
-    assert code == 3, cluster.logs
-    assert results["run"]["status"] == "complete", results["run"]["status_reasons"]
-    assert phases(results)["chat/run"]["total_requests"] > 60
     assert differences(results, read_ledger(stack)) == []
 
 
@@ -112,6 +98,7 @@ def test_a_worker_is_told_by_what_its_locustfile_says_not_by_where_it_lies(tmp_p
     ]
     assert all(row(results, node.pid)["operations"] for node in cluster.workers)
     assert len(results["run"]["status_reasons"]) == 1
+    assert differences(results, read_ledger(stack)) == []
 
 
 MASTER_AT_ITS_LIMIT = dedent("""\
@@ -172,12 +159,13 @@ def test_a_worker_that_joins_late_takes_its_share_and_is_counted(tmp_path: Path,
         cluster.expect_users()
         late = cluster.add_worker()
         eventually(lambda: by_process(read_ids(stack))[late.pid] > 9, 60)
-        cluster.master.send(signal.SIGTERM)
-        assert cluster.wait() == 143, cluster.logs
+        for node in (cluster.master, *cluster.workers):  # as a terminal does it
+            node.send(signal.SIGINT)
+        assert cluster.wait() == 130, cluster.logs
         cluster.wait_workers()
         results = cluster.results
 
-    assert results["run"]["status_reasons"] == ["the run was ended by SIGTERM"]
+    assert results["run"]["status_reasons"] == ["the run was ended by SIGINT"]
     assert "joined late" in row(results, late.pid)["note"]
     assert results["metrics"][0]["concurrency"] == 8, "dealt out anew, not more"
     assert row(results, late.pid)["version"]
@@ -186,21 +174,16 @@ def test_a_worker_that_joins_late_takes_its_share_and_is_counted(tmp_path: Path,
 
 
 def test_an_embedded_target_is_shared_on_one_machine(tmp_path: Path) -> None:
-    settings = {**QUICK, "ASYNCLOAD_SCENARIOS": "redis"}
+    settings = {**QUICK, "ASYNCLOAD_SCENARIOS": "redis", "ASYNCLOAD_CRITERIA": "redis p95 < 1 us"}
     with Cluster(tmp_path, "suite.py", workers=2, settings=settings) as cluster:
-        assert cluster.wait() == 0, cluster.logs
+        assert cluster.wait() == 3, cluster.logs
         results = cluster.results
 
+    assert results["run"]["status"] == "complete", results["run"]["status_reasons"]
     assert results["run"]["target"]["embedded"] is True
     assert re.search("embedded demo", cluster.master.output)
     assert results["metrics"][0]["total_requests"] == 100
-
-
-def test_workers_that_come_while_the_demo_is_started_are_told_like_later_ones(tmp_path: Path) -> None:
-    arguments = ("-u", "2", "-r", "2", "-t", "1s")
-    with Cluster(tmp_path, "redis_ops.py", *arguments, workers=2) as cluster:
-        assert cluster.wait() in (0, 3, 4), cluster.logs  # it is short, and the machine may be busy
-
+    # Workers that come while the demo is started are told like later ones.
     told = re.findall(r"^Worker (\d) of 2: (.+)$", cluster.master.output, re.MULTILINE)
     assert [number for number, _ in told] == ["1", "2"], cluster.logs
-    assert {name for _, name in told} == {worker["id"] for worker in cluster.results["workers"]}
+    assert {name for _, name in told} == {worker["id"] for worker in results["workers"]}
