@@ -82,7 +82,7 @@ def server_port(tmp_path: Path) -> Iterator[int]:
 def test_known_delays_are_reported_as_they_were(tmp_path: Path, port: int) -> None:
     locustfile = tmp_path / "three.py"
     locustfile.write_text(LOCUSTFILE)
-    arguments = ("--headless", "-u", "6", "-r", "6", "-t", "10s", "-H", f"http://127.0.0.1:{port}")
+    arguments = ("--headless", "-u", "6", "-r", "6", "-t", "5s", "-H", f"http://127.0.0.1:{port}")
     with LocustRun(locustfile, *arguments, out=tmp_path / "reports") as run:
         run.wait()
         endpoints = {row["name"]: row for row in run.results["metrics"][0]["endpoints"]}

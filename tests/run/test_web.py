@@ -148,7 +148,8 @@ def test_a_run_that_was_to_start_by_itself_and_never_began_is_no_success(tmp_pat
     web = ("--web-host", "127.0.0.1", "--web-port", str(free_port()))
     master = ("--master", "--expect-workers", "1", "--master-bind-port", str(free_port()))
     start = ("--autostart", "-t", "1s", "--autoquit", "0")
-    with LocustRun("redis_ops.py", *web, *master, *start, out=tmp_path / "out") as run:
+    settings = {"ASYNCLOAD_REDIS_URL": "redis://127.0.0.1:9/0"}  # nobody asks it
+    with LocustRun("redis_ops.py", *web, *master, *start, out=tmp_path / "out", settings=settings) as run:
         run.expect("Waiting for workers to be ready")
         run.process.terminate()
         assert run.wait(30) == 143, run.output
