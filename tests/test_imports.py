@@ -1,6 +1,7 @@
 """Which room may import which, and behind which door each framework stands: the architecture, as two tables."""
 
 import ast
+import contextlib
 import re
 import subprocess
 import sys
@@ -176,22 +177,35 @@ def test_rooms_have_no_cycle() -> None:
 HEAVY = ["locust", "gevent", "matplotlib", "jinja2", "numpy"]
 
 
-@pytest.mark.parametrize(
-    ("statement", "unwanted"),
-    [
-        ("import asyncload_lib", HEAVY),
-        ("import asyncload_lib.results.model, asyncload_lib.results.merge", HEAVY),
-        ("import asyncload_lib.verdict.criteria", ["locust", "gevent", "matplotlib", "jinja2"]),
-        ("import asyncload_lib.report.render", ["locust", "gevent", "matplotlib"]),
-        ("import asyncload_lib.eventloop.asgi", HEAVY),
-        ("import asyncload_lib.demo.app", ["locust", "gevent"]),
-        ("import asyncload_lib.settings", HEAVY),
-        ("from asyncload_lib import ChatUser", ["redis", "matplotlib", "fastapi", "numpy"]),
-    ],
-)
-def test_what_an_import_does_not_load(statement: str, unwanted: list[str]) -> None:
-    program = f"import sys; {statement}; print([name for name in {unwanted!r} if name in sys.modules])"
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (ended.stdout.strip(), ended.stderr) == ("[]", "")
+UNWANTED = {
+    "import asyncload_lib": HEAVY,
+    "import asyncload_lib.results.model, asyncload_lib.results.merge": HEAVY,
+    "import asyncload_lib.verdict.criteria": ["locust", "gevent", "matplotlib", "jinja2"],
+    "import asyncload_lib.report.render": ["locust", "gevent", "matplotlib"],
+    "import asyncload_lib.eventloop.asgi": HEAVY,
+    "import asyncload_lib.demo.app": ["locust", "gevent"],
+    "import asyncload_lib.settings": HEAVY,
+    "from asyncload_lib import ChatUser": ["redis", "matplotlib", "fastapi", "numpy"],
+}
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """One Python for each statement, all started at once; each prints what is there that should not be."""
+    with contextlib.ExitStack() as stack:
+        pythons = {}
+        for statement, unwanted in UNWANTED.items():
+            program = f"import sys; {statement}; print([name for name in {unwanted!r} if name in sys.modules])"
+            python = subprocess.Popen(
+                [sys.executable, "-c", program],
+                cwd=PACKAGE.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            pythons[statement] = stack.enter_context(python)
+            stack.callback(python.kill)
+        yield pythons
+
+
+@pytest.mark.parametrize("statement", UNWANTED)
+def test_what_an_import_does_not_load(statement: str, started: dict[str, subprocess.Popen[str]]) -> None:
+    found, complaints = started[statement].communicate(timeout=60)
+    assert (found.strip(), complaints) == ("[]", "")

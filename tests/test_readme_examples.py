@@ -121,16 +121,20 @@ def test_the_monitor_names_what_blocked(tmp_path: Path) -> None:
     assert "'file': 'program.py'" in ended.stdout
 
 
-@pytest.mark.parametrize(("body", "passes"), [("await asyncio.sleep(0.05)", True), ("time.sleep(0.05)", False)])
-def test_the_fixture_fails_what_blocks(body: str, passes: bool, tmp_path: Path) -> None:
+def test_the_fixture_fails_what_blocks(tmp_path: Path) -> None:
     conftest, test = example("fixture").split("\n\n")
     assert "conftest.py" in conftest
     (tmp_path / "conftest.py").write_text(conftest)
-    answer = f"import asyncio, time\n\nasync def answer() -> None:\n    {body}\n\n"
-    (tmp_path / "test_it.py").write_text(answer + test)
-    ended = python("-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, "-c", "/dev/null", cwd=tmp_path)
-    assert ended.returncode == (0 if passes else 1), ended.stdout
-    assert ("in answer: time.sleep(0.05)" in ended.stdout) is not passes
+    for name, body in (("waits", "await asyncio.sleep(0.05)"), ("blocks", "time.sleep(0.05)")):
+        answer = f"import asyncio, time\n\nasync def answer() -> None:\n    {body}\n\n"
+        (tmp_path / f"test_{name}.py").write_text(answer + test)
+    options = ("-v", "-p", "no:cacheprovider", "--rootdir", tmp_path, "-c", "/dev/null")
+    ended = python("-m", "pytest", *options, cwd=tmp_path)
+    assert ended.returncode == 1, ended.stdout
+    outcomes = dict(re.findall(r"^(test_\w+)\.py::\S+ (PASSED|FAILED|ERROR)", ended.stdout, re.M))
+    assert outcomes["test_waits"] == "PASSED", ended.stdout
+    assert outcomes["test_blocks"] != "PASSED", ended.stdout
+    assert ended.stdout.count("in answer: time.sleep(0.05)") == 1
 
 
 def test_the_settings_hold() -> None:

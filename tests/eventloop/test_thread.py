@@ -303,7 +303,7 @@ def test_both_threads_log_at_the_same_time(thread: LoopThread, tmp_path: Path) -
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    count = 15_000  # without a hand-over it hangs within the first few thousand
+    count = 6_000  # without a hand-over it hangs within the first few thousand
 
     async def log_on_the_loop() -> None:
         for number in range(count):
