@@ -2,10 +2,7 @@
 
 import argparse
 import dataclasses
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -490,26 +487,6 @@ def test_a_flag_that_is_given_again_is_refused_and_not_quietly_the_last() -> Non
         "criteria is given 2 times on the command line (--asyncload-criteria); "
         "give it once, with several values in one text"
     )
-
-
-IN_LOCUST = """
-import json, locust
-from locust.argument_parser import get_parser, ui_extra_args_dict
-from asyncload_lib.settings import add_arguments
-locust.events.init_command_line_parser.add_listener(lambda parser, **_: add_arguments(parser))
-options = get_parser().parse_args(["--asyncload-loop-probe-token", "hunter2", "--asyncload-seed", "3", "-H", "http://h"])
-shown = ui_extra_args_dict(["--asyncload-loop-probe-token", "hunter2"])
-print(json.dumps([options.asyncload_loop_probe_token, options.asyncload_seed, options.asyncload_out, list(shown)]))
-"""
-
-
-def test_flags_of_locust_reach_the_options_and_not_its_web_page() -> None:
-    """In its own process: importing locust patches the one it is imported in."""
-    ran = subprocess.run([sys.executable, "-c", IN_LOCUST], capture_output=True, text=True, timeout=60, check=False)
-    assert ran.returncode == 0, ran.stderr
-    token, seed, out, shown = json.loads(ran.stdout)
-    assert (token, seed, out) == ("hunter2", "3", None)
-    assert [name for name in shown if "asyncload" in name] == []
 
 
 # --- the example file ------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ STRESS = textwrap.dedent(
     faulthandler.dump_traceback_later(40, exit=True)
     gc.set_threshold(1, 1, 1)                              # a collection at almost every frame object
     gc.callbacks.append(lambda phase, info: time.sleep(0))  # that gives up the GIL, as any callback may
-    end = time.monotonic() + 4
+    end = time.monotonic() + 2.5
 
     def deep(depth):
         return deep(depth - 1) if depth else time.sleep(0.02)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from locust.argument_parser import get_parser
+from locust.argument_parser import get_parser, ui_extra_args_dict
 from locust.env import Environment
 
 import asyncload_lib.plugin  # noqa: F401 its listener adds the flags to the parser
@@ -51,3 +51,14 @@ def test_of_two_hosts_the_one_from_the_stronger_place_is_loaded(
     environment = Environment(parsed_options=options, host=options.host)
     command_line.settings_of(environment)
     assert environment.host == hosts[winner]
+
+
+def test_flags_of_locust_reach_the_options_and_not_its_web_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(OF_OTHERS)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(command_line, "_parsers", [])
+    words = ["--asyncload-loop-probe-token", "hunter2", "--asyncload-seed", "3"]
+    options = get_parser(default_config_files=[]).parse_args([*words, "-H", "http://h"])
+    assert (options.asyncload_loop_probe_token, options.asyncload_seed) == ("hunter2", "3")
+    assert options.asyncload_out is None
+    assert [name for name in ui_extra_args_dict(words) if "asyncload" in name] == []
