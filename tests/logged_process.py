@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-__all__ = ["LoggedProcess"]
+__all__ = ["LEAN_PYTEST", "LoggedProcess"]
 
 
 OF_OTHERS = ("ASYNCLOAD_", "LOCUST_", "MAKE")
 """Variables of whoever runs the tests that are not for what is tested."""
+
+LEAN_PYTEST = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p pytest_timeout"}
+"""Environment of a pytest that a test starts: to load what else is installed takes most of its start."""
 
 
 class LoggedProcess:

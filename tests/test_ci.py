@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.locust_run import ROOT
+from tests.logged_process import LEAN_PYTEST
 
 CI = (ROOT / ".ci" / "run").read_text()
 
@@ -56,9 +57,11 @@ def test_only_chance_gets_a_second_look(failures: int, more: str, code: int, loo
     tests = tmp_path / "tests"
     tests.mkdir()
     (tests / "test_it.py").write_text(UNLUCKY.replace("FAILURES", str(failures)) + more)
-    environment = {**os.environ, "PYTHON": sys.executable}
+    environment = {**os.environ, **LEAN_PYTEST, "PYTHON": sys.executable}
 
-    first = subprocess.run([sys.executable, "-m", "pytest"], cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    first = subprocess.run(
+        [sys.executable, "-m", "pytest"], cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=False
+    )
     assert first.returncode == 1
     second = subprocess.run(
         [ROOT / ".ci" / "second_look"],

@@ -1,5 +1,6 @@
 """The patched process when a test ends it: that test fails alone, and the others are still known by name."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from tests import patched
 from tests.locust_run import ROOT
+from tests.logged_process import LEAN_PYTEST
 
 # Indented, for an import at the start of a line here would send this module there.
 FIRST = textwrap.dedent("""
@@ -51,7 +53,15 @@ def run(directory: Path, parameter: str, *options: str) -> subprocess.CompletedP
     (tests / "test_first.py").write_text(FIRST.replace("PARAMETER", parameter))
     (tests / "test_second.py").write_text(SECOND)
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *options]
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, **LEAN_PYTEST},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def outcomes(printed: str) -> dict[str, str]:

@@ -1,9 +1,12 @@
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.logged_process import LEAN_PYTEST
 
 pytestmark = pytest.mark.chance
 
@@ -83,7 +86,10 @@ def test_failed(loop_must_not_block):
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "asyncload_lib.eventloop.pytest_plugin", "-p", "no:cacheprovider"]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    environment = {**os.environ, **LEAN_PYTEST}
+    return subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60, check=False
+    )
 
 
 def test_a_test_that_blocks_its_loop_fails_and_names_the_line(tmp_path: Path) -> None:
