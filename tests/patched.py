@@ -76,8 +76,11 @@ class Child:
             message = json.loads(line)
             if message["nodeid"] != item.nodeid:  # of a test that was given up here
                 continue
-            yield self._config.hook.pytest_report_from_serializable(config=self._config, data=message["report"])
-            if message["report"]["when"] == "teardown":
+            data = message["report"]
+            if isinstance(data["longrepr"], list):  # file, line and reason of a skip: JSON knows no tuples
+                data["longrepr"] = tuple(data["longrepr"])
+            yield self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
+            if data["when"] == "teardown":
                 return
 
     def stop(self) -> None:

@@ -31,6 +31,9 @@ FIRST = textwrap.dedent("""
     def test_behind():
         assert gevent
 
+    def test_that_is_left_out():
+        pytest.skip("there is no such thing here")
+
     @pytest.mark.parametrize("number", [PARAMETER])
     def test_with_a_parameter(number):
         assert gevent
@@ -65,7 +68,7 @@ def run(directory: Path, parameter: str, *options: str) -> subprocess.CompletedP
 
 
 def outcomes(printed: str) -> dict[str, str]:
-    return dict(re.findall(r"^tests/\w+\.py::(\S+) (PASSED|FAILED)", printed, re.M))
+    return dict(re.findall(r"^tests/\w+\.py::(\S+) (PASSED|FAILED|SKIPPED)", printed, re.M))
 
 
 def test_a_test_that_ends_the_process_fails_alone(tmp_path: Path) -> None:
@@ -75,11 +78,13 @@ def test_a_test_that_ends_the_process_fails_alone(tmp_path: Path) -> None:
         "test_before": "PASSED",
         "test_that_ends_the_process": "FAILED",
         "test_behind": "PASSED",
+        "test_that_is_left_out": "SKIPPED",
         "test_with_a_parameter[1]": "PASSED",
         "test_in_another_module": "PASSED",
     }
     assert ended.returncode == pytest.ExitCode.TESTS_FAILED
     assert "the patched process has ended with code 7" in ended.stdout
+    assert re.search(r"^SKIPPED \[1\] tests/test_first.py:\d+: there is no such thing here$", ended.stdout, re.M)
 
 
 def test_another_collection_after_that_is_told_once_and_in_one_sentence(tmp_path: Path) -> None:
