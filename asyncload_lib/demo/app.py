@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from anyio import CancelScope
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from redis import RedisError
@@ -48,6 +49,7 @@ def create_app(options: BackendOptions) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await backend.open()
+        CancelScope()  # anyio loads its backend at the first use: 20 ms, a stall amid the first answer
         gc.collect()
         gc.freeze()  # no collection goes through the imported objects any more: a full one would stall the loop
         yield
