@@ -76,8 +76,8 @@ class AsyncUser(User):
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self.loop_thread = loop_thread()
-        self.cut_off = False
-        """Whether what is in flight now ends because the user is being stopped, not by its own doing."""
+        self.cut_offs = 0
+        """How often all that was in flight was ended because the user is being stopped, not by its own doing."""
         self._stop_requested = False
         self._waiting = False
         self._coroutine_task: asyncio.Task[None] | None = None
@@ -140,7 +140,7 @@ class AsyncUser(User):
                 logger.error("%s did not stop within %g s after it was killed", self, self.STOP_LIMIT_S)
                 self.loop_thread.post(self._cancel)  # once more: now its `finally` or `on_stop` as well
                 is_over = self._await_end(SECOND_STOP_LIMIT_S)
-                if not is_over and self.cut_off:  # else the loop is blocked and has not heard of it: its monitor tells
+                if not is_over and self.cut_offs:  # else the loop is blocked and has not heard of it: its monitor tells
                     self.report_error(CutOffError("it was cancelled twice, and goes on"))
                     self.loop_thread.to_hub(setattr, self, "_is_given_up", True)
         # Whoever waits for this user's end expects its requests to be counted by then. Not without a limit: a listener
@@ -197,7 +197,7 @@ class AsyncUser(User):
         self._coroutine_task.add_done_callback(self._end)
 
     def _end(self, coroutine_task: asyncio.Task[None]) -> None:
-        self.cut_off = True  # what it left in flight will not be finished by anybody
+        self.cut_offs += 1  # what it left in flight will not be finished by anybody
         self._release()
         # What is no `Exception`, such as gevent's GreenletExit, was caught by nothing that reports errors.
         if not coroutine_task.cancelled() and (error := coroutine_task.exception()) is not None:
@@ -209,7 +209,8 @@ class AsyncUser(User):
 
     def _cancel(self) -> None:
         # The flags as well: an awaitable whose result has just arrived may swallow the cancellation.
-        self._stop_requested = self.cut_off = True
+        self._stop_requested = True
+        self.cut_offs += 1
         if self._coroutine_task is not None:
             self._coroutine_task.cancel()
 
@@ -224,33 +225,28 @@ class AsyncUser(User):
                 try:
                     await self._run_tasks()
                 except (StopUser, StopTest):
-                    await self._stop()
+                    await self.on_stop()
                 except asyncio.CancelledError:
-                    if not self.cut_off:  # it came during the user's wait: in a task it would have been reported
+                    if not self.cut_offs:  # it came during the user's wait: in a task it would have been reported
                         await self._report_error(self._strayed())
-                    await self._stop()
+                    await self.on_stop()
         except asyncio.CancelledError:
             pass  # a second kill, during on_stop
         except Exception as error:
             if not isinstance(error, (StopUser, StopTest)):
                 await self._report_error(error)
 
-    async def _stop(self) -> None:
-        """Run `on_stop`; what happens in it is the user's own doing, until that is cancelled as well."""
-        self.cut_off = False
-        await self.on_stop()
-
     async def _start(self) -> bool:
         """Run `on_start`; False if the user must not go on."""
         try:
             await self.on_start()
         except (StopUser, StopTest):
-            await self._stop()
+            await self.on_stop()
             return False
         except asyncio.CancelledError:
-            if not self.cut_off:
+            if not self.cut_offs:
                 raise self._strayed() from None
-            await self._stop()
+            await self.on_stop()
             return False
         return True
 
@@ -280,7 +276,7 @@ class AsyncUser(User):
             except (StopUser, StopTest):
                 raise
             except (Exception, asyncio.CancelledError) as raised:
-                if isinstance(raised, asyncio.CancelledError) and self.cut_off:
+                if isinstance(raised, asyncio.CancelledError) and self.cut_offs:
                     raise
                 error = raised if isinstance(raised, Exception) else self._strayed()
                 await self._report_error(error)

@@ -165,7 +165,7 @@ class AsyncHttpClient:
 
     def forgotten(self, measurement: Measurement) -> None:
         """Report a request that nobody has awaited: it was never sent, so there was less load than it seemed."""
-        if self._user.cut_off:
+        if self._user.cut_offs:
             return
         request = f"{measurement.request_type} {measurement.name}"
         self._user.report_error(RuntimeError(f"{request} was made and never awaited: nothing was sent"))

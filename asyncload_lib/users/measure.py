@@ -55,6 +55,7 @@ class Measurement:
     """
 
     __slots__ = (
+        "_cut_offs",
         "_user",
         "context",
         "exception",
@@ -92,6 +93,7 @@ class Measurement:
         """Start the clock. Call it once, and then one of `finish`, `cut_off` and `abandon`."""
         context = self._user.context()  # before anything is counted: it is the user's code and may fail
         self.context = {**context, **self.context} if self.context else context
+        self._cut_offs = self._user.cut_offs
         tally.started += 1
         self.start_time = time.time()
         self.started_ns = time.perf_counter_ns()
@@ -143,8 +145,8 @@ class Measurement:
         )
 
     def cut_off(self, ended_ns: int) -> None:
-        """Report that the operation was cancelled: abandoned if its user is being stopped, else failed."""
-        if self._user.cut_off:
+        """Report that the operation was cancelled: abandoned if a stop of its user did it, else failed."""
+        if self._user.cut_offs > self._cut_offs:
             self.abandon()
         else:
             self.exception = CutOffError("cancelled by its own task, for example by asyncio.timeout")

@@ -34,6 +34,7 @@ from locust.user.task import filter_tasks_by_tags
 
 from asyncload_lib.eventloop.native import native
 from asyncload_lib.users.base import AsyncUser, loop_thread
+from asyncload_lib.users.http import AsyncHttpUser
 from asyncload_lib.users.measure import CutOffError
 from tests.users.swarm import Swarm, eventually
 
@@ -234,6 +235,70 @@ def test_a_timeout_of_its_own_has_failed_in_on_stop_too() -> None:
     assert [event["name"] for event in swarm.abandoned] == ["work"]
     (goodbye,) = swarm.requests
     assert isinstance(goodbye["exception"], CutOffError)
+
+
+def test_what_a_task_of_the_users_own_has_in_flight_at_a_stop_is_abandoned() -> None:
+    """Whoever cancels it then, and whatever it asked for and never came to."""
+    errors: list[object] = []
+
+    class Person(AsyncHttpUser):
+        host = "http://127.0.0.1:1"
+
+        async def on_start(self) -> None:  # type: ignore[override]
+            self.beside = asyncio.create_task(self.poll())
+
+        async def poll(self) -> None:
+            async with self.measure("X", "poll"):
+                await asyncio.sleep(100)
+
+        async def on_stop(self) -> None:
+            self.beside.cancel()
+            await asyncio.wait([self.beside])
+
+        @task
+        async def work(self) -> None:
+            prepared = [self.client.get("/"), self.client.get("/")]
+            async with self.measure("X", "work"):
+                await asyncio.sleep(100)
+            for request in prepared:
+                await request
+
+    with Swarm(Person, stop_timeout=0) as swarm:
+        swarm.environment.events.user_error.add_listener(lambda exception, **_: errors.append(exception))
+        swarm.start()
+        eventually(lambda: swarm.started == 2)
+        swarm.stop()
+    assert sorted(event["name"] for event in swarm.abandoned) == ["poll", "work"]
+    assert (swarm.requests, errors) == ([], [])
+
+
+@pytest.mark.chance
+def test_a_user_that_was_told_twice_and_takes_its_time_in_on_stop_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncload_lib.users.base.SECOND_STOP_LIMIT_S", 0.2)
+    errors: list[object] = []
+    over = native("threading", "Event")()
+
+    class Person(AsyncUser):
+        STOP_LIMIT_S = 0.2
+
+        async def on_stop(self) -> None:
+            while not over.is_set():
+                await asyncio.sleep(0.01)
+
+        @task
+        async def work(self) -> None:
+            try:
+                await asyncio.sleep(100)
+            finally:
+                await asyncio.sleep(100)
+
+    with Swarm(Person, stop_timeout=0) as swarm:
+        swarm.environment.events.user_error.add_listener(lambda exception, **_: errors.append(exception))
+        swarm.start()
+        gevent.sleep(0.1)
+        swarm.stop()
+        over.set()
+    assert [str(error) for error in errors] == ["it was cancelled twice, and goes on"]
 
 
 def test_a_second_stop_at_the_same_time_loses_nothing() -> None:
