@@ -148,6 +148,8 @@ class Plugin:
     def _find_target(self) -> None:
         self._source.check(self.settings.scenarios if self.is_suite else ())
         if not self._source.is_embedded:
+            if not self._source.is_known:
+                say("No host given, and no user class needs one: no target is watched")
             return
         self._source.start(self._on_demo, web_ui_first=not self._starts_by_itself)
         if self._starts_by_itself:  # its start must not use up --run-time

@@ -39,7 +39,12 @@ class TargetSource:
         """Whether the demo is the target: nothing is configured, neither by settings nor by Locust's host nor by a
         user class, and there is one that needs an address.
         """
-        return is_embedded(self._settings, self._host) and any(map(_needs_address, self._environment.user_classes))
+        return not self.is_known and any(map(_needs_address, self._environment.user_classes))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any address is configured."""
+        return not is_embedded(self._settings, self._host)
 
     @property
     def _host(self) -> str | None:
@@ -55,7 +60,7 @@ class TargetSource:
         needs = {} if scenarios else {a_class.__name__: _needs(a_class) for a_class in self._environment.user_classes}
         problems = [
             *self._host_problems(),
-            *missing(self._settings, self._host, scenarios),
+            *(missing(self._settings, self._host, scenarios) if scenarios or self.is_embedded else ()),
             *missing_for_users(self._settings, self._host, needs),
             *self._demo_problems(),
         ]
@@ -124,9 +129,11 @@ class TargetSource:
         """
         if problems := self._host_problems():
             raise ConfigurationError(problems)
-        target = self._embedded or self.configured
+        target, classes = self._embedded or self.configured, self._environment.user_classes
         given = base_address(self._environment.host)
-        hosts = {base_address(user_class.host) for user_class in self._environment.user_classes}
+        if target.embedded and given == target.host and not any(map(_needs_address, classes)):
+            return self.configured, ""  # in the web UI, users were picked that do not load the demo
+        hosts = {base_address(user_class.host) for user_class in classes}
         found = [given] if given else sorted(host for host in hosts if host)
         if len(found) > 1:
             return replace(target, host=None), f"the users have several hosts ({', '.join(map(redact, found))})"

@@ -4,13 +4,15 @@ import pytest
 from locust import FastHttpUser, HttpUser, User, task
 from locust.env import Environment
 
+from asyncload_lib.errors import ConfigurationError
 from asyncload_lib.run.target_source import TargetSource
-from asyncload_lib.settings import Settings
+from asyncload_lib.settings import Settings, from_sources
 from asyncload_lib.users.base import AsyncUser
 from asyncload_lib.users.files import FileUser
 from asyncload_lib.users.http import AsyncHttpUser
 from asyncload_lib.users.redis import RedisUser
 from asyncload_lib.users.vms import VmHealthUser
+from asyncload_lib.verdict.grammar import problems
 from tests.users.swarm import derived
 
 
@@ -39,6 +41,14 @@ def test_the_demo_is_started_for_users_that_need_an_address(bases: list[type[Use
     for user_class, base in zip(classes, bases, strict=True):
         user_class.__name__ = f"My{base.__name__}"
     environment = Environment(user_classes=classes)
-    assert TargetSource(environment, Settings()).is_embedded is is_embedded
+    source = TargetSource(environment, Settings())
+    assert (source.is_embedded, source.is_known) == (is_embedded, False)
     environment.host = "http://127.0.0.1:1"
-    assert TargetSource(environment, Settings()).is_embedded is False
+    assert (source.is_embedded, source.is_known) == (False, True)
+
+
+def test_only_users_of_the_demo_need_no_baseline_of_their_own() -> None:
+    settings = from_sources({}, {"ASYNCLOAD_BASELINE_HOST": "http://127.0.0.1:1"}, None, problems)
+    TargetSource(Environment(user_classes=[FileUser]), settings).check(())
+    with pytest.raises(ConfigurationError, match=r"baseline\.host is set, but host is not"):
+        TargetSource(Environment(user_classes=[RedisUser]), settings).check(())
