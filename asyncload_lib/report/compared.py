@@ -30,7 +30,7 @@ def _written(comparison: Mapping[str, Any], words: Callable[[str], str]) -> str:
     lines += [f"- {words(note)}" for note in comparison["notes"]]
     for name, rows in groupby(comparison["rows"], lambda row: str(row["test_name"])):
         table = [("metric", "before", "after", "change")]
-        table += [(row["metric"], row["before"], row["after"], row["words"]) for row in rows]
+        table += [(words(row["metric"]), row["before"], row["after"], row["words"]) for row in rows]
         widths = [max(len(line[column]) for line in table) for column in range(4)]
         drawn = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table]
         rule = "-|-".join("-" * width for width in widths)

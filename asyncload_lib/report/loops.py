@@ -75,7 +75,11 @@ _BESIDE_TARGET = ("REDIS set+get", "FILE write+read", "VM ")
 def _is_beside_target(metric: Entry) -> bool:
     """Tell whether no request of a scenario, or of a free run whatever its name, went to the target."""
     rows = [row for phase in phases_of(metric) for row in mappings(phase.get("endpoints"))]
-    return bool(rows) and all(f"{row.get('type')} {row.get('name')}".startswith(_BESIDE_TARGET) for row in rows)
+    metrics = [row for phase in phases_of(metric) for row in mappings(phase.get("request_metrics"))]
+    # What never had an answer is no endpoint: it may have gone to the target.
+    unanswered = {row.get("request") for row in metrics} - {row.get("name") for row in rows}
+    beside = (f"{row.get('type')} {row.get('name')}".startswith(_BESIDE_TARGET) for row in rows)
+    return bool(rows) and not unanswered and all(beside)
 
 
 def _witness_table(loops: list[Entry], deciding: set[int]) -> Table | None:
