@@ -10,7 +10,7 @@ from asyncload_lib.errors import TargetError
 
 __all__ = ["command_counts", "find_redis_server", "is_answering", "redis_command", "reserve_port"]
 
-FORBIDDEN = ("CONFIG", "DEBUG", "MODULE", "REPLICAOF", "SLAVEOF")
+FORBIDDEN = ("BGREWRITEAOF", "BGSAVE", "CONFIG", "DEBUG", "MODULE", "REPLICAOF", "SAVE", "SLAVEOF")
 """Commands that load or write files, or fetch data from elsewhere: every user of this machine can reach this Redis."""
 
 
