@@ -54,6 +54,7 @@ DOORS: dict[str, set[str]] = {
     "pyreqwest": {"users", "run.observer"},
     "uvloop": {"eventloop.pool", "demo"},
     "requests": {"users"},
+    "anyio": {"demo"},
     "fastapi": {"demo"},
     "pydantic": {"demo"},
     "starlette": {"demo"},
