@@ -134,7 +134,7 @@ def test_the_fixture_fails_what_blocks(tmp_path: Path) -> None:
     outcomes = dict(re.findall(r"^(test_\w+)\.py::\S+ (PASSED|FAILED|ERROR)", ended.stdout, re.M))
     assert outcomes["test_waits"] == "PASSED", ended.stdout
     assert outcomes["test_blocks"] != "PASSED", ended.stdout
-    assert ended.stdout.count("in answer: time.sleep(0.05)") == 1
+    assert "in answer: time.sleep(0.05)" in ended.stdout
 
 
 def test_the_settings_hold() -> None:

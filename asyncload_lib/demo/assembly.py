@@ -100,6 +100,7 @@ def _start_redis(children: Children, pause: Pause) -> int:
 
 def _wait_until(condition: Callable[[], bool], what: str, pause: Pause) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
+    pause(0.0)  # a signal may have come while it was started, though it answers at once
     while not condition():
         if time.monotonic() > deadline:
             raise TargetError(f"{what} did not answer within {START_TIMEOUT_S:g} s")
