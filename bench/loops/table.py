@@ -48,7 +48,11 @@ def _faults(loads: list[dict[str, Any]]) -> Iterator[str]:
         errors = [found["worst_error_ms"] for found in rows if "worst_error_ms" in found]
         worst = f"{max(errors):.1f} ms" if errors and row["cause"] in ("loop", "gc") else ""
         cells = " | ".join(map(_found, rows))
-        yield f"| {row['fault']} | {length} | {cells} | {worst} | {_word(all(map(_is_met, rows)))} |"
+        told = _word(all(map(_is_met, rows)))
+        for load in loads:
+            if load["saturates"] and load["busy"] < BUSY:
+                told = f'not measured: "{load["title"]}" took {load["busy"]:.0%} of a core only'
+        yield f"| {row['fault']} | {length} | {cells} | {worst} | {told} |"
 
 
 def _found(row: dict[str, Any]) -> str:

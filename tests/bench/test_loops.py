@@ -66,14 +66,22 @@ FAULT |= {"true_ms": 40.0, "worst_error_ms": 0.5}
     ],
 )
 def test_a_fault_is_met_only_under_every_load(change: dict[str, Any], verdict: str) -> None:
-    loads = [{"title": "light", "busy": 0.1, "rows": [FAULT]}, {"title": "much", "busy": 1.0, "rows": [FAULT | change]}]
+    loads = [
+        {"title": "light", "saturates": False, "busy": 0.1, "rows": [FAULT]},
+        {"title": "much", "saturates": True, "busy": 1.0, "rows": [FAULT | change]},
+    ]
     assert last_cell({"faults": loads}) == verdict
     assert last_cell({"faults": loads[::-1]}) == verdict
+    loads[1]["busy"] = 0.5
+    assert last_cell({"faults": loads}) == 'not measured: "much" took 50% of a core only'
 
 
 def test_a_fault_that_could_not_be_done_is_not_left_out() -> None:
     rows = [{"fault": "x", "not_measured": "no compiler"}]
-    assert last_cell({"faults": [{"title": "light", "busy": 0.1, "rows": rows}]}) == "not measured: no compiler"
+    assert (
+        last_cell({"faults": [{"title": "light", "saturates": False, "busy": 0.1, "rows": rows}]})
+        == "not measured: no compiler"
+    )
 
 
 @pytest.mark.parametrize(
