@@ -25,7 +25,8 @@ class Recorder:
     """Collects the requests of a run in one process, phase by phase; all calls come from one thread.
 
     A batch of answers is `tick(moment of the newest)`, then one `add` each: the moment tells the second they belong to.
-    Names and error texts beyond `max_names` and `max_errors` per phase are counted under "other"; no count is lost.
+    Names and error texts beyond `max_names` and `max_errors` per phase are counted under "other"; no count is lost. A
+    metric of requests beyond `max_names` is still that metric, of "other" requests.
     """
 
     def __init__(

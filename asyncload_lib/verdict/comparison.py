@@ -11,12 +11,12 @@ and by the percentiles and errors of the other phases with load.
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from asyncload_lib.results.event_loops import any_blocked, deciding_loops, is_of_generator, is_of_target
+from asyncload_lib.results.event_loops import any_blocked, deciding_loops
 from asyncload_lib.results.figures import number
 from asyncload_lib.verdict.comparability import by_scenario, differences, in_both, obstacles
 from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_rates
 from asyncload_lib.verdict.observation import missing
-from asyncload_lib.verdict.stalls import observe_loops
+from asyncload_lib.verdict.stalls import is_about, observe_loops
 from asyncload_lib.verdict.wording import time_words
 
 __all__ = ["PRACTICALLY_EQUAL", "compare"]
@@ -82,9 +82,9 @@ def _rows_of(before: Run, after: Run, limit_s: float) -> Iterator[dict[str, Any]
         interval = (ratio * spread[0], ratio * spread[1]) if ratio and spread else None
         yield _ratio_row(metric, _figure(old, unit), _figure(new, unit), ratio, interval)
     yield from _rows_of_requests(before, after, "")
-    for metric, is_its in _LOOPS.items():
-        if any(is_its(loop) for entry in (before, after) for loop in entry.get("event_loops") or []):
-            yield _loop_row(metric, *(_blocked(entry, metric, limit_s) for entry in (before, after)))
+    for whose in ("target", "generator"):
+        if any(is_about(entry.get("event_loops") or [], whose) for entry in (before, after)):
+            yield _loop_row(f"{whose}_loop", *(_blocked(entry, whose, limit_s) for entry in (before, after)))
     first, second = _other_phases(before), _other_phases(after)
     for name in in_both(first, second):
         yield from _rows_of_requests(first[name], second[name], f"{name} ")
@@ -202,8 +202,6 @@ def _limit_of_both(before: Run, after: Run) -> float:
     return max(limits) if limits[0] != limits[1] else 0.0
 
 
-_LOOPS = {"target_loop": is_of_target, "generator_loop": is_of_generator}
-
 _OfLoop = tuple[bool | None, float | None]
 """Whether the loops of a row were blocked (None: not known), and their longest stall in seconds."""
 
@@ -218,9 +216,9 @@ def _loop_row(metric: str, before: _OfLoop, after: _OfLoop) -> dict[str, Any]:
     return _row(metric, _Figure(old, _stalled(was, old)), _Figure(new, _stalled(now, new)), words, change)
 
 
-def _blocked(entry: Run, metric: str, limit_s: float) -> _OfLoop:
-    loops = [loop for loop in deciding_loops(entry.get("event_loops") or []) if _LOOPS[metric](loop)]
-    stall_s = observe_loops(loops, "max_stall", metric.removesuffix("_loop")).value
+def _blocked(entry: Run, whose: str, limit_s: float) -> _OfLoop:
+    loops = [loop for loop in deciding_loops(entry.get("event_loops") or []) if is_about([loop], whose)]
+    stall_s = observe_loops(loops, "max_stall", whose).value
     blocked = any_blocked(loops)
     return blocked and (stall_s is None or stall_s >= limit_s), stall_s
 

@@ -3,8 +3,6 @@
 import copy
 from typing import Any
 
-import pytest
-
 from asyncload_lib.report.compared import compared_markdown, compared_plain
 from asyncload_lib.verdict.comparison import compare
 from tests.results.sample import sample_results
@@ -14,14 +12,8 @@ Results = dict[str, Any]
 SAMPLE = sample_results()
 
 
-@pytest.fixture
-def before() -> Results:
-    return copy.deepcopy(SAMPLE)
-
-
-@pytest.fixture
-def after() -> Results:
-    return copy.deepcopy(SAMPLE)
+def two_runs() -> tuple[Results, Results]:
+    return copy.deepcopy(SAMPLE), copy.deepcopy(SAMPLE)
 
 
 def chat(results: Results) -> Results:
@@ -29,7 +21,8 @@ def chat(results: Results) -> Results:
     return entry
 
 
-def test_markdown_has_a_table_for_each_scenario(before: Results, after: Results) -> None:
+def test_markdown_has_a_table_for_each_scenario() -> None:
+    before, after = two_runs()
     before["metrics"][0]["total_time"] *= 10
     comparison = compare(before, after)
     text = compared_markdown(comparison)
@@ -44,21 +37,24 @@ def test_markdown_has_a_table_for_each_scenario(before: Results, after: Results)
     assert "10.0x faster (" in tables[0][2]
 
 
-def test_what_is_not_comparable_says_why(before: Results, after: Results) -> None:
+def test_what_is_not_comparable_says_why() -> None:
+    before, after = two_runs()
     after["run"]["seed"] = 2
     text = compared_markdown(compare(before, after))
     assert "- not comparable: seed was 1 and is 2\n" in text
     assert "|" not in text
 
 
-def test_nothing_that_others_wrote_is_markup(before: Results, after: Results) -> None:
+def test_nothing_that_others_wrote_is_markup() -> None:
+    before, after = two_runs()
     before["run"]["id"] = chat(after)["test_name"] = "a|b\n<script> [x](http://y) `*"
     text = compared_markdown(compare(before, after))
     assert "<script>" not in text
     assert "## a\\|b &lt;script> \\[x\\](http:\u200b//y) \\`\\*\n" in text
 
 
-def test_on_a_terminal_nothing_is_escaped_and_nothing_obeyed(before: Results, after: Results) -> None:
+def test_on_a_terminal_nothing_is_escaped_and_nothing_obeyed() -> None:
+    before, after = two_runs()
     before["criteria"][0]["name"] = after["criteria"][0]["name"] = "chat p95 <2 s | x"
     after["criteria"][0]["verdict"] = "fail"
     before["run"]["id"] = "a\x1b[31m\nb"
