@@ -36,15 +36,18 @@ class TargetSource:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether the demo is the target: nothing is configured, neither by settings nor by Locust's host nor by a
-        user class, and there is one that needs an address.
-        """
-        return not self.is_known and any(map(_needs_address, self._environment.user_classes))
+        """Whether the demo is the target: no address is configured, and there are users that need one."""
+        return not self.is_known and self._is_wanted
 
     @property
     def is_known(self) -> bool:
-        """Whether any address is configured."""
+        """Whether an address is configured: by settings, by Locust's host or by a user class."""
         return not is_embedded(self._settings, self._host)
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether any user needs an address; in the web UI, others may be picked for a run."""
+        return any(map(_needs_address, self._environment.user_classes))
 
     @property
     def _host(self) -> str | None:
@@ -129,11 +132,11 @@ class TargetSource:
         """
         if problems := self._host_problems():
             raise ConfigurationError(problems)
-        target, classes = self._embedded or self.configured, self._environment.user_classes
+        target = self._embedded or self.configured
         given = base_address(self._environment.host)
-        if target.embedded and given == target.host and not any(map(_needs_address, classes)):
-            return self.configured, ""  # in the web UI, users were picked that do not load the demo
-        hosts = {base_address(user_class.host) for user_class in classes}
+        if target.embedded and given == target.host and not self._is_wanted:
+            return self.configured, ""
+        hosts = {base_address(user_class.host) for user_class in self._environment.user_classes}
         found = [given] if given else sorted(host for host in hosts if host)
         if len(found) > 1:
             return replace(target, host=None), f"the users have several hosts ({', '.join(map(redact, found))})"

@@ -6,6 +6,7 @@ import random
 import statistics
 import time
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +57,7 @@ BURSTS = [
 ]
 
 
+@cache
 def marked_lines() -> dict[str, int]:
     """Return the line of the target that carries each fault's mark."""
     lines = TARGET.read_text().splitlines()
