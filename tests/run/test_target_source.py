@@ -7,6 +7,7 @@ from locust.env import Environment
 from asyncload_lib.errors import ConfigurationError
 from asyncload_lib.run.target_source import TargetSource
 from asyncload_lib.settings import Settings, from_sources
+from asyncload_lib.target import Target
 from asyncload_lib.users.base import AsyncUser
 from asyncload_lib.users.files import FileUser
 from asyncload_lib.users.http import AsyncHttpUser
@@ -52,3 +53,13 @@ def test_only_users_of_the_demo_need_no_baseline_of_their_own() -> None:
     TargetSource(Environment(user_classes=[FileUser]), settings).check(())
     with pytest.raises(ConfigurationError, match=r"baseline\.host is set, but host is not"):
         TargetSource(Environment(user_classes=[RedisUser]), settings).check(())
+
+
+def test_a_run_of_users_that_were_picked_and_do_not_load_the_demo_has_no_target() -> None:
+    environment = Environment(user_classes=[RedisUser, FileUser])
+    source = TargetSource(environment, Settings())
+    source._embedded = Target(host="http://127.0.0.1:1", embedded=True)
+    environment.host = source._embedded.host  # as the plugin sets it
+    assert source.aimed_at() == (source._embedded, "")
+    environment.user_classes = [FileUser]
+    assert source.aimed_at() == (source.configured, "")
