@@ -289,13 +289,19 @@ class Watchdog:
         wait = self._pulse.alive_ns + self.patience_ns - now
         if wait < 0 and not self._loop.is_running():
             wait = LONG_WATCH_NS
-        elif wait < 0 and len(self._segments) > 1 and len(self._segments[-1].samples) == 1:
+        elif wait < 0 and self._has_come_to_another():
             wait = self.patience_ns // 2
         elif wait < 0:
             # What was seen before the last beat was another callback, or another step of the same.
             known_ns = now - max(self._segments[-1].samples[0].at_ns, self._pulse.beat_ns) if self._segments else 0
             wait = min(known_ns // LENGTH_PARTS, LONG_WATCH_NS)
         return max(CLOSE_WATCH_NS, wait // STEP_NS * STEP_NS)
+
+    def _has_come_to_another(self) -> bool:
+        """Whether one callback was seen since the last beat, and at the last look, for the first time, another."""
+        if len(self._segments) < 2 or len(self._segments[-1].samples) > 1:
+            return False
+        return self._segments[-2].samples[-1].at_ns >= self._pulse.beat_ns  # else it is only not yet let go of
 
     def _look(self, now: int, loop_ns: int, due: int) -> None:
         """Look at the loop if it is overdue, and judge what can be judged. All times as in `_saw_overdue`."""

@@ -94,8 +94,8 @@ async def under_load(port: int, rate: float) -> AsyncIterator[asyncio.Future[Any
 
 async def one_fault(client: Client, name: str, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what was truly done, and what the probe says of it."""
-    await asyncio.sleep(random.uniform(0.01, 0.03))
     await client.call("POST", "/asyncload/loop/reset")
+    await asyncio.sleep(random.uniform(0.02, 0.05))  # the reset takes a beat: no fault may come a fixed time behind it
     truth = await client.call("GET", f"/fault/{name}?seconds={seconds}")
     await asyncio.sleep(SETTLE_S)
     return truth, await client.call("GET", "/asyncload/loop")

@@ -615,6 +615,19 @@ def test_what_was_seen_after_a_late_beat_is_kept_for_the_next() -> None:
     assert seen == [[50], [80]]
 
 
+@pytest.mark.parametrize(("another_seen_ns", "wait_ns"), [(0, 1_000_000), (11_000_000, 4_500_000)])
+def test_a_stalls_first_callback_is_looked_at_again_at_once(another_seen_ns: int, wait_ns: int) -> None:
+    """Only a callback behind another one of the same stall may wait; what was seen before the last beat was before."""
+    watchdog, _ = watchdog_of_this_thread(Pulse(10_000_000, 0, alive_ns=10_000_000))
+    watchdog.patience_ns = 9_000_000
+    looks_ns = (another_seen_ns, 20_000_000)
+    watchdog._segments = [Segment(None, None, [Sample(at, at, 0, (), 0, None, 0, None)], idle=False) for at in looks_ns]
+    waits = watchdog._next_look_ns(20_000_000)
+    watchdog._close()
+
+    assert waits == wait_ns
+
+
 def test_to_settle_a_late_beat_touches_nothing_that_was_seen_after_it() -> None:
     """Else the cost of many late beats in a row grows with their square."""
     watchdog, _ = watchdog_of_this_thread(Pulse(0, 0))
