@@ -13,6 +13,7 @@ from asyncload_lib.report.table import Column, Table, Verdict
 from asyncload_lib.report.text import clean
 from asyncload_lib.results.event_loops import deciding_loops, is_of_target
 from asyncload_lib.results.figures import number
+from asyncload_lib.verdict.observation import is_beside_target
 from asyncload_lib.verdict.stalls import charged, is_blamed
 
 __all__ = ["LoopSection", "blocked_verdict", "in_order", "loop_section"]
@@ -63,23 +64,14 @@ def loop_section(metric: Entry) -> LoopSection:
     culprits, more = culprits_of(blamed)
     notes = [f"{clean(loop.get('name'))}: {clean(loop.get('note'), NOTE_LENGTH)}" for loop in loops if loop.get("note")]
     blocked = [loop.get("blocked") for loop in loops if is_of_target(loop)]
-    if False in blocked and True not in blocked and _is_beside_target(metric):
+    if False in blocked and True not in blocked and is_beside_target(_measured(metric)):
         notes.insert(0, "The target got no load in this scenario, only check requests: its loop was not tested here.")
     return LoopSection(_witness_table(loops, deciding), culprits, more, other_stalls(others), tuple(notes))
 
 
-_BESIDE_TARGET = ("REDIS set+get", "FILE write+read", "VM ")
-"""How the requests begin that asyncload's own users send to Redis, files and machines."""
-
-
-def _is_beside_target(metric: Entry) -> bool:
-    """Tell whether no request of a scenario, or of a free run whatever its name, went to the target."""
-    rows = [row for phase in phases_of(metric) for row in mappings(phase.get("endpoints"))]
-    metrics = [row for phase in phases_of(metric) for row in mappings(phase.get("request_metrics"))]
-    # What never had an answer is no endpoint: it may have gone to the target.
-    unanswered = {row.get("request") for row in metrics} - {row.get("name") for row in rows}
-    beside = (f"{row.get('type')} {row.get('name')}".startswith(_BESIDE_TARGET) for row in rows)
-    return bool(rows) and not unanswered and all(beside)
+def _measured(metric: Entry) -> list[Entry]:
+    """Return the phases with nothing but rows in their lists."""
+    return [{key: mappings(phase.get(key)) for key in ("endpoints", "request_metrics")} for phase in phases_of(metric)]
 
 
 def _witness_table(loops: list[Entry], deciding: set[int]) -> Table | None:

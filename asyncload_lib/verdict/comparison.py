@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from asyncload_lib.results.event_loops import any_blocked, deciding_loops
 from asyncload_lib.results.figures import number
+from asyncload_lib.results.model import time_problem
 from asyncload_lib.verdict.comparability import by_scenario, differences, in_both, obstacles
 from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_rates
 from asyncload_lib.verdict.observation import missing
@@ -76,11 +77,13 @@ def _rows(before: Run, after: Run) -> Iterator[dict[str, Any]]:
 
 def _rows_of(before: Run, after: Run, limit_s: float) -> Iterator[dict[str, Any]]:
     spread = spread_of_rates(before, after)
+    problems = time_problem(before, "the run before"), time_problem(after, "the run after")
     for metric, unit, key in (("total_time", " s", "total_time"), ("throughput", "/s", "requests_per_second")):
-        old, new = before.get(key), after.get(key)
+        old, new = (None if bad else entry.get(key) for bad, entry in zip(problems, (before, after), strict=True))
         ratio = _ratio(new, old) if metric == "throughput" else _ratio(old, new)
         interval = (ratio * spread[0], ratio * spread[1]) if ratio and spread else None
-        yield _ratio_row(metric, _figure(old, unit), _figure(new, unit), ratio, interval)
+        row = _ratio_row(metric, _figure(old, unit), _figure(new, unit), ratio, interval)
+        yield {**row, "words": "; ".join(filter(None, problems)) or row["words"]}
     yield from _rows_of_requests(before, after, "")
     for whose in ("target", "generator"):
         if any(is_about(entry.get("event_loops") or [], whose) for entry in (before, after)):
@@ -208,9 +211,9 @@ _OfLoop = tuple[bool | None, float | None]
 
 def _loop_row(metric: str, before: _OfLoop, after: _OfLoop) -> dict[str, Any]:
     (was, old), (now, new) = before, after
-    words, change = "no change", "none"
+    words, change = "blocked in both" if now else "no change", "none"
     if was is None or now is None:
-        words = "no data"
+        words, change = "no data", "none" if was is None else "worse"  # it was judged before, and is not any more
     elif was is not now:
         words, change = ("blocked now", "worse") if now else ("not blocked any more", "better")
     return _row(metric, _Figure(old, _stalled(was, old)), _Figure(new, _stalled(now, new)), words, change)

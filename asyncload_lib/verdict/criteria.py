@@ -61,11 +61,9 @@ def _row(criterion: Criterion, results: Mapping[str, Any]) -> dict[str, Any]:
         return {**row, **_unjudged("no data", why)}
     value = _in_unit(seen.value, metric, criterion)
     passed = _holds(value, criterion)
-    if seen.most is not None and seen.most > seen.value:
-        # Whatever is recorded is at least `most` long, so what is not recorded is a little shorter.
-        most = _in_unit(seen.most * (1 - 1e-9), metric, criterion)
-        if _holds(most, criterion) != passed:
-            return {**row, **_unjudged("no data", seen.doubt)}
+    most = seen.value if seen.most is None else max(seen.value, seen.most)
+    if _holds(_in_unit(most, metric, criterion), criterion) != passed:
+        return {**row, **_unjudged("no data", seen.doubt)}
     lead = "" if passed else _lead(criterion, results)
     return {
         **row,

@@ -24,7 +24,7 @@ from asyncload_lib.verdict.stalls import (
 )
 from asyncload_lib.verdict.wording import time_words
 
-__all__ = ["Observation", "is_of", "missing", "nothing_succeeded", "observe"]
+__all__ = ["Observation", "is_beside_target", "is_of", "missing", "nothing_succeeded", "observe"]
 
 Entry = Mapping[str, Any]
 
@@ -34,7 +34,7 @@ MOST_NAMED = 10
 NEAR_S = 0.005
 """A blocking operation that is over sooner has waited so little that the client's own computing shows."""
 
-_OF_SUCCESS = frozenset({*STATISTICS, "total_time", "speedup"})
+_OF_SUCCESS = frozenset({*STATISTICS, "total_time", "throughput", "speedup"})
 """Figures of requests that succeeded; of others there are none."""
 
 
@@ -61,7 +61,9 @@ def observe(
     scenarios = [entry for entry in results.get("metrics") or [] if is_of(entry, subject, results)]
     if name in STALL_METRICS:
         asked = [entry for entry in scenarios if is_about(entry.get("event_loops") or [], subject.scenario)] or [{}]
-        return _worst_of([_of_loops(entry, name, subject, results) for entry in asked])
+        seen = _worst_of([_of_loops(entry, name, subject, results) for entry in asked])
+        is_untested = subject.level == "target" and all(is_beside_target(_phases(entry)) for entry in asked)
+        return replace(seen, most=math.inf, doubt=_UNTESTED) if is_untested and seen.value is not None else seen
     if subject.level == "generator":
         processes = (results.get("generator") or {}).get("processes") or []
         if name == "send_delay":  # not measured where no user was released, as on a master; see `judge_generator`
@@ -86,10 +88,31 @@ def _of_loops(entry: Entry, name: str, subject: Subject, results: Entry) -> Obse
         least = observe_loops(list(filter(is_watched, loops)), name, subject.scenario)
         return Observation(*least, math.inf, seen.remark) if least.value else Observation(None, seen.remark)
     most, doubt = _unrecorded(loops, name, subject, results)
+    if subject.is_scenario and not seen.remark and is_about(loops, "target") and is_beside_target(_phases(entry)):
+        seen = seen._replace(remark=f"{_UNTESTED}; the generator's was")
     # What the generator's own loops did is known, whatever came of its requests.
     if subject.level != "generator" and (in_vain := nothing_succeeded(entry)):
         most, doubt = math.inf, in_vain
     return Observation(seen.value, seen.remark, most, doubt)
+
+
+_UNTESTED = "the target got no load, only check requests, so its loop was not tested"
+_BESIDE_TARGET = ("REDIS set+get", "FILE write+read", "VM ")
+"""How the requests begin that asyncload's own users send to Redis, files and machines."""
+
+
+def is_beside_target(phases: Sequence[Entry]) -> bool:
+    """Tell whether no request of a scenario, or of a free run whatever its name, went to the target."""
+    rows = [row for phase in phases for row in phase.get("endpoints") or []]
+    metrics = [row for phase in phases for row in phase.get("request_metrics") or []]
+    # What never had an answer is no endpoint: it may have gone to the target.
+    unanswered = {row.get("request") for row in metrics} - {row.get("name") for row in rows}
+    beside = (f"{row.get('type')} {row.get('name')}".startswith(_BESIDE_TARGET) for row in rows)
+    return bool(rows) and not unanswered and all(beside)
+
+
+def _phases(entry: Entry) -> Sequence[Entry]:
+    return entry.get("phases") or [entry]
 
 
 def nothing_succeeded(entry: Entry) -> str:
@@ -97,7 +120,7 @@ def nothing_succeeded(entry: Entry) -> str:
 
     A free run's loops are watched from the end of its ramp on.
     """
-    phases = [phase for phase in entry.get("phases") or [entry] if not is_baseline(str(phase.get("phase")))]
+    phases = [phase for phase in _phases(entry) if not is_baseline(str(phase.get("phase")))]
     if any(phase.get("phase") == "run" for phase in phases):
         phases = [phase for phase in phases if phase.get("phase") != "ramp"]
     counts = [{key: number(phase.get(key)) or 0.0 for key in _OUTCOMES} for phase in phases]
@@ -128,7 +151,8 @@ def _unrecorded(loops: Sequence[Entry], name: str, subject: Subject, results: En
     wanted_s = number(((results.get("run") or {}).get("settings") or {}).get("loop.limit"))
     if longest_s is None or name == "lag_p99" or (name != "max_stall" and (not wanted_s or longest_s <= wanted_s)):
         return queued
-    unrecorded = longest_s if name == "max_stall" else math.inf
+    # Whatever is recorded is at least that long, so what is not recorded is a little shorter.
+    unrecorded = longest_s * (1 - 1e-9) if name == "max_stall" else math.inf
     if queued.value is not None and queued.value > unrecorded:
         return queued
     return Seen(unrecorded, f"stalls under {time_words(longest_s)} are not recorded")
@@ -155,8 +179,15 @@ def _of_request_metric(
 ) -> Observation:
     """Return a statistic of what users keep about their requests; where several requests have it, the worst of them."""
     request_metric, _, statistic = name.partition(".")
-    measured = [row for row in phase.get("request_metrics") or [] if row.get("name") == request_metric]
-    rows = [row for row in measured if row.get("count") and endpoint in (None, row.get("request"))]
+    named = [row for row in phase.get("endpoints") or [] if endpoint is not None and _is_named(row, endpoint)]
+    metrics = phase.get("request_metrics") or []
+    requests = {row.get("name") for row in named} or {row.get("request") for row in metrics} & {endpoint}
+    if endpoint is not None and not requests:
+        return Observation(None, f"0 endpoints are named {endpoint}{_named(phase)}")
+    if endpoint not in (None, *requests) and (others := _others(phase, named[0])):
+        return Observation(None, f"{request_metric} is kept by name, and {others} has the same as {endpoint}")
+    measured = [row for row in metrics if row.get("name") == request_metric]
+    rows = [row for row in measured if row.get("count") and (endpoint is None or row.get("request") in requests)]
     if statistic == "count":
         if not rows and not phase.get("total_requests"):
             return Observation(None, "no request has ended")
@@ -166,7 +197,6 @@ def _of_request_metric(
         seen = replace(seen, remark=_remark(rows[0], statistic))
     seen = _invalid_values(seen, rows, statistic)
     # Requests that were cut off have no value of it, whatever theirs would have been.
-    named = [row for row in phase.get("endpoints") or [] if endpoint is not None and _is_named(row, endpoint)]
     lacking = missing({**(named or [phase])[0], "unmeasured_requests": 0}, statistic)
     return seen if seen.value is None or lacking.value is None else replace(seen, most=math.inf, doubt=lacking.remark)
 
@@ -249,6 +279,12 @@ def _named(phase: Entry) -> str:
     return f"; there are {', '.join(there_are[:MOST_NAMED])}{more}" if there_are else ""
 
 
+def _others(phase: Entry, named: Entry) -> str:
+    """Name an endpoint that differs from `named` in its type alone; "" if there is none."""
+    same = [row for row in phase.get("endpoints") or [] if row is not named and row.get("name") == named.get("name")]
+    return f"{same[0].get('type')} {same[0].get('name')}" if same else ""
+
+
 def _is_named(row: Entry, endpoint: str) -> bool:
     return endpoint in (row.get("name"), f"{row.get('type')} {row.get('name')}")
 
@@ -269,6 +305,8 @@ def _remark(phase: Entry, name: str) -> str:
         return f"{worst['count']} of {phase['failed_requests']} failures: {worst['error']}"
     if name == "speedup":
         return _of_speedup(phase)
+    if name == "throughput" and phase.get("failed_requests"):
+        return f"of {phase['total_requests']} requests {phase['failed_requests']} failed"
     detailed = percentile_of(phase, name)
     low, high = detailed.get("ci_low"), detailed.get("ci_high")
     if low is not None and high is not None:

@@ -59,7 +59,10 @@ def test_a_run_is_never_faster_than_itself(before: Results, after: Results) -> N
         len(comparison["rows"]) == 4 * 7 + 1 + (2 + 2) * 4
     )  # headlines, the target's loop; few and sustained, redis_alone and files_alone
     assert {row["change"] for row in comparison["rows"]} == {"none"}
-    assert {row["words"] for row in comparison["rows"]} <= {
+    compared = [row for row in comparison["rows"] if row["test_name"] != "Cross-VM Concurrent Requests"]
+    down = [row for row in comparison["rows"] if row not in compared and row["metric"] in ("total_time", "throughput")]
+    assert all(row["words"].startswith("1 of 6 requests of the run before did not succeed") for row in down)
+    assert {row["words"] for row in compared} <= {
         "not significant", "not significant (too few samples)", "no improvement", "no change",
     }  # fmt: skip
     assert (comparison["change"], comparison["words"]) == ("none", "no improvement")
@@ -162,6 +165,19 @@ def test_failing_fast_is_no_improvement(before: Results, after: Results) -> None
     assert row_of(compare(before, after), "error_rate")["words"] == "not significant"
 
 
+@pytest.mark.parametrize(("failed", "words"), [(0, "improved"), (1, "worse")])
+def test_times_of_requests_that_did_not_succeed_are_not_compared(
+    failed: int, words: str, before: Results, after: Results
+) -> None:
+    chat(after)["failed_requests"] = failed  # of 50: more than one in a hundred
+    comparison = compare(scaled(before, 10), after)
+    assert comparison["words"] == words
+    for metric in ("total_time", "throughput"):
+        row = row_of(comparison, metric)
+        assert (row["after_value"] is None) == bool(failed)
+        assert ("1 of 51 requests of the run after did not succeed" in row["words"]) == bool(failed)
+
+
 def test_what_is_not_there_any_more_is_worse(before: Results, after: Results) -> None:
     chat(after)["latency"]["p95"] = {"value": None, "ci_low": None, "ci_high": None, "resolved": False, "note": ""}
     row = row_of(compare(before, after), "p95")
@@ -209,7 +225,7 @@ def test_a_loop_that_is_blocked_now_is_worse_and_one_that_is_no_more_is_better(b
     assert row_of(comparison, "target_loop")["words"] == "not blocked any more"
     assert comparison["words"] == "improved"
     comparison = compare(blocked(before, 0.02), after)
-    assert (row_of(comparison, "target_loop")["words"], comparison["words"]) == ("no change", "no improvement")
+    assert (row_of(comparison, "target_loop")["words"], comparison["words"]) == ("blocked in both", "no improvement")
 
 
 def test_a_blocked_target_is_worse_whatever_the_users_own_loop_does(before: Results, after: Results) -> None:
@@ -223,9 +239,9 @@ def test_a_blocked_target_is_worse_whatever_the_users_own_loop_does(before: Resu
 def test_a_loop_that_was_not_judged_has_no_data(before: Results, after: Results) -> None:
     loop = next(loop for loop in chat(after)["event_loops"] if loop["name"] == "target")
     loop |= {"blocked": None, "watched_s": 0.0}
-    for first, second in ((before, after), (after, before)):
+    for first, second, change in ((before, after, "worse"), (after, before, "none")):
         row = row_of(compare(first, second), "target_loop")
-        assert (row["words"], row["change"]) == ("no data", "none")
+        assert (row["words"], row["change"]) == ("no data", change)
         assert {row["before"], row["after"]} == {"not blocked", "no data"}
     chat(after)["event_loops"].remove(loop)  # and not even seen from outside
     chat(after)["event_loops"] = [loop for loop in chat(after)["event_loops"] if loop["name"] != "target (outside)"]

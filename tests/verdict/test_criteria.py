@@ -387,6 +387,8 @@ def test_a_baseline_that_failed_is_no_baseline(ok: int, failed: int, abandoned: 
         ("chat failed_requests = 0", 0, "pass"),
         ("chat failed_requests = 0", 1, "no data"),
         ("chat failed_requests < 9", 1, "pass"),
+        ("chat failed_requests < 1", 1, "no data"),
+        ("chat error_rate < 2 %", 1, "pass"),
         ("chat p95 < 2 s", 2, "pass"),
         ("chat p95 < 2 s", 3, "no data"),  # of 53, the 95th percentile may be one of them
         ("chat max < 2 s", 1, "no data"),
@@ -516,6 +518,63 @@ def test_values_of_a_metric_are_counted_over_all_requests(results: Results) -> N
     assert row_of("chat abandoned_age.count <= 100", results)["observed"] == "180"
     chat |= {"request_metrics": [], "total_requests": 0}
     assert row_of("chat abandoned_age.count = 0", results)["verdict"] == "no data"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "count"),
+    [("/api/chat/stream", "2388"), ("POST /api/chat/stream", "2388"), ("POST /api/chat", "0"), ("GET /api/chat", None)],
+)
+def test_a_metric_of_a_request_may_be_asked_for_by_the_name_or_type_and_name_of_its_endpoint(
+    endpoint: str, count: str | None, results: Results
+) -> None:
+    row = row_of(f"chat.sustained[{endpoint}] inter_token_latency.count > 9", results)
+    assert row["observed"] == (count or "no data")
+    if count is None:
+        assert row["why"].startswith("0 endpoints are named GET /api/chat; there are POST /api/chat")
+
+
+def test_a_metric_that_two_endpoints_share_is_of_neither(results: Results) -> None:
+    phase = next(phase for phase in metric(results, "chat")["phases"] if phase["phase"] == "sustained")
+    phase["endpoints"].append({**phase["endpoints"][0], "type": "GET"})  # metrics are kept by name
+    row = row_of("chat.sustained[POST /api/chat] abandoned_age.count = 0", results)
+    assert (row["verdict"], row["why"]) == (
+        "no data",
+        "abandoned_age is kept by name, and GET /api/chat has the same as POST /api/chat",
+    )
+    assert row_of("chat.sustained[/api/chat] abandoned_age.count = 3", results)["verdict"] == "pass"
+
+
+def test_requests_that_failed_are_no_throughput(results: Results) -> None:
+    assert row_of("chat throughput > 1", results)["why"] == ""
+    chat = metric(results, "chat")
+    chat |= {"successful_requests": 10, "failed_requests": 40}
+    row = row_of("chat throughput > 1", results)
+    assert (row["verdict"], row["why"]) == ("pass", "of 50 requests 40 failed")
+    chat |= {"successful_requests": 0, "failed_requests": 50}
+    assert row_of("chat throughput > 1", results)["verdict"] == "no data"
+
+
+UNTESTED = "the target got no load, only check requests, so its loop was not tested"
+
+
+@pytest.mark.parametrize("what", ["max_stall < 20 ms", "stalls = 0", "blocked_time < 1 s", "lag_p99 < 20 ms"])
+def test_a_target_that_got_no_load_passes_for_nothing(what: str, results: Results) -> None:
+    chat, redis = metric(results, "chat"), metric(results, "redis")
+    redis["event_loops"] += copy.deepcopy([loop for loop in chat["event_loops"] if loop["name"] == "target"])
+    for phase in redis["phases"]:
+        phase["endpoints"] = [{"type": "REDIS", "name": "set+get"}]
+    assert row_of(f"target {what}", results)["verdict"] == "pass"  # chat has loaded it
+    results["metrics"] = [redis]
+    row = row_of(f"target {what}", results)
+    assert (row["verdict"], row["why"]) == ("no data", UNTESTED)
+    row = row_of(f"redis {what}", results)
+    assert row["verdict"] == "pass"
+    assert row["why"] in (f"{UNTESTED}; the generator's was", "worst loop: the generator's")
+    stalled = {"stalls": 1, "blocked_s": 3.0, "max_stall": 3.0}
+    target = redis["event_loops"][-1]
+    target |= stalled | {"blocked": True, "by_cause": target["by_cause"] | {"loop": stalled}}
+    target["lag"]["p99"] = 3.0
+    assert row_of(f"target {what}", results)["verdict"] == "fail"
 
 
 def test_without_a_request_nothing_is_known(results: Results) -> None:
