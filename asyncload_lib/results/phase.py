@@ -10,10 +10,14 @@ from asyncload_lib.results.histogram import Histogram, SparseHistogram
 from asyncload_lib.results.series import Series
 from asyncload_lib.results.text import OTHER
 
-__all__ = ["ABANDONED", "Endpoint", "PhaseResult", "Tally", "is_baseline", "read_entry", "read_head"]
+__all__ = ["ABANDONED", "MOST_NAMES", "Endpoint", "PhaseResult", "Tally", "is_baseline", "read_entry", "read_head"]
 
 ABANDONED = "abandoned_age"
 """The metric that holds how long each operation had run when it was cut off."""
+
+MOST_NAMES = 200
+"""So many endpoints, requests with a metric, and errors does a phase tell apart: an id in a name would make it
+thousands, each with a histogram of its own."""
 
 _HEAD = ("users", "started", "wall_ns", "tail_ns")
 
@@ -71,6 +75,8 @@ class PhaseResult:
     longest."""
     tail_ns: int = 0
     """How long after the stop of the users the last operation was cut off; of several workers the longest."""
+    begun_ns: int | None = None
+    """When the first worker began it, by the clock of whoever merged their reports; None before that."""
     endpoints: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
     errors: dict[tuple[str, str, str], int] = field(default_factory=dict)
     metrics: dict[tuple[str, str], Tally] = field(default_factory=dict)
@@ -129,7 +135,7 @@ class PhaseResult:
     def _cut_off(self) -> Iterator[tuple[str, Histogram, float]]:
         """Yield name, ages of what was cut off, and the longest that succeeded (us; 0 where none did).
 
-        A recorder caps the names of endpoints and of metrics each for itself. Operations without a name of their own
+        The names of endpoints and of metrics are capped each for itself. Operations without a name of their own
         are compared with all endpoints, and those whose endpoint has none with the endpoints that are counted together.
         """
         longest_us: dict[str, float] = {}
@@ -168,6 +174,27 @@ class PhaseResult:
         """Return the values of a metric over all requests that have it."""
         return _merged(tally.histogram for (metric, _), tally in self.metrics.items() if metric == name)
 
+    def endpoint_key(self, kind: str, name: str, most: int = MOST_NAMES) -> tuple[str, str]:
+        """Return under which key an endpoint is counted: its own, or that of all others beyond `most`."""
+        key = (kind, name)
+        return key if key in self.endpoints or len(self.endpoints) < most else (OTHER, OTHER)
+
+    def metric_key(self, metric: str, request: str, most: int = MOST_NAMES) -> tuple[str, str]:
+        """Return the same of a metric of a request: beyond `most` it is still that metric, of "other" requests.
+
+        Metrics that are too many themselves are "other" as well.
+        """
+        key, beyond = (metric, request), (metric, OTHER)
+        if key in self.metrics or len(self.metrics) < most:
+            return key
+        is_known = metric == ABANDONED or beyond in self.metrics or len(self.metrics) < 2 * most
+        return beyond if is_known else (OTHER, OTHER)
+
+    def error_key(self, kind: str, name: str, text: str, most: int = MOST_NAMES) -> tuple[str, str, str]:
+        """Return the same of an error of an endpoint."""
+        key = (kind, name, text)
+        return key if key in self.errors or len(self.errors) < most else (kind, name, OTHER)
+
     def head(self, age_ns: int) -> dict[str, int]:
         """Return the part of the wire form that is too small to be split.
 
@@ -197,17 +224,19 @@ class PhaseResult:
         """Add what `read_entry` has read of one of another process's `entries`, which began the phase so much later."""
         if section == "endpoints":
             kind, request, ok, failed = values
-            endpoint = self.endpoints.get((kind, request))
+            key = self.endpoint_key(kind, request)
+            endpoint = self.endpoints.get(key)
             if endpoint is None:
-                endpoint = self.endpoints[kind, request] = Endpoint()
+                endpoint = self.endpoints[key] = Endpoint()
             endpoint.ok.add_sparse(*ok)
             endpoint.failed.add_sparse(*failed)
         elif section == "errors":
             kind, request, text, count = values
-            self.errors[kind, request, text] = self.errors.get((kind, request, text), 0) + count
+            error = self.error_key(*self.endpoint_key(kind, request), text)
+            self.errors[error] = self.errors.get(error, 0) + count
         elif section == "metrics":
             metric, request, tally = values
-            self.metrics.setdefault((metric, request), Tally()).add_sparse(*tally)
+            self.metrics.setdefault(self.metric_key(metric, request), Tally()).add_sparse(*tally)
         else:
             self.series.add_wire(values, later_s)
 

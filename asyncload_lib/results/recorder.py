@@ -4,13 +4,13 @@ import math
 import sys
 import time
 from array import array
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 from asyncload_lib.results.arrays import np
-from asyncload_lib.results.phase import ABANDONED, Endpoint, PhaseResult, Tally
+from asyncload_lib.results.phase import ABANDONED, MOST_NAMES, Endpoint, PhaseResult, Tally
 from asyncload_lib.results.snapshots import Snapshots
-from asyncload_lib.results.text import OTHER, clean, error_text
+from asyncload_lib.results.text import clean, error_text
 
 __all__ = ["Recorder"]
 
@@ -32,8 +32,8 @@ class Recorder:
     def __init__(
         self,
         run_id: str,
-        max_names: int = 200,
-        max_errors: int = 200,
+        max_names: int = MOST_NAMES,
+        max_errors: int = MOST_NAMES,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self.run_id = run_id
@@ -225,14 +225,11 @@ class Recorder:
     def _start_ns(self) -> int:
         return self._starts_ns[self._current().name]
 
-    def _admit(self, *key: str) -> Key:
+    def _admit(self, kind: str, name: str) -> Key:
         """Open buffers for an endpoint, or for "other" beyond the cap, and return the key they have."""
-        kind, name = key
-        endpoints = self._current().endpoints
-        if (kind, name) not in endpoints and len(endpoints) >= self._max_names:
-            kind, name = OTHER, OTHER
+        kind, name = self._current().endpoint_key(kind, name, self._max_names)
         if (kind, name) not in self._ok:
-            endpoints.setdefault((kind, name), Endpoint())
+            self._current().endpoints.setdefault((kind, name), Endpoint())
             self._ok[kind, name] = array("d")
             self._failed[kind, name] = array("d")
         return kind, name
@@ -241,11 +238,8 @@ class Recorder:
         try:
             buffer = self._metrics[key]
         except (KeyError, TypeError):
-            key = (clean(key[0]), clean(key[1]))
-            metrics = self._current().metrics
-            if key not in metrics and len(metrics) >= self._max_names:
-                key = self._beyond(key[0], metrics)
-            metrics.setdefault(key, Tally())
+            key = self._current().metric_key(clean(key[0]), clean(key[1]), self._max_names)
+            self._current().metrics.setdefault(key, Tally())
             buffer = self._metrics.setdefault(key, array("d"))
         try:
             buffer.append(value_us)
@@ -254,20 +248,9 @@ class Recorder:
         if len(buffer) >= _FOLD_AT:
             self.fold()
 
-    def _beyond(self, metric: str, metrics: Collection[Key]) -> Key:
-        """Return under which key a metric of a request beyond the cap is counted: as itself, of "other" requests.
-
-        Metrics that are too many themselves are "other" as well.
-        """
-        key = (metric, OTHER)
-        is_known = metric == ABANDONED or key in metrics or len(metrics) < 2 * self._max_names
-        return key if is_known else (OTHER, OTHER)
-
     def _count_error(self, request_type: str, name: str, exception: object) -> None:
         errors = self._current().errors
-        key = (request_type, name, error_text(exception))
-        if key not in errors and len(errors) >= self._max_errors:
-            key = (request_type, name, OTHER)
+        key = self._current().error_key(request_type, name, error_text(exception), self._max_errors)
         errors[key] = errors.get(key, 0) + 1
 
 

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asyncload_lib.results.merge import Store
-from asyncload_lib.results.phase import PhaseResult, Tally
+from asyncload_lib.results.phase import MOST_NAMES, PhaseResult, Tally
 from asyncload_lib.results.recorder import Recorder
+from asyncload_lib.results.text import OTHER
 
 SECOND = 1_000_000_000
 START = 50 * SECOND
@@ -281,3 +282,26 @@ def test_a_worker_that_joins_late_stands_where_it_joined(joins_s: int, delay_s: 
             now_ns[0] -= underway_s * SECOND
     (phase,) = store.merged().values()
     assert [ok for _, ok, _, _ in phase.series.rows()] == seconds
+
+
+def test_names_that_differ_from_worker_to_worker_are_counted_together_beyond_the_cap() -> None:
+    """Ids in names: each worker stays under the cap, and a hundred of them must not fill the master's memory."""
+    store = Store("run", clock_ns=lambda: START)
+    for worker in range(4):
+        recorder = Recorder("run", clock_ns=lambda: START)
+        recorder.begin("run", users=1)
+        recorder.add_started(MOST_NAMES)
+        for item in range(MOST_NAMES // 2):
+            name = f"/items/{worker}-{item}"
+            recorder.tick(START)
+            recorder.add("GET", name, 1.0, None)
+            recorder.add("GET", name, 2.0, "HTTP 503")
+            recorder.add_metric("ttft", 5.0, name)
+        assert store.accept(f"worker-{worker}", msgpack.unpackb(msgpack.packb(recorder.snapshot())))
+    phase = store.merged()["run"]
+    assert len(phase.endpoints) == MOST_NAMES + 1
+    assert len(phase.metrics) == MOST_NAMES + 1
+    assert len(phase.errors) <= MOST_NAMES + 1
+    assert phase.ok_count == phase.failed_count == sum(phase.errors.values()) == 2 * MOST_NAMES
+    assert phase.metric("ttft").count == 2 * MOST_NAMES
+    assert phase.endpoints[OTHER, OTHER].ok.count == MOST_NAMES
