@@ -69,7 +69,12 @@ class FreeRun:
             for name, phase in measured.items()
             if name in FREE_PHASES
         }
-        return free_metric(scenario_of(self._plugin.environment.user_classes), phases, event_loops=event_loops)
+        return free_metric(
+            scenario_of(self._plugin.environment.user_classes),
+            phases,
+            event_loops=event_loops,
+            watched_from_ns=self._plugin.watched_from_ns,
+        )
 
 
 def scenario_of(user_classes: Iterable[type]) -> str:

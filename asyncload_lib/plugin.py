@@ -72,6 +72,8 @@ class Plugin:
         self._closing = gevent.lock.RLock()
         self._closed = False
         self._is_leaving = False
+        self.watched_from_ns = 0
+        """When the watch of the loops began, on the clock by which the reports of participants are placed."""
         self.is_broken_off = False
         """Whether the suite was stopped before its end."""
         self._refusal_code: ExitCode | None = None
@@ -218,6 +220,7 @@ class Plugin:
         self.observer.reset()
         if self.participant is None:
             self._health.reset()
+        self.watched_from_ns = time.perf_counter_ns()
 
     def _compare_members(self, session: Session) -> None:
         """Name every worker that cannot do what the master would, before anything is sent.

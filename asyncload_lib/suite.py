@@ -152,8 +152,9 @@ class Driver:
     def _scenario(self, scenario: Scenario) -> None:
         self._coordinator.watch()
         self._plugin.watch_anew()
+        from_ns = self._plugin.watched_from_ns
         loops: list[dict[str, Any]] = []  # until they are taken, whoever asks for the metric looks anew
-        self._session.measured.append(lambda: self._metric(scenario, loops or self._plugin.event_loops()))
+        self._session.measured.append(lambda: self._metric(scenario, from_ns, loops or self._plugin.event_loops()))
         self._phases(scenario, baseline=False)
         loops += self._watched()
         self._baseline(scenario)
@@ -172,9 +173,15 @@ class Driver:
             if phase.baseline is baseline and self._coordinator.live:
                 self._phase(scenario, phase)
 
-    def _metric(self, scenario: Scenario, loops: list[dict[str, Any]]) -> dict[str, Any]:
-        measured = self._coordinator.store.merged()
-        return suite_metric(scenario, measured, self._plugin.target, event_loops=loops, start_skew_s=self._skews_s)
+    def _metric(self, scenario: Scenario, watched_from_ns: int, loops: list[dict[str, Any]]) -> dict[str, Any]:
+        return suite_metric(
+            scenario,
+            self._coordinator.store.merged(),
+            self._plugin.target,
+            event_loops=loops,
+            start_skew_s=self._skews_s,
+            watched_from_ns=watched_from_ns,
+        )
 
     def _watched(self) -> list[dict[str, Any]]:
         """Take the monitors' findings over the scenario; the baseline, which blocks on purpose, comes later."""

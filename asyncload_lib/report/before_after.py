@@ -18,6 +18,9 @@ _CEILING_PT = 14
 _BELOW_PT = _CEILING_PT / 2 + 8
 """How far below its row a time stands: under the sign of the ceiling, which is often right above it."""
 
+_WIDE = 2.0
+"""Each time stands right under its own sign where they differ by this factor: beside it may be that of the ceiling."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -73,8 +76,9 @@ def _draw_row(axes: Any, place: int, row: Pair) -> None:
     axes.plot([row.before_s], [place], "s", color=ORANGE, markersize=8, zorder=3)
     axes.plot([row.after_s], [place], "o", color=BLUE, markersize=9, zorder=3)
     left, right = sorted((row.before_s, row.after_s))
-    _write(axes, duration(left), left, place, (-8, -_BELOW_PT), "right")
-    _write(axes, duration(right), right, place, (8, -_BELOW_PT), "left")
+    is_wide = right >= _WIDE * left  # else the two times would run into each other
+    _write(axes, duration(left), left, place, (0 if is_wide else -8, -_BELOW_PT), "center" if is_wide else "right")
+    _write(axes, duration(right), right, place, (0 if is_wide else 8, -_BELOW_PT), "center" if is_wide else "left")
     ceiling = "" if row.ceiling is None else f" (ceiling {short_ratio(row.ceiling)})"
     _write(axes, f"{ratio(row.before_s / row.after_s)}{ceiling}", math.sqrt(left * right), place, (0, 9), "center")
 

@@ -12,6 +12,7 @@ from asyncload_lib.report.before_after import draw_before_after, pairs
 from asyncload_lib.report.canvas import RC, inline_svg
 from asyncload_lib.report.distribution import draw_distribution, latency_bars
 from asyncload_lib.report.entries import Entry, mappings
+from asyncload_lib.report.limits import Limit
 from asyncload_lib.report.loops import in_order
 from asyncload_lib.report.overtime import draw_over_time
 from asyncload_lib.report.series import lag_series, timeline
@@ -29,14 +30,14 @@ def before_after(metrics: Sequence[Entry], salt: str = "") -> str | None:
     return _render(lambda figure: draw_before_after(figure, found), f"b{salt}", size) if found else None
 
 
-def distribution(metric: Entry, limits: Sequence[float], salt: str = "") -> str | None:
-    """Draw the latency distribution of the headline phase; None without latencies. `limits` in seconds."""
+def distribution(metric: Entry, limits: Sequence[Limit], salt: str = "") -> str | None:
+    """Draw the latency distribution of the headline phase; None without latencies."""
     bars = latency_bars(metric)
     return _render(lambda figure: draw_distribution(figure, metric, bars, limits), f"d{salt}") if bars else None
 
 
-def over_time(metric: Entry, limits: Sequence[float], salt: str = "") -> str | None:
-    """Draw percentiles of all phases, one after another, above the lag of the event loops; None without either."""
+def over_time(metric: Entry, limits: Sequence[Limit], salt: str = "") -> str | None:
+    """Draw percentiles of all phases above the lag of the event loops; None without either."""
     loops = in_order(mappings(metric.get("event_loops")))
     spans, lags = timeline(metric), lag_series(loops)
     return (

@@ -16,6 +16,7 @@ from asyncload_lib.report.canvas import (
     tick_latencies,
 )
 from asyncload_lib.report.entries import Entry, mappings
+from asyncload_lib.report.limits import Limit
 from asyncload_lib.report.numbers import short_duration
 from asyncload_lib.results.figures import number
 
@@ -30,7 +31,7 @@ def latency_bars(metric: Entry) -> list[Entry]:
     return [bar for bar in bars if (number(bar.get("high")) or 0) > max(number(bar.get("low")) or 0, _SHORTEST_S)]
 
 
-def draw_distribution(figure: Any, metric: Entry, bars: list[Entry], limits: Sequence[float]) -> None:
+def draw_distribution(figure: Any, metric: Entry, bars: list[Entry], limits: Sequence[Limit]) -> None:
     """Draw `bars`; latency is on a logarithmic axis where it spans more than 3x."""
     edges, ok, failed = _rebin(bars)
     axes = figure.add_axes((0.085, 0.145, 0.865, 0.7))
@@ -67,14 +68,15 @@ _LEGEND_WIDTH = 0.42
 """Of the width of the axes, where there is a legend."""
 
 
-def _mark(axes: Any, metric: Entry, limits: Sequence[float], *, has_legend: bool) -> None:
-    """Mark percentiles and limits; those beyond the axis are named in the head, where they are on no line."""
+def _mark(axes: Any, metric: Entry, limits: Sequence[Limit], *, has_legend: bool) -> None:
+    """Mark the headline phase's percentiles and limits; those beyond the axis are named in the head, on no line."""
     low, high = axes.get_xlim()
     percentiles = [(name, number(metric.get(f"{name}_latency")), INK) for name in ("p50", "p95", "p99")]
     lines = [(name, at, colour) for name, at, colour in percentiles if at is not None]
     labels: list[tuple[str, float, str]] = []
     beyond: list[str] = []
-    for words, at, colour in [*lines, *((f"limit {short_duration(limit)}", limit, VERMILLION) for limit in limits)]:
+    lines += [(limit.words, limit.seconds, VERMILLION) for limit in limits if limit.phase == metric.get("phase")]
+    for words, at, colour in lines:
         share = share_along(axes.get_xscale(), at, low, high)
         if 0 <= share <= 1:
             axes.axvline(at, color=colour, linewidth=1.1, linestyle=DASHED if colour == VERMILLION else "-")

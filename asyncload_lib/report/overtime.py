@@ -22,6 +22,7 @@ from asyncload_lib.report.canvas import (
     width_of,
 )
 from asyncload_lib.report.entries import Entry
+from asyncload_lib.report.limits import Limit
 from asyncload_lib.report.numbers import short_duration
 from asyncload_lib.report.series import Lag, Mark, Point, Span, stalls
 from asyncload_lib.results.figures import number
@@ -44,27 +45,29 @@ _FOOT = 0.04
 
 
 def draw_over_time(
-    figure: Any, spans: list[Span], lags: list[Lag], loops: list[Entry], limits: Sequence[float]
+    figure: Any, spans: list[Span], lags: list[Lag], loops: list[Entry], limits: Sequence[Limit]
 ) -> None:
     """Draw percentiles of `spans` above the strip of `lags`; one of the two where the other is empty.
 
-    The two share their time axis only where the watch lasted as long as the phases: else they are not the same time.
+    The two share their time axis only where it is known when each phase began in the time of the watch.
     """
     upper, lower = _lay_out(figure, bool(spans), bool(lags))
-    ends = {"phases": max((span.end for span in spans), default=0.0)}
-    ends["lag"] = max((lag.steps[-1][1] for lag in lags), default=0.0)
-    shared = upper is not None and lower is not None and abs(ends["lag"] - ends["phases"]) <= 0.1 * ends["phases"] + 1
+    of_phases = min((span.start for span in spans), default=0.0), max((span.end for span in spans), default=0.0)
+    of_lag = 0.0, max((lag.steps[-1][1] for lag in lags), default=0.0)
+    placed = all(span.placed for span in spans)
+    shared = upper is not None and lower is not None and placed
+    if shared:
+        of_phases = of_lag = min(of_phases[0], 0.0), max(of_phases[1], of_lag[1])
     if upper is not None:
         _draw_percentiles(upper, spans, limits)
-        _time_axis(upper, max(ends.values()) if shared else ends["phases"])
+        _time_axis(upper, *of_phases)
         if shared:
             upper.tick_params(axis="x", labelbottom=False, length=0)
         _mark_phases([axes for axes in (upper, lower if shared else None) if axes is not None], spans)
     if lower is not None:
         _draw_lag(lower, loops, lags)
-        _time_axis(lower, max(ends.values()) if shared else ends["lag"])
-        several = "time, phases one after another" if len(spans) > 1 else "time"
-        lower.set_xlabel(several if shared or not spans else "time since the watch began", color=MUTED)
+        _time_axis(lower, *of_lag)
+        lower.set_xlabel("time since the watch of the event loops began", color=MUTED)
 
 
 def _lay_out(figure: Any, spans: bool, lags: bool) -> tuple[Any, Any]:
@@ -79,13 +82,13 @@ def _lay_out(figure: Any, spans: bool, lags: bool) -> tuple[Any, Any]:
     return upper, lower
 
 
-def _time_axis(axes: Any, end: float) -> None:
-    axes.set_xlim(0, end)
+def _time_axis(axes: Any, start: float, end: float) -> None:
+    axes.set_xlim(start, end)
     axes.xaxis.get_major_locator().set_params(nbins=6)
     axes.xaxis.set_major_formatter(lambda value, _: short_duration(round(value, 6)))
 
 
-def _draw_percentiles(axes: Any, spans: list[Span], limits: Sequence[float]) -> None:
+def _draw_percentiles(axes: Any, spans: list[Span], limits: Sequence[Limit]) -> None:
     latest: dict[str, tuple[str, float, str]] = {}
     values: list[float] = []
     foot = _mark_failures(axes, [point for span in spans for point in span.points if point.failed])
@@ -97,7 +100,7 @@ def _draw_percentiles(axes: Any, spans: list[Span], limits: Sequence[float]) -> 
             latest[name] = (name, levels[-1], colour)
             values += levels
     if values:
-        _scale_latency(axes, min(values), max(values), limits)
+        _scale_latency(axes, min(values), max(values), spans, limits)
     else:
         axes.text(0.5, 0.5, "no successful request", transform=axes.transAxes, color=MUTED, ha="center", va="center")
         axes.set_yticks([])
@@ -117,10 +120,14 @@ def _unbroken(points: list[Point], name: str) -> list[list[Point]]:
     return groups
 
 
-def _scale_latency(axes: Any, low: float, high: float, limits: Sequence[float]) -> None:
-    """From zero, or logarithmic over more than 20x; a limit within 4x of the data is drawn, a farther one is named."""
-    near = [limit for limit in limits if limit <= high * 4]
-    top = max([high, *near])
+def _scale_latency(axes: Any, low: float, high: float, spans: list[Span], limits: Sequence[Limit]) -> None:
+    """From zero, or logarithmic over more than 20x.
+
+    A limit within 4x of the data is drawn where its phase is, a farther one is named.
+    """
+    shown = [(limit, span) for limit in limits for span in spans if span.name == limit.phase]
+    near = [(limit, span) for limit, span in shown if limit.seconds <= high * 4]
+    top = max([high, *(limit.seconds for limit, _ in near)])
     if top / low > 20:
         axes.set_yscale("log")
         low, top = low / 1.5, top * 1.6
@@ -130,13 +137,12 @@ def _scale_latency(axes: Any, low: float, high: float, limits: Sequence[float]) 
         axes.yaxis.get_major_locator().set_params(nbins=4)
         axes.yaxis.set_major_formatter(lambda value, _: short_duration(round(value, 7)))
         axes.set_ylim(0, top * 1.15)
-    for limit in near:
-        axes.axhline(limit, color=VERMILLION, linewidth=1.1, linestyle=DASHED)
-        words, anchor = f"limit {short_duration(limit)}", axes.get_yaxis_transform()
-        axes.text(0.99, limit, words, transform=anchor, color=VERMILLION, va="bottom", ha="right")
-    if len(near) < len(limits):
-        words = f"↑ limit {short_duration(min(limit for limit in limits if limit not in near))}"
-        axes.text(0.99, 0.97, words, transform=axes.transAxes, color=VERMILLION, va="top", ha="right")
+    for limit, span in near:
+        axes.hlines(limit.seconds, span.start, span.end, color=VERMILLION, linewidth=1.1, linestyle=DASHED)
+        axes.text(span.end, limit.seconds, limit.words, color=VERMILLION, va="bottom", ha="right")
+    far = [limit.words if len(spans) == 1 else f"{span.name} {limit.words}" for limit, span in shown[len(near) :]]
+    if far:
+        axes.text(0.99, 0.97, f"↑ {', '.join(far)}", transform=axes.transAxes, color=VERMILLION, va="top", ha="right")
 
 
 def _mark_failures(axes: Any, failed: list[Point]) -> str:
@@ -217,8 +223,8 @@ def _mark_phases(rows: list[Any], spans: list[Span]) -> None:
     upper.text(0, 1.17 if several else 1.04, words, transform=upper.transAxes, color=MUTED, va="bottom")
     if not several:
         return
-    end = upper.get_xlim()[1]
+    start, end = upper.get_xlim()
     for place, span in enumerate(spans):
         for axes in rows if place % 2 == 0 else ():
             axes.axvspan(span.start, span.end, color=GRID, alpha=0.4, linewidth=0, zorder=0)
-    label_row(upper, 1.03, [(span.name, (span.start + span.end) / 2 / end, INK) for span in spans])
+    label_row(upper, 1.03, [(span.name, ((span.start + span.end) / 2 - start) / (end - start), INK) for span in spans])

@@ -1,5 +1,6 @@
-"""Series of a scenario put on one time axis: its phases one after another, and the lag of its event loops."""
+"""Series of a scenario put on one time axis: its phases in the order they were run, and the lag of its event loops."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,12 +28,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Span:
-    """A phase on the time axis (s)."""
+    """A phase on the time axis (s); `placed`: the axis is that of the loops' watch, else phases follow without gaps."""
 
     name: str
     start: float
     end: float
     points: list[Point]
+    placed: bool
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Mark:
 
 
 def timeline(metric: Entry) -> list[Span]:
-    """Lay the phases of a scenario one after another; a scenario without phases is one span of its own series.
+    """Lay the phases of a scenario on one axis; a scenario without phases is one span of its own series.
 
     Empty where every phase is over within two intervals: one point is no course over time. Left out is what the
     blocking service does: it has another scale, and no loop is watched meanwhile.
@@ -63,12 +65,13 @@ def timeline(metric: Entry) -> list[Span]:
     for phase in mappings(metric.get("phases")) or [metric]:
         if is_baseline(str(phase.get("phase"))):
             continue
-        start = spans[-1].end if spans else 0.0
+        begun, behind = number(phase.get("begun")), spans[-1].end if spans else -math.inf
+        start = max(begun, behind) if begun is not None else max(0.0, behind)
         length = number(phase.get("total_time"))
         points = [point for entry in mappings(phase.get("series")) if (point := _point(entry, start, length))]
         end = max([start + (length or 0.0), *(point.end for point in points)])
         if end > start:
-            spans.append(Span(clean(phase.get("phase"), 16), start, end, points))
+            spans.append(Span(clean(phase.get("phase"), 16), start, end, points, begun is not None))
     return spans if max((len(span.points) for span in spans), default=0) >= _LEAST_INTERVALS else []
 
 

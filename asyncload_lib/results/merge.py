@@ -120,8 +120,8 @@ class Store:
             phase = whole.setdefault(name, PhaseResult(name))
             phase.add_head(head)
             totals.begin(name, head)
-            first_ns, wall_ns = spans_ns[name]
-            later_ns = worker.begun_ns[name] - first_ns
+            phase.begun_ns, wall_ns = spans_ns[name]
+            later_ns = worker.begun_ns[name] - phase.begun_ns
             later_s = later_ns // _NS if _UNDERWAY_NS <= later_ns < wall_ns else 0
             for section, entry in worker.current(name):
                 try:

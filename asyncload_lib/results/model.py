@@ -57,12 +57,14 @@ def build_metric(
     event_loops: Sequence[Json] = (),
     vms: Sequence[Json] = (),
     start_skew_s: Mapping[str, float | None] | None = None,
+    watched_from_ns: int | None = None,
 ) -> Json:
     """Return one element of "metrics": the headline phase flat, then all phases, the baseline and what watched them.
 
     `phases` are all but the baseline, the headline among them; `concurrency` is the headline's, a phase's own is its
     users. `extra` holds the scenario's own figures that criteria can name, `extra_notes` what there is to say of them.
-    `start_skew_s`: by phase.
+    `start_skew_s`: by phase. `watched_from_ns`: when the watch of `event_loops` began, by the clock of the phases'
+    `begun_ns`.
     """
     figures = {"phase": headline.short_name, **phase_figures(headline, concurrency)}
     skews_s = start_skew_s or {}
@@ -72,7 +74,7 @@ def build_metric(
         **figures,
         "event_loop_blocked": any_blocked(event_loops),
         "start_skew": skews_s.get(headline.name),
-        "phases": [_phase(phase, skews_s.get(phase.name)) for phase in phases],
+        "phases": [_phase(phase, skews_s.get(phase.name), watched_from_ns) for phase in phases],
         "baseline": None if baseline is None else _baseline(baseline, figures),
         "vms": list(vms),
         "extra": dict(extra or {}),
@@ -134,12 +136,16 @@ def _summary(metrics: Sequence[Json], verdict: str) -> Json:
     }
 
 
-def _phase(phase: PhaseResult, start_skew_s: float | None) -> Json:
+def _phase(phase: PhaseResult, start_skew_s: float | None, watched_from_ns: int | None) -> Json:
+    begun_s = None
+    if phase.begun_ns is not None and watched_from_ns is not None:
+        begun_s = (phase.begun_ns - watched_from_ns) / 1e9
     return {
         "phase": phase.short_name,
         **phase_figures(phase, phase.users),
         "event_loop_blocked": None,
         "start_skew": start_skew_s,
+        "begun": begun_s,
     }
 
 

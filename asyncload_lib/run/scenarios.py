@@ -161,6 +161,7 @@ def suite_metric(
     *,
     event_loops: Sequence[Json],
     start_skew_s: Mapping[str, float | None],
+    watched_from_ns: int,
 ) -> Json:
     """Return the scenario's element of "metrics"; a phase that was never reached is empty, not missing."""
     results = {
@@ -182,15 +183,27 @@ def suite_metric(
         event_loops=event_loops,
         vms=_vms(headline, target) if scenario.key == "vm_health" else (),
         start_skew_s=start_skew_s,
+        watched_from_ns=watched_from_ns,
     )
 
 
-def free_metric(scenario: str, measured: Mapping[str, PhaseResult], *, event_loops: Sequence[Json]) -> Json:
+def free_metric(
+    scenario: str, measured: Mapping[str, PhaseResult], *, event_loops: Sequence[Json], watched_from_ns: int
+) -> Json:
     """Return the one element of "metrics" of a run without scenarios."""
     headline = measured.get("run") or PhaseResult("run")
     phases = [measured[name] for name in FREE_PHASES if name in measured]
     name = "Load run" if scenario == FREE else f"Load run: {scenario}"
-    return build_metric(scenario, name, headline, phases, None, concurrency=headline.users, event_loops=event_loops)
+    return build_metric(
+        scenario,
+        name,
+        headline,
+        phases,
+        None,
+        concurrency=headline.users,
+        event_loops=event_loops,
+        watched_from_ns=watched_from_ns,
+    )
 
 
 def _extra(scenario: Scenario, results: Mapping[str, PhaseResult], target: Target) -> tuple[Json, dict[str, str]]:

@@ -47,7 +47,7 @@ def report(recorder: Recorder, directory: Path) -> None:
         store.accept("worker", part)
     from asyncload_lib.run.scenarios import free_metric
 
-    metric = free_metric("run", store.merged(), event_loops=[])
+    metric = free_metric("run", store.merged(), event_loops=[], watched_from_ns=0)
     document = build_results(_run(), [metric], [], {"valid": True, "reasons": [], "processes": []}, [], verdict="pass")
     dump(document, directory / "results.json")
     from asyncload_lib.report.render import render_all

@@ -50,6 +50,7 @@ def free_run() -> Json:
     results = sample_results()
     sustained = results["metrics"][0]["phases"][-1]
     metric = {**results["metrics"][0], **sustained, "scenario": "run", "test_name": "Free run", "phase": "run"}
+    del metric["begun"]
     metric.update(phases=[{**sustained, "phase": "run"}], baseline=None, criteria=[], extra={}, start_skew=None)
     results["run"]["kind"] = "free"
     results.update(metrics=[metric], criteria=[])

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
@@ -14,8 +15,9 @@ from asyncload_lib.report.before_after import Pair, draw_before_after, pairs
 from asyncload_lib.report.canvas import inline_svg, latency_ticks, spread
 from asyncload_lib.report.distribution import _rebin, draw_distribution, latency_bars
 from asyncload_lib.report.entries import Entry
-from asyncload_lib.report.limits import latency_limits
+from asyncload_lib.report.limits import Limit, latency_limits
 from asyncload_lib.report.numbers import duration
+from asyncload_lib.report.overtime import draw_over_time
 from asyncload_lib.report.series import lag_series, timeline
 from tests.report.cases import CASES, HOSTILE, first_scenario, hostile
 from tests.results.sample import sample_results
@@ -37,7 +39,7 @@ def test_the_distribution_marks_percentiles_and_the_limit() -> None:
     results = CASES["failing"]()
     metric = results["metrics"][0]
     words = texts(charts.distribution(metric, latency_limits(metric, results)))
-    assert {"p50", "p95", "p99", "limit 2 s", "requests", "latency of a request, logarithmic (left is better)"} <= set(
+    assert {"p50", "p95", "p99", "p95 < 2 s", "requests", "latency of a request, logarithmic (left is better)"} <= set(
         words
     )
 
@@ -46,9 +48,35 @@ def test_a_limit_beyond_the_axis_is_named_with_an_arrow() -> None:
     results = sample_results()
     metric = results["metrics"][0]
     limits = latency_limits(metric, results)
-    assert limits == [2.0]
-    assert "limit 2 s →" in texts(charts.distribution(metric, limits))
-    assert "↑ limit 2 s" in texts(charts.over_time(metric, limits))
+    assert limits == [Limit("burst", 2.0, "p95 < 2 s")]
+    assert "p95 < 2 s →" in texts(charts.distribution(metric, limits))
+    assert "↑ burst p95 < 2 s" in texts(charts.over_time(metric, limits))
+
+
+def test_a_limit_is_drawn_where_its_phase_is() -> None:
+    results = sample_results()
+    names = ["chat p95 < 300 ms", "chat p99 < 300 ms", "chat.sustained p95 < 400 ms", "chat.few[x] p95 < 1 ms"]
+    results["criteria"] = [{**results["criteria"][0], "name": name} for name in names]
+    metric = results["metrics"][0]
+    limits = latency_limits(metric, results)
+    assert [(limit.phase, limit.words) for limit in limits] == [
+        ("burst", "p95, p99 < 300 ms"),
+        ("sustained", "p95 < 400 ms"),
+    ]
+    figure, spans = Figure(figsize=(7, 3)), timeline(metric)
+    draw_over_time(figure, spans, [], [], limits)
+    drawn = [line for line in figure.axes[0].collections if isinstance(line, LineCollection)]
+    ends = [tuple(line.get_segments()[0][:, 0]) for line in drawn]
+    assert ends == [(span.start, span.end) for span in spans[1:]]
+
+
+def test_run_is_limited_whatever_the_users_of_a_free_run() -> None:
+    results = sample_results()
+    results["criteria"] = [{**results["criteria"][0], "name": "run p95 < 2 s"}]
+    results["run"]["kind"] = "free"
+    assert [limit.words for limit in latency_limits(results["metrics"][0], results)] == ["p95 < 2 s"]
+    results["run"]["kind"] = "suite"
+    assert latency_limits(results["metrics"][0], results) == []
 
 
 @pytest.mark.parametrize("name", ["chat p95 < 2", "chat p95 < 0 s", "chat p95 < 1 %"])
@@ -88,10 +116,10 @@ def test_no_bin_is_empty_only_because_a_bar_spans_it() -> None:
 def test_a_limit_beyond_the_axis_is_named_above_every_line(case: str) -> None:
     for metric in CASES[case]()["metrics"]:
         figure = Figure(figsize=(5.6, 3.8), dpi=72)
-        draw_distribution(figure, metric, latency_bars(metric), [500.0])
+        draw_distribution(figure, metric, latency_bars(metric), [Limit(metric["phase"], 500.0, "p95 < 500 s")])
         drawer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
         axes = figure.axes[0]
-        words = next(text for text in axes.texts if text.get_text() == "limit 500 s →")
+        words = next(text for text in axes.texts if text.get_text() == "p95 < 500 s →")
         box, others = words.get_window_extent(drawer), [text for text in axes.texts if text is not words]
         if legend := axes.get_legend():
             others += legend.get_texts()
@@ -101,9 +129,9 @@ def test_a_limit_beyond_the_axis_is_named_above_every_line(case: str) -> None:
 
 
 def test_the_course_over_time_names_phases_loops_and_stalls() -> None:
-    words = texts(charts.over_time(CASES["failing"]()["metrics"][0], [2.0]))
+    words = texts(charts.over_time(CASES["failing"]()["metrics"][0], [Limit("burst", 2.0, "p95 < 2 s")]))
     assert {"few", "burst", "sustained", "p50", "p95", "p99", "target", "outside", "generator", "hub"} <= set(words)
-    assert {"limit 2 s", "largest lag, limit 10 ms", "▼ loop: target", "× failed"} <= set(words)  # noqa: RUF001
+    assert {"p95 < 2 s", "largest lag, limit 10 ms", "▼ loop: target", "× failed"} <= set(words)  # noqa: RUF001
 
 
 def test_what_was_late_from_outside_is_not_drawn_as_a_stall_of_the_loop() -> None:
@@ -151,12 +179,12 @@ def test_the_word_for_failures_stands_over_no_percentile() -> None:
 def test_a_limit_beyond_the_axis_moves_no_percentile_from_its_line() -> None:
     import xml.etree.ElementTree as ET
 
-    def places(limits: list[float]) -> dict[str, str]:
+    def places(limits: list[Limit]) -> dict[str, str]:
         root = ET.fromstring(str(charts.distribution(CASES["failing"]()["metrics"][1], limits)))
         return {"".join(text.itertext()).strip(): str(text.attrib) for text in root.iter() if text.tag.endswith("text")}
 
-    alone, beside = places([]), places([500.0])
-    assert "limit 500 s →" in beside
+    alone, beside = places([]), places([Limit("burst", 500.0, "p95 < 500 s")])
+    assert "p95 < 500 s →" in beside
     assert {name: beside[name] for name in ("p50", "p95", "p99")} == {
         name: alone[name] for name in ("p50", "p95", "p99")
     }
@@ -168,8 +196,33 @@ def test_phases_follow_each_other_without_overlap() -> None:
     spans = timeline(chat)
     assert [span.name for span in spans] == ["few", "burst", "sustained"]
     for before, after in pairwise(spans):
-        assert before.end == after.start
+        assert after.start - before.end == pytest.approx(0.5)
         assert all(before.start <= point.start < point.end <= before.end for point in before.points)
+
+
+def test_phases_without_a_place_in_the_watch_follow_each_other_on_an_axis_of_their_own() -> None:
+    """As in results of an earlier version: the stalls below would stand in the wrong phase."""
+    chat = sample_results()["metrics"][0]
+    assert texts(charts.over_time(chat, [])).count("10 s") == 1
+    for phase in chat["phases"]:
+        del phase["begun"]
+    spans = timeline(chat)
+    assert [after.start for after in spans] == [0.0, spans[0].end, spans[1].end]
+    assert texts(charts.over_time(chat, [])).count("10 s") == 2
+
+
+def test_a_ramp_lies_before_the_watch() -> None:
+    chat = sample_results()["metrics"][0]
+    for phase, (name, begun) in zip(chat["phases"][-2:], [("ramp", -4.0), ("run", 0.1)], strict=True):
+        phase |= {"phase": name, "begun": begun}
+    chat["phases"] = chat["phases"][-2:]
+    figure, spans = Figure(figsize=(7, 3)), timeline(chat)
+    draw_over_time(figure, spans, lag_series(chat["event_loops"]), chat["event_loops"], [])
+    assert [span.start for span in spans] == [-4.0, 0.1]
+    upper, lower = (axes.get_xlim() for axes in figure.axes)
+    assert upper == lower
+    assert upper[0] == -4.0
+    assert upper[1] >= spans[1].end
 
 
 def test_a_course_needs_three_points() -> None:

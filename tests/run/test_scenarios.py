@@ -38,7 +38,7 @@ def checked(starts_ms: Sequence[int], took_ms: int = 40) -> dict[str, Any]:
         recorder.add("VM", vm.name, float(start_ms + took_ms), None)
         recorder.add_metric("service_time", took_ms * 1e3, vm.name)
         recorder.add_metric("send_delay", start_ms * 1e3, vm.name)
-    return suite_metric(scenario, recorder.results(), TARGET, event_loops=(), start_skew_s={})
+    return suite_metric(scenario, recorder.results(), TARGET, event_loops=(), start_skew_s={}, watched_from_ns=0)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_checks_that_wait_for_each_other_are_not_at_the_same_time(
 
 def test_checks_that_were_never_made_have_no_wall_time_to_compare() -> None:
     (scenario,) = planned(replace(DEFAULT, scenarios=("vm_health",)), TARGET)
-    metric = suite_metric(scenario, {}, TARGET, event_loops=(), start_skew_s={})
+    metric = suite_metric(scenario, {}, TARGET, event_loops=(), start_skew_s={}, watched_from_ns=0)
     assert metric["extra"]["beyond_slowest"] is None
 
 
@@ -94,7 +94,9 @@ def mixed(samples: int, failed: int = 0, together_ms: float = 80.0, alone_ms: fl
                 error = "refused" if phase == "redis_alone" and number < failed else None
                 recorder.tick(80 * MS)
                 recorder.add(kind, "x", together_ms if phase == "mixed" else alone_ms, error)
-    return suite_metric(scenario, recorder.results(), TARGET, event_loops=(), start_skew_s={"mixed/files_alone": 0.5})
+    return suite_metric(
+        scenario, recorder.results(), TARGET, event_loops=(), start_skew_s={"mixed/files_alone": 0.5}, watched_from_ns=0
+    )
 
 
 def test_a_ratio_of_percentiles_that_are_not_resolved_says_so() -> None:
@@ -133,7 +135,7 @@ def test_a_phase_without_load_that_was_the_slower_one_is_told() -> None:
         for _ in range(60):
             recorder.tick(took_ms * MS)
             recorder.add("POST", "/api/chat", float(took_ms), None)
-    metric = suite_metric(scenario, recorder.results(), TARGET, event_loops=(), start_skew_s={})
+    metric = suite_metric(scenario, recorder.results(), TARGET, event_loops=(), start_skew_s={}, watched_from_ns=0)
     (row,) = evaluate([parse("chat degradation <= 1.5x")], {"metrics": [metric]})
     assert row["verdict"] == "pass"
     assert "the phase few was slower than sustained, so this ratio says nothing" in row["why"]
