@@ -104,7 +104,7 @@ class Chat:
 class Redis:
     """Redis operations."""
 
-    url: str | None = row(url(*REDIS_SCHEMES), None, "the Redis under test; without it, the demo's")
+    url: str | None = row(url(*REDIS_SCHEMES), None, "the Redis under test; if no address at all is set, the demo's")
     operations: int = row(whole(1), 100, "concurrent operations of the redis scenario")
     mode: str = row(choice("pool", "multiplexed"), "pool", "multiplexed: all users' commands share a few pipelines")
     max_connections: int = row(whole(1, 10_000), 100, "size of the connection pool")
@@ -184,14 +184,16 @@ class Options:
 
     out: Path = row(PATH, "reports/performance", "where results and reports are written", local=True)  # noqa: RUF009
     seed: int = row(whole(0, 2**63 - 1), 1, "seed of messages, think times and written data")
-    host: str | None = row(HTTP, None, "the service under test, as Locust's -H; without it, the demo")
+    host: str | None = row(HTTP, None, "the service under test, as Locust's -H; if no address at all is set, the demo")
     scenarios: tuple[str, ...] = row(choices(*SCENARIOS), [*SCENARIOS], "scenarios of the suite, in this order")
     stop_timeout: float = row(duration(0, 3600), "10s", "how long running operations have to finish after a phase")
     criteria: tuple[str, ...] = row(
         CRITERIA, [], "your own; an upper or lower limit replaces the default one on the same subject and metric"
     )
     criteria_defaults: bool = row(flag(), True, "apply the default criteria")
-    vms: tuple[Vm, ...] = row(vms(), [], "machines whose health is checked; without them, the demo's six")
+    vms: tuple[Vm, ...] = row(
+        vms(), [], "machines whose health is checked; if no address at all is set, the demo's six"
+    )
     chat: Chat = Chat()
     redis: Redis = Redis()
     files: Files = Files()

@@ -110,11 +110,11 @@ def test_the_users_load_a_target(tmp_path: Path) -> None:
 
 def test_the_monitor_names_what_blocked(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    program.write_text(
-        "import asyncio, time\n"
-        + example("monitor")
-        + "\nasync def serve() -> None:\n    time.sleep(0.1)\n\nasyncio.run(main())\n"
-    )
+    program.write_text(example("monitor"))
+    ended = python(program, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("False ")
+    program.write_text("import time\n" + example("monitor").replace("await asyncio.sleep(0.1)", "time.sleep(0.1)"))
     ended = python(program, cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "time.sleep(0.1)" in ended.stdout
@@ -122,19 +122,19 @@ def test_the_monitor_names_what_blocked(tmp_path: Path) -> None:
 
 
 def test_the_fixture_fails_what_blocks(tmp_path: Path) -> None:
-    conftest, test = example("fixture").split("\n\n")
-    assert "conftest.py" in conftest
+    conftest, test = example("fixture").split("# test_answer.py\n")
+    assert conftest.startswith("# conftest.py\n")
     (tmp_path / "conftest.py").write_text(conftest)
-    for name, body in (("waits", "await asyncio.sleep(0.05)"), ("blocks", "time.sleep(0.05)")):
-        answer = f"import asyncio, time\n\nasync def answer() -> None:\n    {body}\n\n"
-        (tmp_path / f"test_{name}.py").write_text(answer + test)
+    (tmp_path / "test_waits.py").write_text(test)
+    blocking = "import time\n" + test.replace("await asyncio.sleep(0.1)", "time.sleep(0.1)")
+    (tmp_path / "test_blocks.py").write_text(blocking)
     options = ("-v", "-p", "no:cacheprovider", "--rootdir", tmp_path, "-c", "/dev/null")
     ended = python("-m", "pytest", *options, cwd=tmp_path)
     assert ended.returncode == 1, ended.stdout
     outcomes = dict(re.findall(r"^(test_\w+)\.py::\S+ (PASSED|FAILED|ERROR)", ended.stdout, re.M))
     assert outcomes["test_waits"] == "PASSED", ended.stdout
     assert outcomes["test_blocks"] != "PASSED", ended.stdout
-    assert "in answer: time.sleep(0.05)" in ended.stdout
+    assert "in answer: time.sleep(0.1)" in ended.stdout
 
 
 def test_the_settings_hold() -> None:

@@ -281,7 +281,7 @@ class Session:
     def checkpoint_forever(self) -> None:
         """Write a checkpoint every report interval, so that none is older than two, until the session is closed.
 
-        Less often where it costs too much.
+        Less often where that would take more than CHECKPOINT_SHARE of the time.
         """
         while self.exit_code is None:
             gevent.sleep(max(self._coordinator.report_interval_s, self._checkpoint_cost_s / CHECKPOINT_SHARE))
