@@ -82,6 +82,7 @@ class NativePool:
 
     def _thread_ended(self) -> None:
         self._threads -= 1
+        self._idle -= 1
         if self._threads == 0 and self._ended is not None:
             self._ended.set()
 

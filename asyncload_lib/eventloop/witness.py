@@ -368,7 +368,9 @@ class OutsideWitness:
                         line.writer.write(self._request)
                         status, keep = await _read_answer(line.reader)
                     self._record(due, time.perf_counter_ns(), status=status)
-                except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+                except (
+                    Exception
+                ) as error:  # whatever it is: of a witness that has ended, all probes would be unanswered
                     keep = False
                     self._failures += 1
                     self._error = f"{type(error).__name__}: {error}"[:200]
@@ -389,7 +391,13 @@ class OutsideWitness:
 
     async def _open_line(self, age_s: float = 0.0) -> _Line:
         reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
-        self._is_here = writer.get_extra_info("sockname")[0] == writer.get_extra_info("peername")[0]
+        try:
+            here, there = writer.get_extra_info("sockname"), writer.get_extra_info("peername")
+        except BaseException:
+            writer.close()
+            raise
+        if here and there:  # uvloop has neither of a connection that was reset at once
+            self._is_here = here[0] == there[0]
         return _Line(reader, writer, time.perf_counter() + LINE_S - age_s)
 
     async def _renewed(self, line: _Line) -> _Line:
@@ -400,7 +408,7 @@ class OutsideWitness:
         try:
             async with asyncio.timeout(LINE_S):
                 new = await self._open_line()
-        except (OSError, TimeoutError):
+        except Exception:  # as in `_connection`, where it counts once the old one is of no use either
             return line._replace(until_s=time.perf_counter() + LINE_S)
         line.writer.close()
         return new

@@ -103,3 +103,20 @@ def test_threads_end_with_their_executor() -> None:
     finally:
         loop.run_until_complete(loop.close_pools(5.0))
         loop.close()
+
+
+def test_a_job_that_comes_after_the_end_is_done_all_the_same() -> None:
+    """As of an async generator that is closed last, with a file."""
+    loop = PoolLoop(2)
+
+    async def main() -> int:
+        await asyncio.gather(*(asyncio.to_thread(len, "ab") for _ in range(2)))
+        await loop.close_pools(5.0)
+        async with asyncio.timeout(5.0):
+            return await asyncio.to_thread(len, "abc")
+
+    try:
+        assert loop.run_until_complete(main()) == 3
+    finally:
+        loop.run_until_complete(loop.close_pools(5.0))
+        loop.close()

@@ -227,6 +227,30 @@ def test_a_worker_that_took_none_of_the_first_connections_is_seen_too(
     assert "failed" not in report["note"]
 
 
+def test_a_connection_that_is_reset_as_soon_as_it_is_open_ends_no_witness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that is gone again, a loop may say nothing (uvloop), or something nobody thought of."""
+    refused: list[str] = []
+
+    def of_none(writer: asyncio.StreamWriter, name: str) -> None:
+        refused.append(name)
+        if len(refused) < 5:
+            raise AttributeError("the handle is closed")
+
+    async def main(target: Target) -> dict[str, Any]:
+        async with asyncio.timeout(20), OutsideWitness(target.url, limit_s=0.1) as witness:
+            with monkeypatch.context() as patch:
+                patch.setattr(asyncio.StreamWriter, "get_extra_info", of_none)
+                while len(refused) < 8:
+                    await asyncio.sleep(0.01)
+            while target.requests < 3:
+                await asyncio.sleep(0.01)
+            return witness.report()
+
+    with Target(PLAIN) as target:
+        report = asyncio.run(main(target))
+    assert "AttributeError" in report["note"]
+
+
 def test_where_no_new_connection_is_to_be_had_the_old_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asyncload_lib.eventloop.witness.LINE_S", 0.1)
     dialled = 0
