@@ -9,13 +9,15 @@ from .findings import Findings
 from .gcpause import GcPause
 from .places import Spot, culprit_spot, innermost_own
 from .stacks import is_bare
-from .stall import Segment, Stall
+from .stall import Late, Segment, Stall
 
 __all__ = ["charge"]
 
 NS = 1e9
 PROOF_SHARE = 0.15
 """A callback counts as one only if samples of this share of the limit, or more, apart show the same frame."""
+LONG_TURNS_PROOF_SHARE = 0.4
+"""The same where a turn of the loop is usually long: most of a late beat may then have been other callbacks."""
 
 MAJORITY = 0.6
 """The culprit's stack goes on inwards for as long as this share of the samples agree on the next function."""
@@ -127,7 +129,7 @@ def _alone(stall: Stall, pauses: list[GcPause], segment: Segment, limit_s: float
     begin_ns = max(late.begun_ns, segment.samples[0].alive_ns)
     end_ns = late.sign_between(last.at_ns, late.now_ns) or late.now_ns
     own_ns = segment.seen_ns
-    if _is_one(segment, limit_s):
+    if _is_one(late, segment, limit_s):
         reach_ns = _reach_ns(stall, end_ns - begin_ns)
         own_ns = max(own_ns, min(reach_ns, late.cpu_ns) if segment.is_awake else reach_ns)
     collected_ns = _collected_ns(pauses, max(late.before_ns, segment.samples[0].alive_ns), end_ns)
@@ -157,7 +159,7 @@ def _among(
         sign_ns = latest_ns  # a callback behind it would have given one
     end_ns = (last.at_ns + latest_ns) // 2 if sign_ns is None else sign_ns
     own_ns = segment.seen_ns
-    if _is_one(segment, limit_s):
+    if _is_one(late, segment, limit_s):
         before_ns = max(0, first.since_ns - earliest_ns) if before is not None else 0
         unseen_ns = before_ns + max(0, (sign_ns or latest_ns) - last.at_ns)
         lost_ns = late.length_ns - late.cpu_ns if segment.is_awake else late.run_delay_ns
@@ -180,8 +182,9 @@ def _collected_ns(pauses: list[GcPause], since_ns: int, until_ns: int) -> int:
     return sum(pause.cpu_ns * max(0, ns) // max(pause.end_ns - pause.start_ns, 1) for pause, ns in overlaps)
 
 
-def _is_one(segment: Segment, limit_s: float) -> bool:
-    return segment.seen_ns >= PROOF_SHARE * limit_s * NS
+def _is_one(late: Late, segment: Segment, limit_s: float) -> bool:
+    share = LONG_TURNS_PROOF_SHARE if late.has_long_turns else PROOF_SHARE
+    return segment.seen_ns >= share * limit_s * NS
 
 
 def _reach_ns(stall: Stall, between_ns: int) -> int:

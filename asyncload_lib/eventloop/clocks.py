@@ -18,7 +18,17 @@ from typing import Any, NamedTuple
 
 from .native import native
 
-__all__ = ["ASLEEP", "ON_GIL", "RUNNING", "DelayMeter", "StealMeter", "ThreadMeter", "state_of", "threads_cpu_ns"]
+__all__ = [
+    "ASLEEP",
+    "ON_GIL",
+    "RUNNING",
+    "DelayMeter",
+    "StealMeter",
+    "Stopwatch",
+    "ThreadMeter",
+    "state_of",
+    "threads_cpu_ns",
+]
 
 ON_GIL, ASLEEP, RUNNING = "on the GIL", "asleep", "running"
 
@@ -27,8 +37,30 @@ FUTEX_SYSCALL = {"x86_64": b"202", "aarch64": b"98"}
 _FUTEX = FUTEX_SYSCALL.get(os.uname().machine) if hasattr(os, "uname") else None
 BUFFER_BYTES = 192
 """Read of each file: its first line is all that is used."""
+CLOCK_TOLERANCE_NS = 20_000_000
+"""By so much two clocks may differ that are read one after the other, on a machine that takes the CPU away between."""
 RUNTIME_SPAN_BYTES = 1 << 20
 """`_PyRuntime` holds the GIL's mutex and condition; locks of Python objects live on the heap, far from it."""
+
+
+class Stopwatch:
+    """Two clocks since it was made: the one that measures, which a test may freeze or replace, and the kernel's."""
+
+    def __init__(self) -> None:
+        self._began = _both_clocks()
+
+    def failure(self) -> str:
+        """Return in what the two disagree: on a clock that stands still, no stall takes any time. "" if they do not."""
+        measured, passed = (now - then for now, then in zip(_both_clocks(), self._began, strict=True))
+        if measured > 0 and abs(measured - passed) <= max(CLOCK_TOLERANCE_NS, passed // 10):
+            return ""
+        return f"by `time.perf_counter_ns`, {measured / 1e9:g} s have passed, and in truth {passed / 1e9:g} s"
+
+
+def _both_clocks() -> tuple[int, int]:
+    kernel = getattr(time, "clock_gettime_ns", None)  # not on Windows
+    measured = time.perf_counter_ns()
+    return measured, measured if kernel is None else kernel(time.CLOCK_MONOTONIC)
 
 
 class ThreadMeter:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 from time import perf_counter_ns, thread_time_ns
 from types import CodeType
 from typing import Any
@@ -41,6 +42,7 @@ RELAXED_SHARE = 0.9
 the GIL: it then gets the GIL quickly."""
 SETTLE_S = 2.0
 """Longest time that a report or a reset waits for the watchdog to judge the late beats."""
+NAP_S = 0.0005
 CHORES_NS = 250_000_000
 """How often the watchdog takes a baseline: the CPU time of all threads, and the time that the hypervisor stole. What
 was stolen since the last baseline is held against a stall, so an old baseline would excuse too much."""
@@ -126,10 +128,9 @@ class Monitor:
         """
         if self._running:
             self._measure_last()
-        self._settle()
+        problem = self._problem(is_settled=self._settle())
         now = self._ended_ns or perf_counter_ns()
         report = self._with_unended(now).report(self.name, now)
-        problem = self._problem()
         return {**report, "blocked": None, "note": f"{problem} {report['note']}".strip()} if problem else report
 
     def alive(self) -> bool:
@@ -179,19 +180,23 @@ class Monitor:
         going_on = max(0, end_ns - max(start_ns, overdue)) if self._running else 0
         return min(end_ns - start_ns, self._findings.own_share(start_ns, end_ns) + going_on)
 
-    def _problem(self) -> str:
+    def _problem(self, *, is_settled: bool) -> str:
         """Return why the findings prove nothing; "" if they do."""
         if self._watchdog is None:
             return "The monitor was never started."
         if self._watchdog.failure:
             return f"The watchdog ended early, later stalls are missing: {self._watchdog.failure}."
         if self._failure:
-            return f"The heartbeat failed: {self._failure}."
-        return "A stall was still being examined when this was written." if self._running and self._pulse.late else ""
+            return f"{self._failure}."
+        if self._running and (failure := self._watchdog.stopwatch.failure()):
+            return f"The clock failed: {failure}."
+        return "" if is_settled else "A stall was still being examined when this was written."
 
     def _begin(self, base: CodeType | None = None, home: Home | None = None) -> None:
         if self._running:
             raise RuntimeError(f"the monitor {self.name!r} is running already")
+        if not getattr(sys, "_is_gil_enabled", lambda: True)():
+            raise RuntimeError("a loop cannot be watched without the GIL: its thread's frames would change while read")
         self._meter = ThreadMeter()
         now = perf_counter_ns()
         hears = self._pulse.hears_signs
@@ -226,6 +231,8 @@ class Monitor:
         self._meter.close()
         if self._watchdog is not None:
             self._watchdog.stop()
+            failure = self._watchdog.stopwatch.failure()
+            self._failure = self._failure or (f"The clock failed: {failure}" if failure else "")
         self._pulse.discard.clear()
         self._pulse.quiet_ns, self._pulse.wants_signs = 0, True
         self._pulse = Pulse(self._ended_ns, 0, hears_signs=self._pulse.hears_signs)
@@ -271,6 +278,7 @@ class Monitor:
         self._late_gaps[0] += 1
         self._late_gaps[1] += gap
         late = Late(pulse.beat_ns, now, self._usual_gap_ns, cpu - pulse.cpu_ns, 0, tuple(pulse.signs_ns))
+        late.has_long_turns = self._usual_gap_ns > self._pace_ns + TIMER_SLACK_NS
         if late.length_ns < self._limit_s * NS:
             return False
         begun_ns = max(pulse.begun_ns, pulse.beat_ns) if pulse.hears_signs else pulse.beat_ns
@@ -330,15 +338,19 @@ class Monitor:
         """Return the gap between two beats from which on the later one is examined for a stall."""
         return min(pace_ns + self._patience_at(pace_ns), int(self._limit_s * NS) + pace_ns // 2)
 
-    def _settle(self) -> None:
-        """Wait until the watchdog has judged the late beats. The sleep is native, for this may be any thread."""
-        deadline, watchdog = perf_counter_ns() + int(SETTLE_S * NS), self._watchdog
-        if watchdog is None:
-            return
-        while self._running and self._pulse.late and not watchdog.failure and perf_counter_ns() < deadline:
+    def _settle(self) -> bool:
+        """Wait until the watchdog has judged the late beats, and return whether it has.
+
+        The sleep is native, for this may be any thread.
+        """
+        naps, watchdog = int(SETTLE_S / NAP_S), self._watchdog  # counted: the clock may be one that stands still
+        while watchdog is not None and self._running and self._pulse.late and not watchdog.failure and naps:
             watchdog.is_awaited = True
-            native("time", "sleep")(0.0005)
-        watchdog.is_awaited = False
+            native("time", "sleep")(NAP_S)
+            naps -= 1
+        if watchdog is not None:
+            watchdog.is_awaited = False
+        return naps > 0
 
     def _with_unended(self, now_ns: int) -> Findings:
         """Return the findings with the stall that goes on at this moment, if there is one."""

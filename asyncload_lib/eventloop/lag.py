@@ -9,6 +9,7 @@ stall that is longer than the limit by at least this error is found.
 """
 
 import asyncio
+import contextlib
 import math
 import sys
 from collections.abc import Callable
@@ -62,6 +63,12 @@ class LoopMonitor(Monitor):
             self._timer = None
         self._end()
 
+    def stop_soon(self) -> None:
+        """Have the loop stop it; for any thread. Does nothing where it does not run any more."""
+        if self._loop is not None and self.running:
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                self._loop.call_soon_threadsafe(self.stop)
+
     async def __aenter__(self) -> Self:
         self.start()
         return self
@@ -80,7 +87,7 @@ class LoopMonitor(Monitor):
         try:
             self._measure()
         except Exception as error:  # a monitor that is broken must say so, and must not break the loop
-            self._failure = f"{type(error).__name__}: {error}"
+            self._failure = f"The heartbeat failed: {type(error).__name__}: {error}"
         self._timer = self._loop.call_later(self._pace_ns / NS, self._beat)
 
     def _task_name(self) -> str | None:
@@ -138,4 +145,4 @@ class HubMonitor(Monitor):
                 try:
                     self._measure()
                 except Exception as error:  # as in a loop's beat
-                    self._failure = f"{type(error).__name__}: {error}"
+                    self._failure = f"The heartbeat failed: {type(error).__name__}: {error}"

@@ -29,7 +29,7 @@ __all__ = [
 Position = tuple[CodeType, int]
 """Code object and `f_lasti`: cheap to take while the stall lasts, resolved to a line afterwards."""
 
-USER, LIBRARY, STDLIB = 2, 1, 0
+USER, GENERATED, LIBRARY, STDLIB = 3, 2, 1, 0
 MAX_CALL_CHARS = 120
 AFTERWARDS = "a call before this one"
 """Put before the call of a thread that was looked at only after the call that kept the GIL."""
@@ -74,12 +74,16 @@ class Place:
 def rank(filename: str) -> int:
     """USER for the user's own file, LIBRARY for an installed package, STDLIB for Python itself and this package.
 
+    GENERATED for code that was no file: a decorator's or a dataclass's, but also the program of `python -c`.
+
     Judged by the name alone: to ask the file system would give the GIL away.
     """
     if filename.startswith(("<frozen", HERE)):
         return STDLIB
     if "site-packages" in filename or "dist-packages" in filename:
         return LIBRARY
+    if filename.startswith("<"):
+        return GENERATED
     return STDLIB if filename.startswith(_STDLIB) else USER
 
 

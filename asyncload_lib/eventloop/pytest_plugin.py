@@ -62,6 +62,11 @@ class LoopGuard:
         if sentences:
             pytest.fail("\n".join(sentences), pytrace=False)
 
+    def end(self) -> None:
+        """Watch no loop any longer: that of a fixture for the whole session runs on."""
+        for monitor in self.monitors:
+            monitor.stop_soon()
+
 
 _HAS_PASSED = pytest.StashKey[bool]()
 
@@ -74,7 +79,10 @@ def loop_must_not_block(request: pytest.FixtureRequest) -> Iterator[LoopGuard]:
         for loop_class in _loop_classes():
             patch.setattr(loop_class, "run_forever", guard.watching(loop_class.run_forever))
         yield guard
-        guard.check(request.node.stash.get(_HAS_PASSED, False))
+        try:
+            guard.check(request.node.stash.get(_HAS_PASSED, False))
+        finally:
+            guard.end()
 
 
 @pytest.hookimpl(tryfirst=True)

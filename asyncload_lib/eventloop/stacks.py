@@ -11,7 +11,7 @@ import functools
 import os
 from types import CodeType, FrameType
 
-from .places import HERE, USER, Position, rank
+from .places import GENERATED, HERE, Position, rank
 
 __all__ = ["callback_frames", "has_run", "is_bare", "loop_base", "positions", "step_frame"]
 
@@ -51,7 +51,7 @@ def _interrupting(frames: list[FrameType]) -> list[FrameType]:
 
     It may be a finalizer, a signal handler, or a handler of the loop's own log.
     """
-    return frames[::-1] if any(rank(frame.f_code.co_filename) == USER for frame in frames) else []
+    return frames[::-1] if any(rank(frame.f_code.co_filename) >= GENERATED for frame in frames) else []
 
 
 def step_frame(frames: list[FrameType]) -> FrameType | None:

@@ -24,6 +24,8 @@ class Late:
     """Signs of life in between that came after the watchdog had lost patience: what it saw before each had ended."""
     holder: "Holder | None" = None
     """Who may have kept the GIL, as the loop's thread saw it when it had the GIL back."""
+    has_long_turns: bool = False
+    """Whether beats in time are late by more than a timer's slack: there is a queue of callbacks before each."""
 
     @property
     def off_cpu_ns(self) -> int:

@@ -24,7 +24,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from .alarm import Alarm
-from .clocks import ASLEEP, ON_GIL, StealMeter, ThreadMeter, state_of, threads_cpu_ns
+from .clocks import ASLEEP, ON_GIL, StealMeter, Stopwatch, ThreadMeter, state_of, threads_cpu_ns
 from .frame_safety import Home, uncollected
 from .native import native, start_native_thread
 from .places import Position
@@ -47,6 +47,8 @@ STEP_NS = MS // 4
 """The alarm is set to multiples of this, for it prepares one system call for each delay."""
 START_S = 1.0
 """Longest time that `start()` waits for the thread to begin."""
+STOP_S = 0.1
+"""Longest time that `stop()` waits for it to end."""
 HURRY_S = 0.001
 """The switch interval while a beat is overdue. With the usual 5 ms a stall of 12 ms is seen once or never. With 0.5 ms
 the loop has the GIL back before a look has ended, which takes that long on a slow machine."""
@@ -154,9 +156,12 @@ class Watchdog:
         self._limit_s = limit_s
         self._loop = loop
         self._on_stall = on_stall
+        self.stopwatch = Stopwatch()
         self._alarm = Alarm()
         self._awake = native("_thread", "allocate_lock")()
         self._awake.acquire()
+        self._gone = native("_thread", "allocate_lock")()
+        self._gone.acquire()
         self._ended = False
         self.failure = ""
         self._segments: list[Segment] = []
@@ -209,9 +214,10 @@ class Watchdog:
         # Else it has rung, and the watchdog waits for the GIL: `due_ns` tells since when, and must not be overwritten.
 
     def stop(self) -> None:
-        """Let the thread end by itself, at once."""
+        """Have the thread end at once; what it held is then in `Pulse.discard`, for the loop's thread to let go of."""
         self._ended = True
         self._alarm.ring()
+        self._gone.acquire(True, STOP_S)
 
     def _run(self) -> None:
         me = ThreadMeter()
@@ -243,6 +249,8 @@ class Watchdog:
             switch_interval.leave(self)
             me.close()
             self._close()
+            self._let_go(self._segments)
+            self._gone.release()
 
     def _close(self) -> None:
         self._alarm.close()
@@ -347,7 +355,7 @@ class Watchdog:
         state, run_delay_ns = self._meter.state(), self._meter.run_delay_ns()  # before the frames
         with uncollected:
             others = self._frames()
-            frames = callback_frames(others.pop(self._meter.ident, None), self._pulse.base)
+            frames = self._callback_frames(others)
             stack, callback = positions(frames), step_frame(frames)
             task, ran_ns = self._loop.task_name() if stack else None, self._meter.cpu_ns() - loop_ns
         return _View(state, run_delay_ns, frames, stack, callback, task, others, ran_ns)
@@ -494,13 +502,24 @@ class Watchdog:
             frames[self._meter.ident] = suspended
         return frames
 
+    def _callback_frames(self, frames: dict[int, FrameType]) -> list[FrameType]:
+        """Take the frames of the callback that runs out of those of all threads, outermost first.
+
+        A greenlet's frames end with its own first one. Where a library has put it between two functions of a callback
+        (SQLAlchemy, `greenlet_spawn`), those of the greenlet that waits for it go before them.
+        """
+        inside = callback_frames(frames.pop(self._meter.ident, None), self._pulse.base)
+        is_whole = not inside or inside[0].f_back is not None or self._pulse.base is None
+        outside = None if is_whole or self._home is None else self._home.suspended()
+        return inside if outside is None else callback_frames(outside, self._pulse.base) + inside
+
     def holder(self) -> Holder | None:
         """Return the thread that used most CPU time since the last baseline, apart from the loop's and this one."""
         if not self._others_ran():
             return None
         with uncollected:
             frames = self._frames()
-            self._hand_back(callback_frames(frames.pop(self._meter.ident, None), self._pulse.base))
+            self._hand_back(self._callback_frames(frames))
             return self._holder(frames)
 
     def _holder(self, frames: dict[int, FrameType]) -> Holder | None:

@@ -117,6 +117,18 @@ def test_a_callback_reaches_no_further_than_the_signs_of_life_around_it(
     assert callback.own_ns == callback_ms * ms
 
 
+@pytest.mark.parametrize(("has_long_turns", "cause"), [(False, "loop"), (True, QUEUE)])
+def test_where_turns_are_long_a_callback_must_be_seen_for_longer(has_long_turns: bool, cause: str) -> None:
+    """Two looks close together behind 9 ms that nobody saw: there, it may have been a queue of other callbacks."""
+    ms = 10**6
+    late = Late(0, 14 * ms, 5 * ms, 14 * ms, 0, has_long_turns=has_long_turns)
+    stall = Stall(late, [looks((10, 10, ON_GIL), (12, 12, ON_GIL))], 2, 1.0, 0, 0, 0, 0, None)
+
+    [callback] = charge._callbacks(stall, [], LIMIT_S)
+
+    assert cause_of(charge._evidence(stall, [], 1, LIMIT_S, callback)) == cause
+
+
 @pytest.mark.parametrize(("state", "callback_ms"), [(RUNNING, 9), (ASLEEP, 59)])
 def test_a_callback_never_seen_to_sleep_has_no_more_than_the_cpu_time(state: str, callback_ms: int) -> None:
     """Robbed of its CPU for 50 ms by a hypervisor, or asleep as long."""

@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import itertools
 import json
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -1163,6 +1165,31 @@ def test_frames_of_the_loop_are_not_kept_alive() -> None:
     asyncio.run(main())
 
 
+def test_frames_that_were_seen_and_not_late_are_not_kept_behind_the_end() -> None:
+    class Heavy:
+        pass
+
+    seen: list[weakref.ref[Heavy]] = []
+
+    def slow() -> None:
+        heavy = Heavy()
+        seen.append(weakref.ref(heavy))
+        cpu(0.008)
+
+    async def main() -> LoopMonitor:
+        async with LoopMonitor(limit_s=5.0) as monitor:
+            await calm()
+            while not (monitor._watchdog is not None and monitor._watchdog._segments):
+                asyncio.get_running_loop().call_soon(slow)
+                await asyncio.sleep(0)
+        return monitor
+
+    monitor = asyncio.run(main())
+    assert monitor.report()["blocked"] is False
+    assert seen
+    assert [reference() for reference in seen] == [None] * len(seen)
+
+
 def test_what_ends_amid_a_look_is_freed_by_the_loops_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Freed by the watchdog it would hold the loop up, and nobody would know by what."""
     freed_in: list[int] = []
@@ -1238,6 +1265,58 @@ def test_a_heartbeat_that_failed_is_forgotten_when_the_monitor_starts_anew(monke
     assert (first["blocked"], second["blocked"]) == (None, False)
     assert "The heartbeat failed: RuntimeError" in first["note"]
     assert second["note"] == ""
+
+
+@pytest.mark.parametrize("step_ns", [0, 10**18])
+def test_a_clock_that_was_replaced_leaves_no_verdict(step_ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As tests do, to freeze the time: no stall takes any then."""
+    reports = []
+
+    async def main() -> None:
+        async with LoopMonitor() as monitor:
+            time.sleep(0.06)
+            reports.append(monitor.report())
+        reports.append(monitor.report())
+
+    true = itertools.count(time.perf_counter_ns(), step_ns)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "perf_counter_ns", lambda: next(true))
+        patch.setattr("asyncload_lib.eventloop.heartbeat.perf_counter_ns", lambda: next(true))
+        asyncio.run(main())
+
+    assert [report["blocked"] for report in reports] == [None, None]
+    assert all("The clock failed: by `time.perf_counter_ns`, " in report["note"] for report in reports)
+
+
+def test_a_stall_that_comes_while_a_report_is_written_is_one_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = Findings.report
+
+    def slow(findings: Findings, *arguments: Any) -> dict[str, Any]:
+        report = written(findings, *arguments)
+        monitor._pulse.late.append(Late(0, 1, 0, 0, 0))
+        return report
+
+    async def main() -> tuple[bool | None, bool]:
+        async with monitor:
+            await calm()
+            with monkeypatch.context() as patch:
+                patch.setattr(Findings, "report", slow)
+                return monitor.report()["blocked"], bool(monitor._pulse.late)
+
+    monitor = LoopMonitor()
+    assert asyncio.run(main()) == (False, True)
+
+
+def test_without_the_gil_nothing_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+
+    async def main() -> LoopMonitor:
+        monitor = LoopMonitor()
+        with pytest.raises(RuntimeError, match="cannot be watched without the GIL"):
+            monitor.start()
+        return monitor
+
+    assert asyncio.run(main()).report()["blocked"] is None
 
 
 def test_nobody_waits_for_a_watchdog_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,15 @@ BLOCKING = {
         """,
         "time.sleep(0.06)  # blocks",
     ),
+    "a greenlet that a library has put into a callback": (
+        """
+        import greenlet, random
+        def query():
+            greenlet.greenlet(random.choices).switch(range(10), k=300_000)  # blocks
+        print(json.dumps(watch(lambda: soon(query))))
+        """,
+        "greenlet.greenlet(random.choices).switch(range(10), k=300_000)  # blocks",
+    ),
     "a working directory that is gone": (
         """
         gone = tempfile.mkdtemp()

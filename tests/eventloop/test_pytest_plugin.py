@@ -44,8 +44,10 @@ def test_clean(loop_must_not_block):
 
 
 UNWATCHED = """
-import asyncio, gc, os, time
+import asyncio, gc, os, threading, time
 import pytest
+
+watched = []
 
 async def blocking():
     time.sleep(0.06)
@@ -75,6 +77,23 @@ def test_closed(loop_must_not_block, kind):
     while len(os.listdir("/proc/self/fd")) > len(files):  # the watchdog closes its own
         pass
     asyncio.run(asyncio.sleep(0))
+
+@pytest.fixture(scope="module")
+def loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+
+def test_begins_a_loop_for_all(loop_must_not_block, loop):
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.02), loop).result()
+    (monitor,) = loop_must_not_block.monitors
+    assert monitor.running
+    watched.append(monitor)
+
+def test_after_it(loop):
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.02), loop).result()
+    assert [monitor.running for monitor in watched] == [False]
 
 def test_skipped(loop_must_not_block):
     pytest.skip("not here")
@@ -116,9 +135,9 @@ def test_a_test_whose_loop_is_not_watched_fails(tmp_path: Path) -> None:
 
     done = run(test, "--rootdir", tmp_path, "-c", "/dev/null")
 
-    assert "1 failed, 5 passed, 1 skipped, 2 errors" in done.stdout, done.stdout
+    assert "1 failed, 7 passed, 1 skipped, 2 errors" in done.stdout, done.stdout
     errors, _, _ = done.stdout.partition("short test summary")
-    assert "test_unwatched.py:6 in blocking: time.sleep(0.06)" in errors
+    assert "test_unwatched.py:8 in blocking: time.sleep(0.06)" in errors
     assert errors.count("was not blocked: no loop of asyncio or uvloop began to run in this test") == 1
     assert "ERROR at teardown of test_no_loop" in errors
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asyncload_lib.eventloop.places import Position
+from asyncload_lib.eventloop.places import Position, innermost_own
 from asyncload_lib.eventloop.stacks import has_run
 
 
@@ -66,3 +66,15 @@ def test_the_call_of_a_builtin_method_begins_at_the_instruction_before_it() -> N
     )
 
     assert not has_run((begin(double), (code, first)))
+
+
+def test_code_that_was_no_file_is_the_users_own_only_where_no_file_is() -> None:
+    """A decorator of a library is generated code, with a name of its own; so is the program of `python -c`."""
+
+    def at(filename: str) -> Position:
+        return compile("pass", filename, "exec"), 0
+
+    handler, generated, library = at("/srv/app.py"), at("<class 'argmap'> compilation 5"), at("/site-packages/nx.py")
+    assert innermost_own((library, handler, generated, library)) == 1
+    assert innermost_own((library, generated, library)) == 1
+    assert innermost_own((library, at("<frozen importlib._bootstrap>"))) == 0
