@@ -27,7 +27,7 @@ from asyncload_lib.users import events
 from asyncload_lib.users.definition import check_definition
 from asyncload_lib.users.measure import CONTROL_FLOW, CutOffError, Measurement
 
-__all__ = ["AsyncUser", "loop_thread"]
+__all__ = ["AsyncUser", "loop_thread", "tell_listeners"]
 
 T = TypeVar("T")
 
@@ -169,23 +169,11 @@ class AsyncUser(User):
         """Tell every listener of Locust's `request` event; one that raises StopUser or StopTest ends the user.
 
         `metrics`: further figures (us) about it, for the listeners of `request_metrics`.
-
-        `EventHook.fire` would leave out the listeners behind one that raises such an exception, and they would not
-        count the request.
         """
         if self._is_given_up:
             return
-        for listener in self.environment.events.request._handlers.copy():
-            try:
-                listener(**event)
-            except (StopUser, StopTest) as steering:
-                logger.info("%s stopped by a request listener: %r", self, steering)
-                self.loop_thread.post(self._stop_gracefully)
-            except CONTROL_FLOW as steering:
-                logger.warning("%r of a request listener comes too late: the task of %s has moved on", steering, self)
-            except (Exception, gevent.Timeout):
-                logger.exception("a listener of the request event failed")
-                locust_log.unhandled_greenlet_exception = True
+        if tell_listeners(self, event):
+            self.loop_thread.post(self._stop_gracefully)
         if metrics:
             events.request_metrics.fire(environment=self.environment, request=event["name"], metrics=metrics)
 
@@ -301,6 +289,27 @@ class AsyncUser(User):
     def report_error(self, error: BaseException) -> None:
         """Tell Locust of an error outside any request; it makes the run incomplete."""
         self.loop_thread.to_hub(self._fire_error, error)
+
+
+def tell_listeners(user: User, event: dict[str, Any]) -> bool:
+    """Tell every listener of Locust's `request` event; True if one of them raised StopUser or StopTest.
+
+    `EventHook.fire` would leave out the listeners behind one that raises such an exception, and they would not count
+    the request.
+    """
+    is_stopped = False
+    for listener in user.environment.events.request._handlers.copy():
+        try:
+            listener(**event)
+        except (StopUser, StopTest) as steering:
+            logger.info("%s stopped by a request listener: %r", user, steering)
+            is_stopped = True
+        except CONTROL_FLOW as steering:
+            logger.warning("%r of a request listener comes too late: the task of %s has moved on", steering, user)
+        except (Exception, gevent.Timeout):
+            logger.exception("a listener of the request event failed")
+            locust_log.unhandled_greenlet_exception = True
+    return is_stopped
 
 
 def _settle(future: asyncio.Future[None]) -> None:

@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from asyncload_lib.users import events
-from asyncload_lib.users.base import AsyncUser, loop_thread
+from asyncload_lib.users.base import AsyncUser, loop_thread, tell_listeners
 from asyncload_lib.users.entries import Entries
 from asyncload_lib.users.files import FileSpace, file_space
 from asyncload_lib.users.gate import gate
@@ -48,13 +48,19 @@ NOT_IN_TIME = "the answer did not end in time"
 
 
 class _BaselineUser(User):
-    """One pass of blocking operations, begun at the release and counted out at its end."""
+    """One pass of blocking operations, begun at the release, reported and counted out at its end.
+
+    Listeners of an async user's requests run beside the loop. Between two blocking operations they would be part of the
+    chain whose length is compared with the async phase, so they hear of the pass when it is over.
+    """
 
     abstract = True
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         self.loop_thread = loop_thread()
+        self._events: list[dict[str, Any]] = []
+        """Of the requests of this pass, for Locust's listeners."""
         self.settings = AsyncUser.settings
         self.target = AsyncUser.target
 
@@ -69,6 +75,10 @@ class _BaselineUser(User):
                     break
                 operation()
         finally:
+            # By the queue that async users report through: a kill of this greenlet cannot cut it short, and the hub
+            # hears of all requests before it hears that the pass is over.
+            for event in self._events:
+                self.loop_thread.to_hub(tell_listeners, self, event)
             self.loop_thread.post(gate.leave)
             self._state = LOCUST_STATE_STOPPING  # even after an error: nobody does its pass twice
 
@@ -78,7 +88,7 @@ class _BaselineUser(User):
 
     @contextmanager
     def measured(self, request_type: str, name: str) -> Iterator[None]:
-        """Report the block as one request; an exception is its failure and goes no further."""
+        """Keep the block as one request to report; an exception is its failure and goes no further."""
         error: Exception | None = None
         tally.started += 1
         start_time, begun_ns = time.time(), time.perf_counter_ns()
@@ -95,17 +105,19 @@ class _BaselineUser(User):
         finally:
             tally.ended += 1
         ended_ns = time.perf_counter_ns()
-        self.environment.events.request.fire(
-            request_type=request_type,
-            name=name,
-            response_time=(ended_ns - begun_ns) / 1e6,
-            response_length=0,
-            exception=error,
-            context=self.context(),
-            start_time=start_time,
-            url=None,
-            response=None,
-            ended_ns=ended_ns,
+        self._events.append(
+            {
+                "request_type": request_type,
+                "name": name,
+                "response_time": (ended_ns - begun_ns) / 1e6,
+                "response_length": 0,
+                "exception": error,
+                "context": self.context(),
+                "start_time": start_time,
+                "url": None,
+                "response": None,
+                "ended_ns": ended_ns,
+            }
         )
 
 

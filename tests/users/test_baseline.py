@@ -4,8 +4,9 @@ import contextlib
 import itertools
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,18 @@ def settled(demo: DemoStack, monkeypatch: pytest.MonkeyPatch) -> DemoStack:
     return demo
 
 
-def play(base: type[User], before_release: Callable[[], object] = lambda: None) -> Swarm:
+def play(
+    base: type[User],
+    before_release: Callable[[], object] = lambda: None,
+    listeners: Sequence[Callable[..., object]] = (),
+) -> Swarm:
     counts: list[tuple[int, int]] = [(0, 0)]
     loop_thread().post(gate.reset)
     gate.on_change = lambda waiting, done: counts.append((waiting, done))
     gate.on_release = lambda at_ns: None
     with Swarm(derived(base)) as swarm:
+        for listener in listeners:
+            swarm.events.request.add_listener(listener)
         swarm.start()
         eventually(lambda: counts[-1] == (1, 0))
         assert swarm.requests == []
@@ -104,6 +111,26 @@ def test_one_pass_one_after_another(base: type[User], expected: dict[str, int], 
     assert swarm.failures == []
     order = spans(swarm)
     assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(order))
+
+
+def test_no_listener_is_part_of_the_chain(settled: DemoStack) -> None:
+    """Its time would count for the baseline alone: those of async requests are called beside the loop."""
+    heard_ns: list[int] = []
+    swarm = play(baseline.RedisBaselineUser, listeners=[lambda **_: heard_ns.append(time.perf_counter_ns())])
+    assert len(heard_ns) == 20
+    assert min(heard_ns) > max(event["ended_ns"] for event in swarm.requests)
+    starts = [event["start_time"] for event in swarm.requests]
+    assert starts == sorted(set(starts))
+
+
+def test_a_listener_that_stops_the_user_hides_no_request_from_those_behind_it(settled: DemoStack) -> None:
+    heard: list[str] = []
+
+    def steer(**_: Any) -> None:
+        raise StopUser
+
+    swarm = play(baseline.RedisBaselineUser, listeners=[steer, lambda name, **_: heard.append(name)])
+    assert len(heard) == len(swarm.requests) == 20
 
 
 @pytest.mark.parametrize(("base", "operations"), [(baseline.RedisBaselineUser, 20), (baseline.MixedBaselineUser, 7)])
@@ -236,27 +263,35 @@ def test_a_redis_that_is_gone_fails_every_operation_with_one_try(
     assert all(event["response_time"] < 500 for event in swarm.requests)
 
 
-def test_a_pass_that_is_stopped_leaves_its_operation_abandoned(settled: DemoStack) -> None:
+def test_a_pass_that_is_stopped_reports_what_has_ended_and_leaves_its_operation_abandoned(settled: DemoStack) -> None:
     class Slow(baseline.VmBaselineUser):
         abstract = True
 
         def operations(self) -> Any:
-            def wait() -> None:
-                with self.measured("X", "slow"):
-                    gevent.sleep(100)
+            def take(name: str, seconds: float) -> None:
+                with self.measured("X", name):
+                    gevent.sleep(seconds)
 
-            yield wait
+            yield partial(take, "quick", 0)
+            yield partial(take, "slow", 100)
 
     loop_thread().post(gate.reset)
-    entered: list[int] = []
-    gate.on_change = lambda waiting, done: entered.append(waiting)
+    done_and_heard: list[tuple[int, int]] = []
+
+    def note(done: int) -> None:
+        done_and_heard.append((done, len(swarm.requests)))
+
+    gate.on_change = lambda waiting, done: loop_thread().to_hub(note, done)
     with Swarm(derived(Slow), stop_timeout=0) as swarm:
         swarm.start()
-        eventually(lambda: entered)
+        eventually(lambda: done_and_heard)
         loop_thread().post(gate.release, 0, time.perf_counter_ns())
-        eventually(lambda: swarm.started == 1)
+        eventually(lambda: swarm.started == 2)
         swarm.stop()
+        eventually(lambda: len(done_and_heard) == 2)
+    assert [event["name"] for event in swarm.requests] == ["quick"]
     assert [event["name"] for event in swarm.abandoned] == ["slow"]
+    assert done_and_heard == [(0, 0), (1, 1)]  # before its user is counted out, or it would miss the phase
     assert tally.started == tally.ended
 
 
