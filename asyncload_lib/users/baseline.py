@@ -190,6 +190,7 @@ class MixedBaselineUser(RedisBaselineUser):
                 self._space.round_trip(payload)
             finally:
                 self._space.free(len(payload))
+        gevent.sleep(0)  # file calls never wait on the hub: all else, a stop among it, would wait for the last file
 
 
 class _UncheckedTls(requests.adapters.HTTPAdapter):

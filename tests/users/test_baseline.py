@@ -113,6 +113,21 @@ def test_one_pass_one_after_another(base: type[User], expected: dict[str, int], 
     assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(order))
 
 
+def test_between_two_files_others_have_their_turn(settled: DemoStack) -> None:
+    """What waits for the last of many files is heard of too late: a stop, and this process's signs of life."""
+    begun, seen = tally.started, set[int]()
+
+    def look() -> None:
+        while True:
+            seen.add(tally.started - begun)
+            gevent.sleep(0)
+
+    looking: list[gevent.Greenlet] = []
+    play(baseline.MixedBaselineUser, before_release=lambda: looking.append(gevent.spawn(look)))
+    looking[0].kill()
+    assert {1, 2, 3, 4, 5, 6} <= seen
+
+
 def test_no_listener_is_part_of_the_chain(settled: DemoStack) -> None:
     """Its time would count for the baseline alone: those of async requests are called beside the loop."""
     heard_ns: list[int] = []
