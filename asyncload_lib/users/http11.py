@@ -34,9 +34,12 @@ class KeepAlive:
 
     A request that is sent while the server closes the connection fails, and nobody can tell whether it was received.
     So none is sent on a connection that has rested for nearly as long.
+
+    A worker that is started anew closes its connections as well, after any rest. So what was seen is forgotten when a
+    connection carries a request after a longer rest, and after a shorter one nothing is learned any more.
     """
 
-    __slots__ = ("_is_told", "usable_ns")
+    __slots__ = ("_is_told", "_kept_ns", "usable_ns")
 
     SHARE = 0.9
     """A connection is used for this share of the time that the server keeps it."""
@@ -46,6 +49,7 @@ class KeepAlive:
     def __init__(self) -> None:
         self.usable_ns = sys.maxsize
         self._is_told = False
+        self._kept_ns = self.SHORTEST_NS
 
     def told(self, seconds: int) -> None:
         """Take the server's word (`Keep-Alive: timeout=5`)."""
@@ -53,9 +57,19 @@ class KeepAlive:
 
     def closed_after(self, rest_ns: int) -> None:
         """Learn from a connection that the server closed. The longest rest counts: a server that ends closes all."""
-        if rest_ns >= self.SHORTEST_NS and not self._is_told:
+        if rest_ns > self._kept_ns and not self._is_told:
             known_ns = 0 if self.usable_ns == sys.maxsize else self.usable_ns
             self.usable_ns = max(known_ns, int(rest_ns * self.SHARE))
+
+    def is_outlived(self, rest_ns: int) -> bool:
+        """Whether a connection that is open after such a rest has been kept for longer than any that was closed."""
+        return not self._is_told and int(rest_ns * self.SHARE) >= self.usable_ns
+
+    def kept_for(self, rest_ns: int) -> None:
+        """Learn from a connection that has outlived what was seen, and then carried a request."""
+        self._kept_ns = max(self._kept_ns, rest_ns)
+        if self.is_outlived(rest_ns):
+            self.usable_ns = sys.maxsize
 
 
 class Idle(list["Connection"]):
@@ -73,7 +87,10 @@ class Idle(list["Connection"]):
             connection = self.pop()
             if connection.closed:
                 continue
-            if usable_ns == sys.maxsize or time.perf_counter_ns() - connection.rests_since_ns < usable_ns:
+            if usable_ns == sys.maxsize or (rest_ns := time.perf_counter_ns() - connection.rests_since_ns) < usable_ns:
+                return connection
+            if self.keep_alive.is_outlived(rest_ns):
+                connection.outlived_ns = rest_ns
                 return connection
             connection.close()
         return None
@@ -93,6 +110,8 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._idle = idle
         self.closed = False
+        self.outlived_ns = 0
+        """After what rest it carries a request, if that is longer than the server seemed to keep it."""
         self._transport: Any = None
         self._waiter: asyncio.Future[Any] | None = None
         self._answer: Answer | None = None
@@ -238,6 +257,9 @@ class Connection(asyncio.Protocol):
                 break
             if head.status == 101:
                 raise BadAnswerError("the server changed the protocol without being asked")
+        if self.outlived_ns:  # not before an answer: the server's end may have been on its way
+            self._idle.keep_alive.kept_for(self.outlived_ns)
+            self.outlived_ns = 0
         self._answer = answer = Answer(self, head)
         self._left, self._chunk_left, self._keep = 0 if self._bodiless else head.body, 0, head.keep
         self._compressed, self._inflate = head.compressed, None

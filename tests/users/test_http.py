@@ -774,6 +774,27 @@ def test_a_connection_that_the_server_is_about_to_close_carries_no_request(path:
     assert third != fourth
 
 
+def test_a_worker_that_ends_teaches_no_limit(target: str) -> None:
+    """One connection is closed after a second, and the server keeps the others."""
+    ports: list[str] = []
+
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            await self.client.get("/resting/1000")
+            await asyncio.sleep(1.3)
+            for rest_s in (1.2, 0.95, 0.0):
+                ports.append((await self.client.get("/port")).text)
+                await asyncio.sleep(rest_s)
+
+    direct._keep_alive.cache_clear()
+    with Swarm(Person) as swarm:
+        swarm.run(timeout_s=20)
+    assert swarm.failures == []
+    assert len(set(ports)) == 1
+
+
 def test_a_request_that_nobody_awaits_is_told_of(target: str) -> None:
     class Person(Once):
         host = target

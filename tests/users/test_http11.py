@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import sys
 import time
 import zlib
 from collections.abc import Coroutine
@@ -185,6 +186,61 @@ def test_a_connection_is_used_again_only_when_both_sides_agree(head: bytes, more
         assert (await task).content == b"x"
         assert idle == ([connection] if kept else [])
         assert connection.closed is not kept
+
+    run(scenario())
+
+
+def rested(idle: Idle, seconds: float) -> Connection:
+    connection, _ = connected(idle)
+    connection._came_ns = time.perf_counter_ns() - int(seconds * 1e9)
+    idle.append(connection)
+    return connection
+
+
+def test_a_connection_that_outlives_what_was_seen_shows_that_it_was_no_limit() -> None:
+    async def scenario() -> None:
+        idle = Idle()
+        keep_alive = idle.keep_alive
+        keep_alive.closed_after(2_000_000_000)  # by a worker that ended
+        rested(idle, 1.9)
+        assert idle.take() is None
+        connection = rested(idle, 2.5)
+        assert idle.take() is connection
+        assert keep_alive.usable_ns == 1_800_000_000  # it is open, but it may be closing
+        task = begun(connection)
+        await asyncio.sleep(0)
+        connection.data_received(OK + b"content-length: 0\r\n\r\n")
+        await task
+        keep_alive.closed_after(2_400_000_000)
+        assert keep_alive.usable_ns == sys.maxsize
+        keep_alive.closed_after(5_000_000_000)
+        assert keep_alive.usable_ns == 4_500_000_000
+
+    run(scenario())
+
+
+def test_a_connection_that_breaks_after_a_longer_rest_shows_nothing() -> None:
+    async def scenario() -> None:
+        idle = Idle()
+        idle.keep_alive.closed_after(2_000_000_000)
+        connection = rested(idle, 2.5)
+        assert idle.take() is connection
+        task = begun(connection)
+        await asyncio.sleep(0)
+        connection.connection_lost(None)
+        with pytest.raises(ConnectionBrokenError):
+            await task
+        assert idle.keep_alive.usable_ns == 1_800_000_000
+
+    run(scenario())
+
+
+def test_what_the_server_says_of_its_limit_is_not_tried_out() -> None:
+    async def scenario() -> None:
+        idle = Idle()
+        idle.keep_alive.told(2)
+        rested(idle, 2.5)
+        assert idle.take() is None
 
     run(scenario())
 
