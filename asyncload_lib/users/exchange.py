@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
 
 from locust.exception import CatchResponseError, LocustError, ResponseError
 from pyreqwest.exceptions import PyreqwestError
+from pyreqwest.http import Url
 from pyreqwest.request import RequestBuilder
 from pyreqwest.response import Response as RawResponse
 
@@ -42,7 +42,6 @@ class ForeignRedirectError(Exception):
 
 
 REFUSED_REDIRECTS = (TooManyRedirectsError, ForeignRedirectError)
-DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(slots=True)
@@ -81,15 +80,18 @@ class Order:
 
     def redirected(self, status: int, location: str) -> "Order":
         """Return what requests would send after this answer (RFC 9110, section 15.4, leaves the choice)."""
-        url = urljoin(self.url, location)
-        order = replace(self, url=url)
+        here = Url(self.url)
+        there = here.join(location)
+        order = self
         if (status in (302, 303) and self.method != "HEAD") or (status == 301 and self.method == "POST"):
             order = replace(order, method="GET", body=None, is_json=False)
-        if urlsplit(url)[:2] != urlsplit(self.url)[:2]:  # credentials are for the host they were given for
+        if not _keeps_credentials(here, there):
             secret = ("authorization", "cookie")
             headers = {name: text for name, text in (self.headers or {}).items() if name.lower() not in secret}
             order = replace(order, headers=headers, auth=None)
-        return order
+        elif not (there.username or there.password):
+            there = there.with_username(here.username).with_password(here.password)
+        return replace(order, url=str(there))
 
 
 class Exchange:
@@ -213,8 +215,8 @@ class Exchange:
                 raise TooManyRedirectsError(f"more than {MAX_REDIRECTS} redirects")
             await self._close_stream()
             order = order.redirected(raw.status, location)
-            if not _is_same_server(self._order.url, order.url):
-                raise ForeignRedirectError(f"redirected to {_origin(order.url)}, where nothing may be sent")
+            if not _is_same_server(Url(self._order.url), there := Url(order.url)):
+                raise ForeignRedirectError(f"redirected to {there.origin_ascii}, where nothing may be sent")
             spent_s = (time.perf_counter_ns() - self._measurement.started_ns) / 1e9
             order.timeout_s = max(limit_s - spent_s, 0.001)
             raw = await self._once(self._client.prepare(order), order.url)
@@ -259,16 +261,16 @@ class Exchange:
         return False
 
 
-def _is_same_server(one: str, other: str) -> bool:
+def _is_same_server(here: Url, there: Url) -> bool:
     """Tell whether two URLs lead to the same host and port; from port 80 to 443 is the same service, secured."""
-    first, second = urlsplit(one), urlsplit(other)
-    ports = {url.port or DEFAULT_PORTS.get(url.scheme) for url in (first, second)}
-    return first.hostname == second.hostname and (len(ports) == 1 or ports == set(DEFAULT_PORTS.values()))
+    ports = {here.port_or_known_default, there.port_or_known_default}
+    return here.host_str == there.host_str and (len(ports) == 1 or ports == {80, 443})
 
 
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+def _keeps_credentials(here: Url, there: Url) -> bool:
+    """Tell whether credentials for the one are for the other as well, by the rule of requests."""
+    secured = f"https://{here.host_str}" if here.scheme == "http" and here.port is None else ""
+    return there.origin_ascii in (here.origin_ascii, secured)
 
 
 async def _body(raw: RawResponse) -> bytes:

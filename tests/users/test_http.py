@@ -1,17 +1,21 @@
 """The same user code against the same server, on Locust's HttpUser and on AsyncHttpUser: the same outcome."""
 
 import asyncio
+import base64
 import contextlib
 import gc
 import socket
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 import gevent
 import pytest
+import requests
 from locust import HttpUser, task
 from locust.exception import CatchResponseError, LocustError, RescheduleTask, StopUser
+from pyreqwest.http import Url
 
 from asyncload_lib.eventloop.native import native
 from asyncload_lib.users import direct
@@ -355,6 +359,58 @@ def test_a_redirect_on_the_same_server_keeps_the_credentials(target: str) -> Non
     assert [[name.lower(), value] for name, value in seen] == [["authorization", "Bearer x"], ["x-one", "1"]]
 
 
+def test_a_redirect_that_spells_out_the_same_server_keeps_the_user_of_the_host(target: str) -> None:
+    """A framework that adds a missing slash answers so, and knows nothing of the host's user."""
+    seen: list[Any] = []
+    answer = f"HTTP/1.1 307 There\r\nlocation: {target}/echo\r\ncontent-length: 0\r\n\r\n"
+
+    class Person(Once):
+        host = target.replace("//", "//me:p%40w@")
+
+        async def act(self) -> None:
+            home = await self.client.post(f"/raw/{answer.encode().hex()}", data="mine", name="there")
+            seen.extend([name.lower(), value] for name, value in home.json()["headers"])
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert swarm.failures == []
+    assert ["authorization", f"Basic {base64.b64encode(b'me:p@w').decode()}"] in seen
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://chat.test/", "http://CHAT.test/", "http://chat.test:80/", "https://chat.test/", "http://chat.test:81/"],
+)
+@pytest.mark.parametrize(
+    "location",
+    [
+        "/login",
+        "//chat.test/login",
+        "http://Chat.Test:80/",
+        "http://chat.test:81/",
+        "http://chat.test:443/",
+        "https://chat.test/",
+        "https://chat.test:443/",
+        "https://chat.test:81/",
+        "http://other.test/",
+        "https://chat.test.evil/",
+    ],
+)
+def test_credentials_go_where_those_of_requests_go(url: str, location: str) -> None:
+    given = {"Authorization": "Bearer x"}
+    order = Order("GET", url, given, None, is_json=False, timeout_s=None, auth=("me", "pw"), follow=True)
+    redirected = order.redirected(301, location)
+    is_stripped = requests.Session().should_strip_auth(url, urljoin(url, location))
+    assert (redirected.headers, redirected.auth) == (({}, None) if is_stripped else (given, order.auth))
+
+
+def test_who_is_named_by_a_redirect_replaces_the_user_of_the_host() -> None:
+    order = Order("GET", "http://me:pw@chat.test/", None, None, is_json=False, timeout_s=None, auth=None, follow=True)
+    assert order.redirected(301, "http://you@chat.test:80/x").url == "http://you@chat.test/x"
+    assert order.redirected(301, "https://chat.test/x").url == "https://me:pw@chat.test/x"
+    assert order.redirected(301, "http://chat.test:81/x").url == "http://chat.test:81/x"
+
+
 @pytest.mark.parametrize("headers", [{"Authorization": "Bearer s3cret\n"}, {"a b": "s3cret"}])
 def test_a_header_that_is_none_is_told_without_its_value(target: str, headers: dict[str, str]) -> None:
     raised: list[ValueError] = []
@@ -386,11 +442,13 @@ def test_a_header_that_is_none_is_told_without_its_value(target: str, headers: d
         ("http://chat.test.evil/login", False),
         ("//other.test/login", False),
         ("http://chat.test@other.test/login", False),
+        ("http://other.test\\@chat.test/login", False),
+        ("http://CHAT.test:80/login", True),
     ],
 )
 def test_what_is_the_same_server(location: str, is_followed: bool) -> None:
     order = Order("GET", "http://chat.test/", None, None, is_json=False, timeout_s=None, auth=None, follow=True)
-    assert _is_same_server(order.url, order.redirected(302, location).url) == is_followed
+    assert _is_same_server(Url(order.url), Url(order.redirected(302, location).url)) == is_followed
 
 
 def test_a_proxy_of_the_environment_is_not_used(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
