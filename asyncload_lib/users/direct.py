@@ -1,12 +1,10 @@
 """Which requests go straight over `http11`, instead of through the client library, and the connections they use."""
 
 import asyncio
-import json
 import os
 import re
 from collections.abc import Coroutine
 from functools import lru_cache
-from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyreqwest.http import Url
@@ -26,10 +24,6 @@ _ELSEWHERE = frozenset(CARRYING_HEADERS)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _DEFAULTS = {"accept": "*/*", "user-agent": "asyncload", "accept-encoding": "gzip"}
-
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-# The encoder's own `encode` makes a new one of these each time, which costs four times as much.
-_chunks_of_json: Any = c_make_encoder(None, _encoder.default, encode_basestring, None, ":", ",", False, False, False)
 
 
 class _Place(NamedTuple):
@@ -115,23 +109,18 @@ class DirectClient:
         self._connect_timeout_s = connect_timeout_s
 
     def prepare(self, order: "Order", cookies: str | None) -> DirectRequest | None:
-        """Return the request; None if the library must carry it. Raises ValueError or TypeError for a bad call."""
-        if order.auth is not None:
-            return None
-        body, place = order.body, _place(order.url)
-        if place is None or not (body is None or order.is_json or isinstance(body, bytes)):
+        """Return the request; None if the library must carry it. Raises ValueError for what is no URL."""
+        if order.auth is not None or (place := _place(order.url)) is None:
             return None
         text = _head(order.method, place) if order.headers is None else _own_head(order, place)
         if text is None:
             return None
         if cookies is not None:
             text = f"{text}cookie: {cookies}\r\n"
-        if order.is_json:
-            body = "".join(_chunks_of_json(body, 0)).encode()
-            if order.headers is None or "content-type" not in map(str.lower, order.headers):
-                text = f"{text}content-type: application/json\r\n"
-        if body is not None:
-            data = f"{text}content-length: {len(body)}\r\n\r\n".encode() + body
+        if order.body is not None:
+            if order.content_type is not None:
+                text = f"{text}content-type: {order.content_type}\r\n"
+            data = f"{text}content-length: {len(order.body)}\r\n\r\n".encode() + order.body
         elif order.method in ("POST", "PUT", "PATCH"):
             data = f"{text}content-length: 0\r\n\r\n".encode()
         else:

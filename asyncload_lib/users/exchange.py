@@ -46,26 +46,23 @@ REFUSED_REDIRECTS = (TooManyRedirectsError, ForeignRedirectError)
 
 @dataclass(slots=True)
 class Order:
-    """What is to be sent; `body` is bytes, a form (list of pairs) or, with `is_json`, anything JSON can hold."""
+    """What is to be sent; `content_type` is that of the body, where the caller's headers do not say it."""
 
     method: str
     url: str
     headers: dict[str, str] | None
-    body: Any
-    is_json: bool
+    body: bytes | None
+    content_type: str | None
     timeout_s: float | None
     auth: tuple[str, str] | None
     follow: bool
 
     def apply(self, builder: RequestBuilder) -> RequestBuilder:
         """Return `builder` with everything but method and URL."""
-        body = self.body
-        if self.is_json:
-            builder = builder.body_json(body)
-        elif isinstance(body, bytes):
-            builder = builder.body_bytes(body)
-        elif body is not None:
-            builder = builder.form(body)
+        if self.body is not None:
+            builder = builder.body_bytes(self.body)
+            if self.content_type is not None:
+                builder = builder.header("content-type", self.content_type)
         for name, value in (self.headers or {}).items():
             try:
                 builder = builder.header(name, value)
@@ -84,7 +81,7 @@ class Order:
         there = here.join(location)
         order = self
         if (status in (302, 303) and self.method != "HEAD") or (status == 301 and self.method == "POST"):
-            order = replace(order, method="GET", body=None, is_json=False)
+            order = replace(order, method="GET", body=None)
         if not _keeps_credentials(here, there):
             secret = ("authorization", "cookie")
             headers = {name: text for name, text in (self.headers or {}).items() if name.lower() not in secret}

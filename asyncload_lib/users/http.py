@@ -1,8 +1,7 @@
 """HTTP for async users: Locust's client conventions on an asyncio client that keeps up with the loop."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ from asyncload_lib.eventloop.thread import LoopThread
 from asyncload_lib.redaction import redact
 from asyncload_lib.users.answer import Answer
 from asyncload_lib.users.base import AsyncUser
+from asyncload_lib.users.body import Pairs, encoded, pairs_of
 from asyncload_lib.users.direct import DirectClient, DirectRequest
 from asyncload_lib.users.exchange import Exchange, Order
 from asyncload_lib.users.measure import Measurement
@@ -26,8 +26,6 @@ __all__ = ["AsyncHttpClient", "AsyncHttpUser", "HttpStatusError", "Response", "s
 
 LIBRARY_IDLE_S = 4.0
 """How long a connection of the library may rest. Servers close theirs after 5 s or more, which it cannot learn."""
-
-Pairs = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 
 def shared_client(
@@ -55,7 +53,6 @@ def library_client(
     network_timeout_s: float, connection_timeout_s: float, *, insecure: bool, keeps_connections: bool = True
 ) -> Client:
     """Return a new client of the library; one that checks certificates takes 5 ms to make."""
-    _import_json_body()
     builder = ClientBuilder()
     if not keeps_connections:
         builder = builder.pool_max_idle_per_host(0)
@@ -69,12 +66,6 @@ def library_client(
         .user_agent("asyncload")
         .build()
     )
-
-
-@cache
-def _import_json_body() -> None:
-    """Have the library import now what it needs for JSON bodies: up to 8 ms that would hold up a loop later."""
-    ClientBuilder().danger_accept_invalid_certs(True).build().post("http://localhost/").body_json({}).build()
 
 
 class AsyncHttpClient:
@@ -113,27 +104,22 @@ class AsyncHttpClient:
         timeout: float | None = None,
         intended_ns: int | None = None,
     ) -> Exchange:
-        """Prepare a request; await it, or use it with `async with`. Raises ValueError for a URL that is none."""
+        """Prepare a request; await it, or use it with `async with`.
+
+        Raises ValueError or TypeError for what cannot be sent: a URL that is none, a body that JSON cannot hold.
+        """
         method = method.upper()
         full_url = url if url.startswith(("http://", "https://")) else self._base + url
         if params:
-            full_url = str(Url.parse_with_params(full_url, _pairs(params)))
+            full_url = str(Url.parse_with_params(full_url, pairs_of(params)))
         if name is None:
             name = self._base_path + url if full_url.endswith(url) and url.startswith("/") else _path_of(full_url)
             name = redact(name) if "?" in name else name
-        body: Any = json
-        if data is not None:
-            body = data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else _pairs(data)
-        order = Order(
-            method,
-            full_url,
-            {key: value for key, value in headers.items() if value is not None} if headers else None,
-            body,
-            json is not None and data is None,
-            timeout,
-            auth,
-            allow_redirects,
-        )
+        own = {key: value for key, value in headers.items() if value is not None} if headers else None
+        body, content_type = encoded(data, json)
+        if own and "content-type" in map(str.lower, own):
+            content_type = None
+        order = Order(method, full_url, own, body, content_type, timeout, auth, allow_redirects)
         measurement = Measurement(self._user, method, name, context, intended_ns)
         return Exchange(self, order, measurement, catch=catch_response, stream=stream)
 
@@ -228,12 +214,6 @@ class AsyncHttpUser(AsyncUser):
     def _release(self) -> None:
         super()._release()
         self.client.close()
-
-
-def _pairs(pairs: Pairs) -> list[tuple[str, Any]]:
-    """Return form or query as pairs, without those that are None."""
-    items = pairs.items() if isinstance(pairs, Mapping) else pairs
-    return [(key, value) for key, value in items if value is not None]
 
 
 def _path_of(url: str) -> str:

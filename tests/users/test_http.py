@@ -106,6 +106,8 @@ with socket.socket() as _probe:
     _probe.bind(("127.0.0.1", 0))
     NOBODY = f"http://127.0.0.1:{_probe.getsockname()[1]}"
 
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+
 CASES = [
     Case("plain", "/echo"),
     Case("length", "/length/12345"),
@@ -118,7 +120,10 @@ CASES = [
     Case("params and query", "/echo?z=0", params=[("a", "1"), ("a", "2")]),
     Case("context", "/echo", context={"user": "u7"}),
     Case("json", "/echo", method="POST", json={"a": [1, None, "ü"]}),
+    Case("json of an own type", "/echo", method="PATCH", json={"a": 1}, headers=MERGE_PATCH),
+    Case("json of an own type, auth", "/echo", method="PATCH", json={"a": 1}, headers=MERGE_PATCH, auth=("me", "pw")),
     Case("form", "/echo", method="POST", data={"a": "1 2", "b": "ü"}),
+    Case("form of an own type", "/echo", method="POST", data={"a": "1"}, headers={"content-type": "text/x-form"}),
     Case("text", "/echo", method="POST", data='{"a": 1}', headers={"Content-Type": "application/json"}),
     Case("bytes", "/echo", method="PUT", data=b"abc"),
     Case("patch", "/echo", method="PATCH", data=b"abc"),
@@ -284,6 +289,33 @@ class Once(AsyncHttpUser):
         raise NotImplementedError
 
 
+BOTH_WAYS = [None, ("me", "pw")]
+"""Credentials: with them a request goes by the library, without them straight."""
+
+
+@pytest.mark.parametrize("auth", BOTH_WAYS)
+def test_a_body_is_the_same_by_either_way_and_of_the_callers_type(auth: tuple[str, str] | None, target: str) -> None:
+    seen: list[Any] = []
+
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            for body in ({"json": ["ü"]}, {"json": ["ü"], "headers": MERGE_PATCH}, {"data": {"a": "1 2"}}):
+                answer = (await self.client.patch("/echo", auth=auth, **body)).json()
+                seen.append([value for name, value in answer["headers"] if name.lower() == "content-type"])
+                seen.append(answer["body"])
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert swarm.errors == []
+    assert seen == [
+        *(["application/json"], '["ü"]'),
+        *(["application/merge-patch+json"], '["ü"]'),
+        *(["application/x-www-form-urlencoded"], "a=1+2"),
+    ]
+
+
 def test_a_login_by_redirect_keeps_its_cookie_and_each_user_its_own(target: str) -> None:
     seen: list[list[str]] = []
 
@@ -319,7 +351,7 @@ def test_a_cookie_beyond_ascii_goes_back_as_it_came(target: str) -> None:
     assert seen == ["lang=日本"]
 
 
-@pytest.mark.parametrize("auth", [None, ("me", "pw")])  # with credentials a request goes by the library
+@pytest.mark.parametrize("auth", BOTH_WAYS)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_to_another_server_is_a_failure_and_nothing_goes_there(
     status: int, auth: tuple[str, str] | None, target: str
@@ -447,7 +479,7 @@ def test_a_header_that_is_none_is_told_without_its_value(target: str, headers: d
     ],
 )
 def test_what_is_the_same_server(location: str, is_followed: bool) -> None:
-    order = Order("GET", "http://chat.test/", None, None, is_json=False, timeout_s=None, auth=None, follow=True)
+    order = Order("GET", "http://chat.test/", None, None, None, timeout_s=None, auth=None, follow=True)
     assert _is_same_server(Url(order.url), Url(order.redirected(302, location).url)) == is_followed
 
 
