@@ -30,6 +30,10 @@ def encoded(data: bytes | str | Pairs | None, json: Any) -> tuple[bytes | None, 
 
 
 def pairs_of(pairs: Pairs) -> list[tuple[str, Any]]:
-    """Return form or query as pairs, without those that are None."""
+    """Return form or query as pairs: of a list of values one for each, of None none, as in requests."""
     items = pairs.items() if isinstance(pairs, Mapping) else pairs
-    return [(key, value) for key, value in items if value is not None]
+    return [(key, one) for key, value in items for one in _values(value) if one is not None]
+
+
+def _values(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else (value,)

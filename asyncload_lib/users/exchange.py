@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from locust.exception import CatchResponseError, LocustError, ResponseError
 from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.http import Url
-from pyreqwest.request import RequestBuilder
+from pyreqwest.request import ConsumedRequest, RequestBuilder, StreamRequest
 from pyreqwest.response import Response as RawResponse
 
 from asyncload_lib.users.answer import Answer
@@ -153,7 +153,8 @@ class Exchange:
 
     async def _send(self) -> None:
         measurement, response = self._measurement, self._response
-        request = self._client.prepare(self._order)  # before `begin`: a mistake in the call is no request that failed
+        # Before `begin`: a mistake in the call is no request that failed.
+        request = self._client.prepare(self._order, self._stream)
         measurement.begin()
         try:
             raw = await self._once(request, self._order.url)
@@ -179,8 +180,7 @@ class Exchange:
         response.raw = raw
         response.status_code = raw.status
 
-    async def _once(self, request: DirectRequest | RequestBuilder, url: str) -> Answer | RawResponse:
-        raw: RawResponse
+    async def _once(self, request: DirectRequest | ConsumedRequest | StreamRequest, url: str) -> Answer | RawResponse:
         if isinstance(request, DirectRequest):
             answer = await request.send(self._stream)
             if self._stream:
@@ -188,17 +188,13 @@ class Exchange:
             if answer.head.sets_cookies:
                 self._client.remember_cookies(answer, url)
             return answer
-        if self._stream:
-            # By default the library holds back up to 64 KB, and the first token would seem to come late.
-            streamed = request.streamed_read_buffer_limit(0).build_streamed()
-            cancellations = Cancellations()
-            raw = await streamed.__aenter__()
-            self._streamed = streamed
-            cancellations.check()
+        cancellations = Cancellations()
+        if isinstance(request, StreamRequest):
+            raw = await request.__aenter__()
+            self._streamed = request
         else:
-            cancellations = Cancellations()
-            raw = await request.build().send()
-            cancellations.check()
+            raw = await request.send()
+        cancellations.check()
         self._client.remember_cookies(raw, url)
         return raw
 
@@ -216,7 +212,7 @@ class Exchange:
                 raise ForeignRedirectError(f"redirected to {there.origin_ascii}, where nothing may be sent")
             spent_s = (time.perf_counter_ns() - self._measurement.started_ns) / 1e9
             order.timeout_s = max(limit_s - spent_s, 0.001)
-            raw = await self._once(self._client.prepare(order), order.url)
+            raw = await self._once(self._client.prepare(order, self._stream), order.url)
             self._response.url = order.url
         return raw
 

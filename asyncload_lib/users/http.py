@@ -9,7 +9,7 @@ from locust.exception import StopTest
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.cookie import CookieStore
 from pyreqwest.http import Url
-from pyreqwest.request import RequestBuilder
+from pyreqwest.request import ConsumedRequest, StreamRequest
 from pyreqwest.response import Response as RawResponse
 
 from asyncload_lib.eventloop.thread import LoopThread
@@ -162,8 +162,8 @@ class AsyncHttpClient:
 
     # -- for an exchange -----------------------------------------------------------------------------------------
 
-    def prepare(self, order: Order) -> DirectRequest | RequestBuilder:
-        """Return the request, with this user's cookies."""
+    def prepare(self, order: Order, stream: bool) -> DirectRequest | ConsumedRequest | StreamRequest:
+        """Return the request, with this user's cookies; raises ValueError for what cannot be sent."""
         cookies = None
         if self._cookies is not None and not (order.headers and "cookie" in map(str.lower, order.headers)):
             cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self._cookies.matches(order.url)) or None
@@ -172,7 +172,10 @@ class AsyncHttpClient:
         if self._library is None:
             self._library = self._make_library()
         builder = order.apply(self._library.request(order.method, order.url))
-        return builder if cookies is None else builder.header("cookie", cookies)
+        if cookies is not None:
+            builder = builder.header("cookie", cookies)
+        # By default the library holds back up to 64 KB, and the first token would seem to come late.
+        return builder.streamed_read_buffer_limit(0).build_streamed() if stream else builder.build()
 
     def remember_cookies(self, raw: Answer | RawResponse, url: str) -> None:
         """Keep the cookies that an answer sets for this user's later requests; what is no cookie is left out."""

@@ -29,6 +29,7 @@ def test_a_body_is_bytes_and_says_what_it_is(data: Any, json: Any, meant: tuple[
 @pytest.mark.parametrize(
     "form",
     [
+        {"ids": [1, 2], "x": ("a", None, "b"), "none": []},
         [("ids", 1), ("ids", 2), ("ids", None)],
         {"text": "a b+c~*._-/ü", "raw": b"\xff ", "yes": True, "half": 0.5},
     ],

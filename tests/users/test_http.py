@@ -117,12 +117,15 @@ CASES = [
     Case("name", "/echo?x=1", name="echo"),
     Case("query", "/echo?b=2&a=1"),
     Case("params", "/echo", params={"a": 1, "b": "x y", "c": None}),
+    Case("params of lists", "/echo", params={"ids": [1, 2], "x": ("a", None)}),
     Case("params and query", "/echo?z=0", params=[("a", "1"), ("a", "2")]),
     Case("context", "/echo", context={"user": "u7"}),
     Case("json", "/echo", method="POST", json={"a": [1, None, "ü"]}),
     Case("json of an own type", "/echo", method="PATCH", json={"a": 1}, headers=MERGE_PATCH),
     Case("json of an own type, auth", "/echo", method="PATCH", json={"a": 1}, headers=MERGE_PATCH, auth=("me", "pw")),
     Case("form", "/echo", method="POST", data={"a": "1 2", "b": "ü"}),
+    Case("form of lists", "/echo", method="POST", data={"ids": [1, 2], "x": ["a", None]}),
+    Case("form of lists, auth", "/echo", method="POST", data={"ids": [1, 2]}, auth=("me", "pw")),
     Case("form of an own type", "/echo", method="POST", data={"a": "1"}, headers={"content-type": "text/x-form"}),
     Case("text", "/echo", method="POST", data='{"a": 1}', headers={"Content-Type": "application/json"}),
     Case("bytes", "/echo", method="PUT", data=b"abc"),
@@ -550,6 +553,24 @@ def test_a_call_that_makes_no_request_is_raised_and_not_counted(arguments: dict[
         async def act(self) -> None:
             with pytest.raises((ValueError, TypeError)):
                 await self.client.post(**arguments)
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert swarm.errors == []
+    assert swarm.started == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_nor_is_one_that_the_library_cannot_build(stream: bool, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Order, "apply", lambda _, builder: builder.form([("ids", [1, 2])]))  # it tells when it builds
+
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            with pytest.raises(ValueError, match="Failed to build request"):
+                async with self.client.get("/echo", auth=("me", "pw"), stream=stream, catch_response=True):
+                    pass
 
     with Swarm(Person) as swarm:
         swarm.run()
