@@ -12,11 +12,14 @@ from asyncload_lib.users.transport import BadAnswerError, TransportError
 if TYPE_CHECKING:
     from asyncload_lib.users.http11 import Connection
 
-__all__ = ["CHUNKED", "UNTIL_CLOSE", "Answer", "Head", "parse_head", "remembered"]
+__all__ = ["CHUNKED", "CODINGS", "UNTIL_CLOSE", "Answer", "Head", "parse_head", "remembered"]
 
 T = TypeVar("T")
 
 _TIMEOUT = re.compile(r"timeout\s*=\s*(\d{1,6})", re.I)
+
+CODINGS = frozenset({"gzip", "x-gzip", "deflate"})
+"""Values of `content-encoding` that are decoded here."""
 
 UNTIL_CLOSE = -1
 CHUNKED = -2
@@ -81,7 +84,7 @@ def parse_head(lines: bytes) -> Head:
     return bare._replace(
         body=_body_of(bare),
         keep=keep,
-        compressed=len(codings) == 1 and codings[0] in ("gzip", "x-gzip", "deflate"),
+        compressed=len(codings) == 1 and codings[0] in CODINGS,
         keep_alive_s=int(kept[1]) if kept else 0,
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyreqwest.http import Url
 
 from asyncload_lib.units import CARRYING_HEADERS
-from asyncload_lib.users.answer import Answer
+from asyncload_lib.users.answer import CODINGS, Answer
 from asyncload_lib.users.http11 import Connection, Idle, KeepAlive
 from asyncload_lib.users.transport import ConnectionFailedError, ConnectTimeoutError
 
@@ -21,6 +21,8 @@ __all__ = ["DirectClient", "DirectRequest", "forget_servers"]
 
 _ELSEWHERE = frozenset(CARRYING_HEADERS)
 """A request with one of these headers goes through the library."""
+_ACCEPTED = CODINGS | {"", "identity"}
+"""What a caller's `accept-encoding` may offer; with anything else the answer may come in a coding of the library's."""
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _DEFAULTS = {"accept": "*/*", "user-agent": "asyncload", "accept-encoding": "gzip"}
@@ -156,9 +158,16 @@ def _own_head(order: "Order", place: _Place) -> str | None:
     for name, value in order.headers.items():
         if not _NAME.fullmatch(name) or _FORBIDDEN.search(value) or not value.isascii():
             return None  # the library says what is wrong with it
+        if name.lower() == "accept-encoding" and not _codings(value) <= _ACCEPTED:
+            return None
         lines.append(f"{name}: {value}\r\n")
     lines += [f"{name}: {value}\r\n" for name, value in _DEFAULTS.items() if name not in given]
     return "".join(lines)
+
+
+def _codings(accepted: str) -> set[str]:
+    """Return what an `accept-encoding` names, whatever weights it has."""
+    return {coding.partition(";")[0].strip().lower() for coding in accepted.split(",")}
 
 
 def _reason(error: OSError) -> str:

@@ -50,6 +50,12 @@ def test_the_callers_headers_stand_for_the_defaults(client: DirectClient) -> Non
     ]
 
 
+@pytest.mark.parametrize("accepted", ["gzip, deflate", "GZIP;q=1.0, identity; q=0.5", ""])
+def test_what_is_decoded_here_may_be_asked_for(accepted: str, client: DirectClient) -> None:
+    request = client.prepare(order(headers={"Accept-Encoding": accepted}), None)
+    assert f"\r\nAccept-Encoding: {accepted}\r\n".encode() in data(request)
+
+
 def test_urls_are_spelled_as_they_must_be_sent(client: DirectClient) -> None:
     assert data(client.prepare(order("http://host.test:8080/a b?q=ü#part"), None)).startswith(
         b"GET /a%20b?q=%C3%BC HTTP/1.1\r\nhost: host.test:8080\r\n"
@@ -68,6 +74,8 @@ def test_urls_are_spelled_as_they_must_be_sent(client: DirectClient) -> None:
         {"headers": {"X-Bad": "a\r\nX-Injected: 1"}},
         {"headers": {"X Bad": "1"}},
         {"headers": {"X-Text": "ü"}},
+        {"headers": {"Accept-Encoding": "gzip, deflate, br, zstd"}},
+        {"headers": {"accept-encoding": "gzip;q=0.5, *"}},
     ],
     ids=str,
 )

@@ -446,6 +446,28 @@ def test_who_is_named_by_a_redirect_replaces_the_user_of_the_host() -> None:
     assert order.redirected(301, "http://chat.test:81/x").url == "http://chat.test:81/x"
 
 
+CODED = {"br": bytes.fromhex("0b0380") + b'{"a":1}' + b"\x03", "zstd": bytes.fromhex("28b52ffd2007390000") + b'{"a":1}'}
+
+
+@pytest.mark.parametrize("coding", CODED)
+def test_what_a_browser_accepts_is_decoded(coding: str, target: str) -> None:
+    seen: list[Any] = []
+    content = CODED[coding]
+    head = f"HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\ncontent-length: {len(content)}\r\n\r\n"
+
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            accepted = {"Accept-Encoding": "gzip, deflate, br, zstd"}
+            seen.append((await self.client.get(f"/raw/{(head.encode() + content).hex()}", headers=accepted)).content)
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert swarm.errors == []
+    assert seen == [b'{"a":1}']
+
+
 @pytest.mark.parametrize("headers", [{"Authorization": "Bearer s3cret\n"}, {"a b": "s3cret"}])
 def test_a_header_that_is_none_is_told_without_its_value(target: str, headers: dict[str, str]) -> None:
     raised: list[ValueError] = []
