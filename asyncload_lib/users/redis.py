@@ -25,6 +25,9 @@ class RedisUser(AsyncUser):
     The two commands' own times are kept beside it as `redis_set` and `redis_get`. With `redis.mode` "pool" a command
     has a connection to itself, as in a service under test; with "multiplexed" the commands of all users share few, as
     pipelines, which saturates a server. Raises StopTest without `redis.url`.
+
+    `redis` is the client (`redis.asyncio`), for tasks of your own; all users of a process share it and its `pool`. What
+    has no answer after `redis.timeout` fails: a command, a pipeline, or a read on a connection taken from the pool.
     """
 
     abstract = True
@@ -36,14 +39,14 @@ class RedisUser(AsyncUser):
         if not self.target.redis_url:
             raise StopTest("no Redis: set `redis.url`, or configure nothing to use the embedded target")
         options = self.settings.redis
-        self._redis = redis_manager(
+        self.redis = redis_manager(
             self,
             self.target.redis_url,
             max_connections=options.max_connections,
             timeout_s=options.timeout,
             multiplexed=options.mode == "multiplexed",
         )
-        self.pool: Any = self._redis.connection_pool
+        self.pool: Any = self.redis.connection_pool
         self._ordinal = next_ordinal(environment)
         self.take_place(self._ordinal)
 
@@ -74,9 +77,9 @@ class RedisUser(AsyncUser):
         key, value = self._entries.next()
         async with self.measure("REDIS", "set+get", intended_ns=intended_ns) as operation:
             begun_ns = time.perf_counter_ns()
-            await self._redis.set(key, value, px=max(int(options.ttl * 1000), 1))
+            await self.redis.set(key, value, px=max(int(options.ttl * 1000), 1))
             set_ns = time.perf_counter_ns()
-            found = await self._redis.get(key)
+            found = await self.redis.get(key)
             operation.metric("redis_set", [(set_ns - begun_ns) / 1e3])
             operation.metric("redis_get", [(time.perf_counter_ns() - set_ns) / 1e3])
             operation.response_length = 0 if found is None else len(found)

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,17 +111,17 @@ def test_an_operation_is_a_set_with_expiry_and_a_get(server: Server) -> None:
 def test_a_value_that_is_not_the_one_written_is_a_failure(server: Server) -> None:
     class Person(person(server.url)):  # type: ignore[misc]
         async def operation(self, intended_ns: int | None = None) -> None:
-            original = self._redis.get
+            original = self.redis.get
 
             async def get(key: str) -> Any:
-                await self._redis.set(key, "somebody else's")
+                await self.redis.set(key, "somebody else's")
                 return await original(key)
 
-            self._redis.get = get
+            self.redis.get = get
             try:
                 await super().operation(intended_ns)
             finally:
-                del self._redis.get
+                del self.redis.get
 
     with Swarm(Person) as swarm:
         swarm.run()
@@ -190,6 +190,52 @@ def test_a_server_that_hangs_costs_the_timeout_and_no_more(server: Server) -> No
         os.kill(server.process.pid, signal.SIGCONT)
     assert {type(event["exception"]).__name__ for event in swarm.requests} == {"TimeoutError"}
     assert all(190 <= event["response_time"] < 1500 for event in swarm.requests)
+
+
+async def by_pipeline(user: RedisUser) -> None:
+    pipeline = user.redis.pipeline()
+    pipeline.set("a", 1)
+    pipeline.get("a")
+    await pipeline.execute()
+
+
+async def by_transaction(user: RedisUser) -> None:
+    async with user.redis.pipeline() as pipeline:
+        await pipeline.watch("a")
+        pipeline.multi()
+        pipeline.set("a", 1)
+        await pipeline.execute()
+
+
+async def by_connection(user: RedisUser) -> None:
+    connection = await user.pool.get_connection()
+    try:
+        await connection.send_command("PING")
+        await connection.read_response()
+    finally:
+        await user.pool.release(connection)
+
+
+@pytest.mark.parametrize("mode", ["pool", "multiplexed"])
+@pytest.mark.parametrize("way", [by_pipeline, by_transaction, by_connection])
+def test_no_way_to_the_server_waits_for_it_longer_than_the_timeout(
+    server: Server, mode: str, way: Callable[[RedisUser], Awaitable[None]]
+) -> None:
+    class Person(person(server.url, timeout=0.2, mode=mode)):  # type: ignore[misc]
+        async def operation(self, intended_ns: int | None = None) -> None:
+            async with self.measure("REDIS", "own"):
+                await way(self)
+
+    with Swarm(person(server.url, timeout=0.2, mode=mode)) as swarm:
+        swarm.run()  # leaves a connection to use again
+    with Swarm(Person) as swarm:
+        swarm.run()
+        assert swarm.failures == []
+        os.kill(server.process.pid, signal.SIGSTOP)
+        swarm.run()
+        os.kill(server.process.pid, signal.SIGCONT)
+    (failure,) = swarm.failures
+    assert failure == f"Timeout reading from 127.0.0.1:{server.port}"
 
 
 def test_connections_are_bounded_and_who_waits_for_one_too_long_fails(server: Server) -> None:
