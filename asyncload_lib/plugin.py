@@ -24,11 +24,11 @@ from asyncload_lib.report.stdout import say
 from asyncload_lib.run import command_line
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.health import ProcessHealth
-from asyncload_lib.run.introduction import differences, introduction
+from asyncload_lib.run.introduction import differences, files_in_memory, introduction
 from asyncload_lib.run.messages import PLAN
 from asyncload_lib.run.observer import TargetObserver
 from asyncload_lib.run.participant import Participant
-from asyncload_lib.run.refusal import contradictions, unwritable
+from asyncload_lib.run.refusal import contradictions, unwritable, writes_files
 from asyncload_lib.run.session import Session
 from asyncload_lib.run.signals import Signals
 from asyncload_lib.run.target_source import TargetSource
@@ -180,6 +180,8 @@ class Plugin:
         session = Session(self.settings, self.target, self.coordinator, kind)
         self.coordinator.begin(session.id)
         self._compare_members(session)
+        if (note := self.files_in_memory()) and writes_files(self.environment, self.settings, is_suite=self.is_suite):
+            say(f"Note: {note}; to measure a disk, set files.directory")
         if self.observer is not None:
             self.observer.stop()
         self._health.start()
@@ -242,6 +244,11 @@ class Plugin:
                 member.note = "; ".join(found)
                 session.problems.append(f"worker {member.id}: {member.note}")
                 say(f"Worker {member.id}: {member.note}")
+
+    def files_in_memory(self) -> str:
+        """Say where files of this run's users lie in memory; "" if nothing is known of such."""
+        assert self.coordinator is not None
+        return files_in_memory(member.hello for member in self.coordinator.members.values())
 
     def refuse(self, error: AsyncloadError) -> None:
         """Say why a run cannot begin."""

@@ -181,6 +181,7 @@ class Driver:
             event_loops=loops,
             start_skew_s=self._skews_s,
             watched_from_ns=watched_from_ns,
+            file_note=self._plugin.files_in_memory(),
         )
 
     def _watched(self) -> list[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 import os
 import platform
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ from asyncload_lib.settings import OPTIONS, Settings
 if TYPE_CHECKING:
     from locust.env import Environment
 
-__all__ = ["differences", "introduction"]
+__all__ = ["differences", "files_in_memory", "introduction"]
+
+_IN_MEMORY = {"tmpfs", "ramfs"}
 
 _DIRECTING = {
     *("host", "scenarios", "stop_timeout", "criteria", "criteria_defaults"),
@@ -38,7 +41,14 @@ def introduction(settings: Settings, environment: "Environment") -> dict[str, An
         "host": platform.node(),
         "pid": os.getpid(),
         "network": _network(),
+        "file_system": _file_system(settings.files.directory),
     }
+
+
+def files_in_memory(introductions: Iterable[Mapping[str, Any]]) -> str:
+    """Say where files of these processes lie in memory; "" if nothing is known of such."""
+    kinds = sorted(_IN_MEMORY & {one.get("file_system") for one in introductions})
+    return f"files lie in memory ({', '.join(kinds)}), where fsync costs nothing" if kinds else ""
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
@@ -68,6 +78,17 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
 def _minor(version: str | None) -> list[str]:
     """Return the part of Python's version that tells its features and speed apart, as 3 and 12."""
     return (version or "").split(".")[:2]
+
+
+def _file_system(directory: Path | None) -> str:
+    """Return the type of the file system that file users write to, such as ext4; "" where it cannot be told."""
+    try:
+        device = os.stat(directory or tempfile.gettempdir()).st_dev
+        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    return next((mount.partition(" - ")[2].split()[0] for mount in mounts if mount.split()[2] == number), "")
 
 
 def _network() -> str:

@@ -14,7 +14,7 @@ from asyncload_lib.settings import Settings
 from asyncload_lib.users.files import FileUser, directory_problems
 from asyncload_lib.verdict.defaults import out_of_place
 
-__all__ = ["contradictions", "unwritable"]
+__all__ = ["contradictions", "unwritable", "writes_files"]
 
 
 def unwritable(environment: Environment, settings: Settings, *, is_suite: bool) -> list[str]:
@@ -24,12 +24,18 @@ def unwritable(environment: Environment, settings: Settings, *, is_suite: bool) 
 
 def _unwritable_files(environment: Environment, settings: Settings, is_suite: bool) -> list[str]:
     """Look at the directory of the users that write files, if some of them are on this machine."""
-    options, classes = environment.parsed_options, environment.user_classes
+    options = environment.parsed_options
     forks = bool(options and options.processes)  # then the master is where its workers are, and speaks for them
     if isinstance(environment.runner, MasterRunner) is not forks:
         return []
-    writes = "mixed" in settings.scenarios if is_suite else any(issubclass(a_class, FileUser) for a_class in classes)
-    return directory_problems(settings) if writes else []
+    return directory_problems(settings) if writes_files(environment, settings, is_suite=is_suite) else []
+
+
+def writes_files(environment: Environment, settings: Settings, *, is_suite: bool) -> bool:
+    """Tell whether users of this run write files."""
+    if is_suite:
+        return "mixed" in settings.scenarios
+    return any(issubclass(user_class, FileUser) for user_class in environment.user_classes)
 
 
 def _unwritable_out(environment: Environment, settings: Settings) -> Iterator[str]:

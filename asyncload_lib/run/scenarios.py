@@ -162,8 +162,12 @@ def suite_metric(
     event_loops: Sequence[Json],
     start_skew_s: Mapping[str, float | None],
     watched_from_ns: int,
+    file_note: str = "",
 ) -> Json:
-    """Return the scenario's element of "metrics"; a phase that was never reached is empty, not missing."""
+    """Return the scenario's element of "metrics"; a phase that was never reached is empty, not missing.
+
+    `file_note`: what there is to say of the place where its files lie.
+    """
     results = {
         phase.name: measured.get(scenario.phase_key(phase)) or PhaseResult(scenario.phase_key(phase), phase.user_count)
         for phase in scenario.phases
@@ -171,6 +175,8 @@ def suite_metric(
     blocking = results.pop("baseline", None)
     headline = results[scenario.headline]
     extra, notes = _extra(scenario, results, target)
+    if file_note and "file_interference" in notes:
+        notes["file_interference"] += f"; {file_note}"
     return build_metric(
         scenario.key,
         scenario.test_name,

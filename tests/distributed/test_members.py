@@ -1,11 +1,12 @@
 """The parts of coordination that need no process: silence, clocks, differences between workers, size of messages."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asyncload_lib.results.recorder import Recorder
-from asyncload_lib.run.introduction import differences
+from asyncload_lib.run.introduction import _file_system, differences, files_in_memory
 from asyncload_lib.run.members import Member, Silence
 from asyncload_lib.run.messages import LIMIT_BYTES, fitted, size_of
 from asyncload_lib.settings import Settings, from_sources
@@ -48,6 +49,18 @@ def test_an_old_round_trip_gives_way_to_a_slower_new_one() -> None:
     hour_ns = 3_600_000 * MS
     member.measure_clock(hour_ns, hour_ns + 3 * MS + 200 * MS, hour_ns + 6 * MS)
     assert member.offset_ns == 200 * MS
+
+
+def test_files_in_memory_are_told_of() -> None:
+    kinds = [{"file_system": kind} for kind in ("ext4", "tmpfs", "")]
+    assert files_in_memory(kinds) == "files lie in memory (tmpfs), where fsync costs nothing"
+    assert files_in_memory([{"file_system": "ext4"}, {}]) == ""
+
+
+def test_the_file_system_is_that_of_the_directory(tmp_path: Path) -> None:
+    assert _file_system(Path("/proc")) == "proc"
+    assert _file_system(tmp_path / "nowhere") == ""
+    assert _file_system(None) != "proc"
 
 
 def introduced(**cli: str) -> dict[str, Any]:

@@ -83,7 +83,9 @@ def test_a_phase_may_take_what_the_timeouts_of_its_own_operations_allow() -> Non
     assert [key for key in found if longer_chat[key] != found[key]] == [key for key in found if key.startswith("chat/")]
 
 
-def mixed(samples: int, failed: int = 0, together_ms: float = 80.0, alone_ms: float = 40.0) -> dict[str, Any]:
+def mixed(
+    samples: int, failed: int = 0, together_ms: float = 80.0, alone_ms: float = 40.0, file_note: str = ""
+) -> dict[str, Any]:
     """Return the metric of the mixed scenario; `failed` operations of Redis alone failed."""
     (scenario,) = planned(replace(DEFAULT, scenarios=("mixed",)), TARGET)
     recorder = Recorder("run", clock_ns=lambda: 0)
@@ -95,7 +97,13 @@ def mixed(samples: int, failed: int = 0, together_ms: float = 80.0, alone_ms: fl
                 recorder.tick(80 * MS)
                 recorder.add(kind, "x", together_ms if phase == "mixed" else alone_ms, error)
     return suite_metric(
-        scenario, recorder.results(), TARGET, event_loops=(), start_skew_s={"mixed/files_alone": 0.5}, watched_from_ns=0
+        scenario,
+        recorder.results(),
+        TARGET,
+        event_loops=(),
+        start_skew_s={"mixed/files_alone": 0.5},
+        watched_from_ns=0,
+        file_note=file_note,
     )
 
 
@@ -107,6 +115,13 @@ def test_a_ratio_of_percentiles_that_are_not_resolved_says_so() -> None:
     assert row["why"] == f"mixed 80 ms, redis_alone 40 ms; mixed and redis_alone: {needs}"
     (row,) = evaluate([criterion], {"metrics": [mixed(60)]})
     assert (row["verdict"], row["why"]) == ("pass", "mixed 80 ms, redis_alone 40 ms")
+
+
+def test_where_files_lie_is_told_with_what_was_found_of_them() -> None:
+    criteria = [parse(f"mixed {name} <= 3x") for name in ("file_interference", "redis_interference")]
+    of_files, of_redis = evaluate(criteria, {"metrics": [mixed(60, file_note="files lie in memory")]})
+    assert of_files["why"] == "mixed 80 ms, files_alone 40 ms; files lie in memory"
+    assert of_redis["why"] == "mixed 80 ms, redis_alone 40 ms"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import urllib.request
 from pathlib import Path
@@ -18,6 +19,9 @@ pytestmark = pytest.mark.chance
 
 QUICK = {"ASYNCLOAD_CHAT_SUSTAIN": "2s", "ASYNCLOAD_GENERATOR_MAX_LOOP_LAG": "10s"}
 """Short phases; and a busy test machine is no reason to call these runs invalid."""
+
+
+SHM_IS_LARGE = Path("/dev/shm").is_dir() and shutil.disk_usage("/dev/shm").free > 300 << 20
 
 
 def verdicts(results: dict[str, Any]) -> dict[str, str]:
@@ -95,6 +99,20 @@ def test_without_a_baseline_the_speedup_is_not_evaluated(tmp_path: Path, stack: 
     assert verdicts(results)["redis speedup >= 10x"] == "not evaluated"
     assert results["metrics"][0]["baseline"] is None
     assert results["metrics"][0]["total_requests"] == 100
+
+
+@pytest.mark.skipif(not SHM_IS_LARGE, reason="/dev/shm has less room than file users want to leave free")
+def test_files_that_lie_in_memory_are_told_of(tmp_path: Path, stack: DemoStack) -> None:
+    settings = {**target_settings(stack), **QUICK, "ASYNCLOAD_BASELINE_ENABLED": "false"}
+    settings |= {"ASYNCLOAD_SCENARIOS": "mixed", "ASYNCLOAD_FILES_DIRECTORY": "/dev/shm"}
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+        run.wait()
+        results = run.results
+
+    told = "files lie in memory (tmpfs), where fsync costs nothing"
+    assert run.output.count(f"Note: {told}; to measure a disk, set files.directory\n") == 1
+    (row,) = (row for row in results["criteria"] if row["name"] == "mixed file_interference <= 3x")
+    assert row["why"].endswith(told)
 
 
 def test_no_baseline_is_run_where_there_is_nothing_to_compare_it_with(tmp_path: Path, stack: DemoStack) -> None:

@@ -440,7 +440,7 @@ def test_credentials_go_where_those_of_requests_go(url: str, location: str) -> N
 
 
 def test_who_is_named_by_a_redirect_replaces_the_user_of_the_host() -> None:
-    order = Order("GET", "http://me:pw@chat.test/", None, None, is_json=False, timeout_s=None, auth=None, follow=True)
+    order = Order("GET", "http://me:pw@chat.test/", None, None, None, timeout_s=None, auth=None, follow=True)
     assert order.redirected(301, "http://you@chat.test:80/x").url == "http://you@chat.test/x"
     assert order.redirected(301, "https://chat.test/x").url == "https://me:pw@chat.test/x"
     assert order.redirected(301, "http://chat.test:81/x").url == "http://chat.test:81/x"
