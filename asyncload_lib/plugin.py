@@ -35,7 +35,7 @@ from asyncload_lib.run.target_source import TargetSource
 from asyncload_lib.run.terminal import tell
 from asyncload_lib.run.verdict_tab import add_verdict_tab
 from asyncload_lib.run.web_start import hold_early_starts
-from asyncload_lib.target import Target, base_address
+from asyncload_lib.target import base_address
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.cut_off import hear_of_cut_offs
 from asyncload_lib.users.measure import tally
@@ -91,6 +91,11 @@ class Plugin:
         """Whether this environment runs the scenarios, not just users."""
         return getattr(self.environment.shape_class, "runs_scenarios", False)
 
+    @property
+    def _scenarios(self) -> tuple[str, ...]:
+        """Which scenarios are run; () is a free run."""
+        return self.settings.scenarios if self.is_suite else ()
+
     def start(self) -> None:
         """Take this node's parts: directing, running users, or both."""
         runner = self.environment.runner
@@ -106,7 +111,7 @@ class Plugin:
             self._check_request()
             self._find_target()
         if isinstance(runner, (LocalRunner, WorkerRunner)):
-            self.participant = Participant(self.environment, self.settings, self.target, self._health)
+            self.participant = Participant(self.environment, self.settings, self._source.configured, self._health)
             self.environment.events.spawning_complete.add_listener(self.participant.on_spawning_complete)
             self.participant.hello()
         if isinstance(runner, WorkerRunner):
@@ -143,25 +148,17 @@ class Plugin:
 
     def _check_request(self) -> None:
         """Refuse what this run cannot do; raises ConfigurationError."""
-        scenarios = self.settings.scenarios if self.is_suite else (scenario_of(self.environment.user_classes), "run")
+        scenarios = self._scenarios or (scenario_of(self.environment.user_classes), "run")
         if problems := contradictions(self.environment, self.settings, scenarios):
             raise ConfigurationError(problems)
 
     def _find_target(self) -> None:
-        self._source.check(self.settings.scenarios if self.is_suite else ())
-        if not self._source.is_embedded:
-            if not self._source.is_known:
-                say("No host given, and no user class needs one: no target is watched")
-            return
-        self._source.start(self._on_demo, web_ui_first=not self._starts_by_itself)
-        if self._starts_by_itself:  # its start must not use up --run-time
-            self._source.wait()
-
-    def _on_demo(self, target: Target) -> None:
-        self.target = target
-        self.environment.host = target.host
-        simulated = ", ".join(f"{name} {value * 1e3:g} ms" for name, value in (target.simulated or {}).items())
-        say(f"No host given: the target is the embedded demo at {target.host} ({simulated}, all simulated)")
+        self._source.check(self._scenarios)
+        if self._source.is_embedded:
+            # Where the run starts by itself, the demo's start must not use up --run-time.
+            self._source.start(web_ui_first=not self._starts_by_itself)
+        elif not self._source.is_known:
+            say("No host given, and no user class needs one: no target is watched")
 
     # -- a run ---------------------------------------------------------------------------------------------------
 
@@ -169,14 +166,10 @@ class Plugin:
         """Begin a run: who takes part, against what, and under which name."""
         self._refusal = ""
         assert self.coordinator is not None
-        self._source.wait()
         if self.session is not None:  # one that broke off between two phases has nobody to close it
             self._close(self.session, BROKEN_OFF)
+        self.target, unwatched = self._source.aim(self._scenarios)
         self.is_broken_off = self._signals.is_over = False
-        self.environment.host = base_address(self.environment.host)
-        self.target, unwatched = self._source.aimed_at()
-        if not any(user_class.host for user_class in self.environment.user_classes):  # emptied in the web UI
-            self.environment.host = self.environment.host or self.target.host
         session = Session(self.settings, self.target, self.coordinator, kind)
         self.coordinator.begin(session.id)
         self._compare_members(session)

@@ -1,7 +1,7 @@
 """Where a run's load goes: what the settings name, or the embedded demo when nothing is named."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import gevent
@@ -12,6 +12,7 @@ from asyncload_lib.addresses import is_embedded, missing, missing_for_users
 from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.errors import ConfigurationError
 from asyncload_lib.redaction import redact
+from asyncload_lib.report.stdout import say
 from asyncload_lib.settings import OPTIONS, Settings, value_problems
 from asyncload_lib.target import Target, base_address
 from asyncload_lib.users.base import AsyncUser
@@ -41,7 +42,7 @@ class TargetSource:
 
     @property
     def is_known(self) -> bool:
-        """Whether an address is configured: by settings, by Locust's host or by a user class."""
+        """Whether an address other than the demo's is given: by settings, by Locust's host or by a user class."""
         return not is_embedded(self._settings, self._host)
 
     @property
@@ -50,9 +51,17 @@ class TargetSource:
         return any(map(_needs_address, self._environment.user_classes))
 
     @property
+    def _hosts(self) -> list[str]:
+        """Where users are sent: to Locust's host, which the web UI may have changed, or else to that of each class."""
+        given = base_address(self._environment.host)
+        of_classes = (base_address(user_class.host) for user_class in self._environment.user_classes)
+        return [given] if given else sorted({host for host in of_classes if host})
+
+    @property
     def _host(self) -> str | None:
-        classes = self._environment.user_classes
-        return self._environment.host or next((a_class.host for a_class in classes if a_class.host), None)
+        """The first host that was given and is not the demo's own."""
+        own = self._embedded.host if self._embedded else None
+        return next((host for host in self._hosts if host != own), self.configured.host)
 
     def check(self, scenarios: Sequence[str]) -> None:
         """Refuse a host that is no URL where HTTP is spoken, scenarios or users whose address is not configured, and
@@ -60,15 +69,16 @@ class TargetSource:
 
         Without scenarios (a free run) it is the users that count. Raises ConfigurationError with all that was found.
         """
+        if problems := [*self._address_problems(scenarios), *self._demo_problems()]:
+            raise ConfigurationError(problems)
+
+    def _address_problems(self, scenarios: Sequence[str]) -> list[str]:
         needs = {} if scenarios else {a_class.__name__: _needs(a_class) for a_class in self._environment.user_classes}
-        problems = [
+        return [
             *self._host_problems(),
             *(missing(self._settings, self._host, scenarios) if scenarios or self.is_embedded else ()),
             *missing_for_users(self._settings, self._host, needs),
-            *self._demo_problems(),
         ]
-        if problems:
-            raise ConfigurationError(problems)
 
     def _demo_problems(self) -> list[str]:
         """Name what the command line says of the demo where it is not the target: a file may have it for other runs."""
@@ -89,14 +99,17 @@ class TargetSource:
         places = {host: "given to Locust (--host)" if given else f"of {name}" for host, name in hosts if host}
         return [problem for host, place in places.items() for problem in value_problems("host", host, place)]
 
-    def start(self, ready: Callable[[Target], None], *, web_ui_first: bool) -> None:
-        """Begin to start the demo; `ready` is called with its target once it is up.
+    def start(self, *, web_ui_first: bool) -> None:
+        """Start the demo and wait until it is up; raises TargetError if it does not come up.
 
-        `web_ui_first`: once the web UI is up, if there is to be one; the demo's processes would take the CPU it needs.
+        `web_ui_first`: return at once, and begin when the web UI is up; before, the demo's processes would take the CPU
+        that it needs.
         """
-        self._starting = gevent.spawn(self._start, ready, web_ui_first=web_ui_first)
+        self._starting = gevent.spawn(self._start, web_ui_first=web_ui_first)
+        if not web_ui_first:
+            self._starting.get()
 
-    def _start(self, ready: Callable[[Target], None], *, web_ui_first: bool) -> None:
+    def _start(self, *, web_ui_first: bool) -> None:
         if web_ui_first:
             self._await_web_ui()
         demo = self._settings.demo
@@ -109,8 +122,12 @@ class TargetSource:
             keep_going=True,
         )
         self._demo.start()
-        self._embedded = _embedded(self._demo, self._settings)
-        ready(self._embedded)
+        self._embedded = target = _embedded(self._demo, self._settings)
+        if base_address(self._environment.host):  # given in the web UI meanwhile
+            return
+        self._environment.host = target.host
+        simulated = ", ".join(f"{name} {value * 1e3:g} ms" for name, value in (target.simulated or {}).items())
+        say(f"No host given: the target is the embedded demo at {target.host} ({simulated}, all simulated)")
 
     def _await_web_ui(self) -> None:
         web_ui, deadline = self._environment.web_ui, time.monotonic() + WEB_UI_LIMIT_S
@@ -119,32 +136,27 @@ class TargetSource:
                 break
             gevent.sleep(0.01)
 
-    def wait(self) -> None:
-        """Wait until the target is up; raises TargetError if the demo does not come up."""
-        if self._starting is not None:
-            self._starting.get()
+    def aim(self, scenarios: Sequence[str]) -> tuple[Target, str]:
+        """Send the users of a run that begins now to its target; return it, and why no one host can be watched, or "".
 
-    def aimed_at(self) -> tuple[Target, str]:
-        """Return the target of a run that begins now, and why there is no one host of it to watch, or "".
-
-        The host is Locust's, which the web UI may have changed, or else the one that all user classes share. Raises
-        ConfigurationError for one that is no URL.
+        That is the demo, which is waited for, or what is configured; with another host, which the web UI may have
+        given, nothing of the demo's is left. Raises ConfigurationError for what `check` would refuse by then, and
+        TargetError if the demo has not come up.
         """
-        if problems := self._host_problems():
+        self._environment.host = base_address(self._environment.host)
+        if self.is_embedded and self._starting is not None:
+            self._starting.get()
+        if problems := self._address_problems(scenarios):
             raise ConfigurationError(problems)
-        target = self._embedded or self.configured
-        given = base_address(self._environment.host)
-        if target.embedded and given == target.host and not self._is_wanted:
-            return self.configured, ""
-        hosts = {base_address(user_class.host) for user_class in self._environment.user_classes}
-        found = [given] if given else sorted(host for host in hosts if host)
-        if len(found) > 1:
-            return replace(target, host=None), f"the users have several hosts ({', '.join(map(redact, found))})"
-        if not found or found[0] == target.host:
-            return target, ""
-        token = self._settings.loop.probe_token
-        other = replace(target, host=found[0], probe_token=token, embedded=False, mode=None, simulated=None)
-        return other, ""
+        target = self._embedded if self._embedded and self.is_embedded else self.configured
+        hosts = self._hosts
+        if len(hosts) > 1:
+            return replace(target, host=None), f"the users have several hosts ({', '.join(map(redact, hosts))})"
+        if hosts and self.is_known:
+            target = replace(target, host=hosts[0])
+        elif not hosts:  # emptied in the web UI
+            self._environment.host = target.host
+        return target, ""
 
     def stop(self) -> None:
         """End the demo, also one that is still starting."""

@@ -217,6 +217,100 @@ def test_a_host_given_in_the_web_ui_that_is_no_url_is_refused(tmp_path: Path, st
     assert ledger(stack)["chat"]["received"] == 0
 
 
+def test_a_suite_whose_host_is_given_in_the_web_ui_is_not_compared_with_the_demo(
+    tmp_path: Path, stack: DemoStack
+) -> None:
+    port, out = free_port(), tmp_path / "reports"
+    settings = {**QUICK, "ASYNCLOAD_SCENARIOS": "chat", "ASYNCLOAD_CHAT_USERS": "2", "ASYNCLOAD_CHAT_SUSTAIN": "0"}
+    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    with LocustRun("suite.py", *arguments, out=out, settings=settings) as run:
+        run.expect("the target is the embedded demo at http://127.0.0.1:")
+        swarm(f"http://127.0.0.1:{port}", host=stack.host)
+        (document,) = reported(out, 1)
+        run.process.terminate()
+        run.wait(30)
+
+    assert document["run"]["target"] == {"host": stack.host, "embedded": False, "mode": None}
+    assert document["metrics"][0]["baseline"] is None
+    assert verdicts(document)["chat speedup >= 10x"] == "not evaluated"
+
+
+def test_a_suite_whose_host_is_given_in_the_web_ui_is_refused_without_its_other_addresses(
+    tmp_path: Path, stack: DemoStack
+) -> None:
+    port, out = free_port(), tmp_path / "reports"
+    with LocustRun("suite.py", "--web-host", "127.0.0.1", "--web-port", str(port), out=out) as run:
+        run.expect("the target is the embedded demo at http://127.0.0.1:")
+        swarm(f"http://127.0.0.1:{port}", host=stack.host)
+        run.expect("asyncload: nothing was sent")
+        run.process.terminate()
+        run.wait(30)
+
+    for problem in ("redis.url is not set, but scenario redis", "vms is not set, but scenario vm_health"):
+        assert problem in run.output
+    assert "scenario chat needs" not in run.output
+    assert ledger(stack)["chat"]["received"] == 0
+
+
+DEMO_THAT = textwrap.dedent("""\
+    from pathlib import Path
+    import gevent
+    from asyncload_lib import ChatUser
+    from asyncload_lib.demo.stack import DemoStack
+    from asyncload_lib.errors import TargetError
+
+    class Chat(ChatUser):
+        pass
+
+    def fails(self):
+        raise TargetError("no demo today")
+
+    def is_late(self, start=DemoStack.start):
+        while not Path("now").exists():
+            gevent.sleep(0.05)
+        start(self)
+        print("the demo is up", flush=True)
+
+    DemoStack.start = {does}
+""")
+
+
+def test_a_host_given_while_the_demo_is_starting_is_loaded_in_its_place(tmp_path: Path, stack: DemoStack) -> None:
+    port, out, locustfile = free_port(), tmp_path / "reports", tmp_path / "late.py"
+    locustfile.write_text(DEMO_THAT.format(does="is_late"))
+    base = f"http://127.0.0.1:{port}"
+    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    settings = {**QUICK, "ASYNCLOAD_CHAT_THINK_MEDIAN": "10ms"}
+    with LocustRun(locustfile, *arguments, out=out, settings=settings) as run:
+        swarm(base, host=stack.host)
+        eventually(lambda: ledger(stack)["chat"]["received"] > 2)
+        (tmp_path / "now").touch()
+        run.expect("the demo is up")
+        ask(f"{base}/stop", {})
+        (document,) = reported(out, 1)
+        run.process.terminate()
+        run.wait(30)
+
+    assert document["run"]["target"]["host"] == stack.host
+    assert document["run"]["status"] in ("complete", "invalid"), document["run"]["status_reasons"]
+    assert document["metrics"][0]["total_requests"] == ledger(stack)["chat"]["answered"]
+
+
+def test_a_demo_that_cannot_start_keeps_nobody_from_loading_another_host(tmp_path: Path, stack: DemoStack) -> None:
+    port, out, locustfile = free_port(), tmp_path / "reports", tmp_path / "failing.py"
+    locustfile.write_text(DEMO_THAT.format(does="fails"))
+    base = f"http://127.0.0.1:{port}"
+    with LocustRun(locustfile, "--web-host", "127.0.0.1", "--web-port", str(port), out=out) as run:
+        swarm(base)
+        run.expect("asyncload: no demo today")
+        swarm(base, host=stack.host)
+        eventually(lambda: ledger(stack)["chat"]["received"])
+        run.process.terminate()
+        run.wait(30)
+
+    assert run.results["run"]["target"]["host"] == stack.host
+
+
 def test_a_host_that_is_changed_while_the_run_goes_on_makes_it_incomplete(tmp_path: Path, stack: DemoStack) -> None:
     """Also where it is put back before the run ends."""
     port, out = free_port(), tmp_path / "reports"

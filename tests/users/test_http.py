@@ -433,7 +433,7 @@ def test_a_redirect_that_spells_out_the_same_server_keeps_the_user_of_the_host(t
 )
 def test_credentials_go_where_those_of_requests_go(url: str, location: str) -> None:
     given = {"Authorization": "Bearer x"}
-    order = Order("GET", url, given, None, is_json=False, timeout_s=None, auth=("me", "pw"), follow=True)
+    order = Order("GET", url, given, None, None, timeout_s=None, auth=("me", "pw"), follow=True)
     redirected = order.redirected(301, location)
     is_stripped = requests.Session().should_strip_auth(url, urljoin(url, location))
     assert (redirected.headers, redirected.auth) == (({}, None) if is_stripped else (given, order.auth))
