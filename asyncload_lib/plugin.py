@@ -364,6 +364,7 @@ class Plugin:
 
     def _settle_exit_code(self) -> None:
         session = self.session
+        given = self.environment.process_exit_code  # by a listener of the locustfile's own: it has run before this one
         if self._refusal_code is not None:
             self.environment.process_exit_code = self._refusal_code
         if isinstance(self.environment.runner, WorkerRunner):
@@ -382,7 +383,7 @@ class Plugin:
             code = ExitCode.LOCUST_USAGE
         if code == ExitCode.LOCUST_FAILURES:
             code = getattr(self.environment.parsed_options, "exit_code_on_error", code)
-        self.environment.process_exit_code = code
+        self.environment.process_exit_code = code or given or ExitCode.PASS
 
 
 def _add_arguments(parser: LocustArgumentParser, **_: Any) -> None:

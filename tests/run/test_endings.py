@@ -578,6 +578,30 @@ def test_without_criteria_failed_requests_end_a_run_as_in_locust(
     assert run.results["summary"]["verdict"] == "fail"
 
 
+@pytest.mark.parametrize(("criterion", "code"), [("run error_rate < 50 %", 7), ("run p95 < 1 us", 3)])
+def test_a_run_that_passes_ends_with_the_exit_code_that_its_locustfile_has_set(
+    tmp_path: Path, stack: DemoStack, criterion: str, code: int
+) -> None:
+    locustfile = tmp_path / "judging.py"
+    locustfile.write_text(
+        dedent("""\
+            from locust import events
+            from asyncload_lib import ChatUser
+
+            class Chat(ChatUser):
+                pass
+
+            @events.quitting.add_listener
+            def judge(environment, **_):
+                environment.process_exit_code = 7
+        """)
+    )
+    settings = {**target_settings(stack), "ASYNCLOAD_CRITERIA_DEFAULTS": "false", "ASYNCLOAD_CRITERIA": criterion}
+    settings |= {"ASYNCLOAD_GENERATOR_MAX_LOOP_LAG": "10s", "ASYNCLOAD_GENERATOR_MAX_HUB_LAG": "10s"}
+    with LocustRun(locustfile, *CHAT, "-t", "1s", out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() == code, run.output
+
+
 def test_a_scenario_that_cannot_be_told_costs_no_other(tmp_path: Path, stack: DemoStack) -> None:
     """Here the mistake is put into the code that makes the figures of one scenario."""
     locustfile = tmp_path / "untold.py"
