@@ -6,6 +6,7 @@ Importing this module registers its listeners on Locust's own events; `asyncload
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -40,7 +41,7 @@ from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.cut_off import hear_of_cut_offs
 from asyncload_lib.users.measure import tally
 
-__all__ = ["Plugin", "plugin_of"]
+__all__ = ["BROKEN_OFF", "Plugin", "plugin_of"]
 
 INIT_LIMIT_S = 30.0
 
@@ -76,6 +77,8 @@ class Plugin:
         """When the watch of the loops began, on the clock by which the reports of participants are placed."""
         self.is_broken_off = False
         """Whether the suite was stopped before its end."""
+        self.is_to_end: Callable[[], bool] = lambda: False
+        """Tells the suite, between two phases, that it was stopped in the web UI."""
         self._refusal_code: ExitCode | None = None
         self._refusal = ""
         """Why the newest test could not begin, if so."""
@@ -123,7 +126,7 @@ class Plugin:
         if self.environment.web_ui is not None:
             base_path = getattr(self.environment.parsed_options, "web_base_path", None)
             add_verdict_tab(self.environment.web_ui, base_path, lambda: self._refusal or self.session)
-            hold_early_starts(self.environment.web_ui, runner)
+            self.is_to_end = hold_early_starts(self.environment.web_ui, runner)
         if isinstance(runner, MasterRunner) and self.is_headless:
             self._tell_who_comes(runner)
 
@@ -167,7 +170,7 @@ class Plugin:
         self._refusal = ""
         assert self.coordinator is not None
         if self.session is not None:  # one that broke off between two phases has nobody to close it
-            self._close(self.session, BROKEN_OFF)
+            self.close_session(self.session, BROKEN_OFF)
         self.target, unwatched = self._source.aim(self._scenarios)
         self.is_broken_off = self._signals.is_over = False
         session = Session(self.settings, self.target, self.coordinator, kind)
@@ -272,9 +275,9 @@ class Plugin:
         if isinstance(self.environment.runner, LocalRunner):
             self._finalise(stop=False)
         if self.session is not None and not self.is_suite:
-            self._close(self.session)
+            self.close_session(self.session)
         elif self.session is not None and self.is_broken_off:
-            self._close(self.session, BROKEN_OFF)
+            self.close_session(self.session, BROKEN_OFF)
 
     def _finalise(self, *, stop: bool) -> None:
         assert self.coordinator is not None
@@ -286,7 +289,7 @@ class Plugin:
             if problem not in session.problems:
                 session.problems.append(problem)
 
-    def _close(self, session: Session, problem: str | None = None) -> None:
+    def close_session(self, session: Session, problem: str | None = None) -> None:
         """Write the report, once; Locust can end a run in several greenlets, and the others wait for the first."""
         with session.closing:
             if session.exit_code is not None:
@@ -377,7 +380,7 @@ class Plugin:
                 self.environment.process_exit_code = ExitCode.INCOMPLETE
             return
         self.environment.process_exit_code = ExitCode.REPORT_FAILED  # unless it ends well: never 0 without a report
-        self._close(session, BROKEN_OFF)
+        self.close_session(session, BROKEN_OFF)
         code = session.exit_code
         if code == ExitCode.PASS and locust_log.unhandled_greenlet_exception:
             code = ExitCode.LOCUST_USAGE

@@ -11,7 +11,7 @@ from locust.dispatch import UsersDispatcher
 from locust.runners import LocalRunner, MasterRunner
 
 from asyncload_lib.errors import AsyncloadError
-from asyncload_lib.plugin import Plugin, plugin_of
+from asyncload_lib.plugin import BROKEN_OFF, Plugin, plugin_of
 from asyncload_lib.redaction import redact
 from asyncload_lib.report.numbers import counted
 from asyncload_lib.report.stdout import say
@@ -74,6 +74,10 @@ class VmBaseline(baseline.VmBaselineUser):
     """Health checks one after another."""
 
 
+class StopAskedError(Exception):
+    """STOP of the web UI between two phases."""
+
+
 class Suite(LoadTestShape):
     """The shape that Locust starts; its only tick is the whole suite."""
 
@@ -89,6 +93,8 @@ class Suite(LoadTestShape):
             return
         try:
             Driver(plugin, session).run()
+        except StopAskedError:  # nobody else will say that the run is over
+            plugin.close_session(session, BROKEN_OFF)
         except gevent.GreenletExit:
             plugin.is_broken_off = True  # by Locust, which stops the users next and then says so
             raise
@@ -171,6 +177,8 @@ class Driver:
     def _phases(self, scenario: Scenario, *, baseline: bool) -> None:
         for phase in scenario.phases:
             if phase.baseline is baseline and self._coordinator.live:
+                if self._plugin.is_to_end():
+                    raise StopAskedError
                 self._phase(scenario, phase)
 
     def _metric(self, scenario: Scenario, watched_from_ns: int, loops: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 
 from asyncload_lib.demo.stack import DemoStack
 from tests.distributed.cluster import free_port
+from tests.distributed.test_web_ui import is_up
 from tests.locust_run import LocustRun, eventually, target_settings
 from tests.run.test_suite import QUICK, ledger, verdicts
 from tests.run.test_web import ask
@@ -201,6 +202,53 @@ def test_a_suite_that_broke_off_between_phases_is_reported_before_the_next(tmp_p
     assert document["run"]["status"] == "incomplete"
     assert "between two phases" in " ".join(document["run"]["status_reasons"])
     assert document["metrics"][0]["phases"][0]["total_requests"] > 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_suite_that_is_stopped_between_two_phases_begins_nothing_more(
+    tmp_path: Path, stack: DemoStack, workers: int
+) -> None:
+    """And the next one is whole."""
+    port, out, locustfile = free_port(), tmp_path / "reports", tmp_path / "pausing.py"
+    locustfile.write_text(
+        textwrap.dedent("""\
+            from pathlib import Path
+            import gevent
+            from asyncload_lib.suite import *
+            from asyncload_lib.run.coordinator import Coordinator
+
+            def pausing(self, wait_ready=Coordinator.wait_ready):
+                print("between two phases", flush=True)
+                while not Path("now").exists():
+                    gevent.sleep(0.05)
+                wait_ready(self)
+
+            Coordinator.wait_ready = pausing
+        """)
+    )
+    base = f"http://127.0.0.1:{port}"
+    settings = {**target_settings(stack), **QUICK, "ASYNCLOAD_SCENARIOS": "chat", "ASYNCLOAD_CHAT_USERS": "4"}
+    settings |= {"ASYNCLOAD_CHAT_SUSTAIN": "0", "ASYNCLOAD_BASELINE_ENABLED": "false"}
+    master = ("--master-bind-host", "127.0.0.1", "--master-bind-port", str(free_port()), "--processes", str(workers))
+    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port), *(master if workers else ()))
+    with LocustRun(locustfile, *arguments, out=out, settings=settings) as run:
+        eventually(lambda: is_up(base), 60)
+        eventually(lambda: len(ask(f"{base}/stats/requests").get("workers", ())) == workers)
+        swarm(base)
+        run.expect("between two phases")
+        ask(f"{base}/stop", {})
+        (tmp_path / "now").touch()
+        reported(out, 1)
+        swarm(base)
+        stopped, whole = (document["run"] | document["metrics"][0] for document in reported(out, 2))
+        run.process.terminate()
+        run.wait(30)
+
+    begun = [phase["phase"] for phase in stopped["phases"] if phase["started_requests"]]
+    assert (stopped["status"], begun) == ("incomplete", ["warm_up"])
+    assert "the run ended before everything was measured" in stopped["status_reasons"]
+    assert whole["status"] in ("complete", "invalid"), whole["status_reasons"]
+    assert whole["total_requests"] == 4
 
 
 def test_a_host_given_in_the_web_ui_that_is_no_url_is_refused(tmp_path: Path, stack: DemoStack) -> None:
