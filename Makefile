@@ -69,7 +69,7 @@ test: $(BIN)/.development ## all tests
 
 ui: $(BIN)/.runtime ## Locust's web UI on http://127.0.0.1:8089 (LOCUSTFILE=locustfiles/chat.py)
 	@$(BIN)/python -m locust $(call option,--locustfile,LOCUSTFILE) --web-host 127.0.0.1 \
-		$(if $(findstring suite,$(LOCUSTFILE)),$(SETTINGS),$(PLACES) \
+		$(if $(filter suite.py,$(notdir $(LOCUSTFILE))),$(SETTINGS),$(PLACES) \
 		$(call option,--users,USERS) $(call option,--run-time,RUN_TIME))
 
 demo: $(BIN)/.runtime ## the embedded target alone, until Ctrl-C (DEMO_MODE=blocking: its backend blocks)

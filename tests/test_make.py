@@ -208,6 +208,16 @@ def test_ui(tmp_path: Path) -> None:
         made.wait()
 
 
+@pytest.mark.parametrize(
+    ("locustfile", "option"),
+    [("locustfiles/suite.py", "--asyncload-chat-users"), ("/home/me/test-suite/mine.py", "--users")],
+)
+def test_users_in_the_ui_are_those_of_the_chat_only_in_the_suite(locustfile: str, option: str, tmp_path: Path) -> None:
+    with make("ui", f"LOCUSTFILE={locustfile}", "USERS=20", "-n", log=tmp_path / "log") as made:
+        assert made.wait() == 0, made.output
+    assert re.findall(r"(\S+)='20'", made.output) == [option]
+
+
 def test_demo(tmp_path: Path) -> None:
     config = tmp_path / "demo.toml"
     config.write_text('[demo]\nmodel_time = "10ms"\n')
