@@ -16,6 +16,7 @@ from locust.exception import RPCError
 from locust.runners import WorkerRunner
 
 from asyncload_lib.results.arrays import load_numpy
+from asyncload_lib.results.model import utc
 from asyncload_lib.results.recorder import Recorder
 from asyncload_lib.results.text import OTHER, error_text
 from asyncload_lib.run.health import LOOP_TIMEOUT_S, ProcessHealth, call_or_give_up
@@ -84,6 +85,8 @@ class Participant:
         """What tasks have raised in the run so far, by user class and text."""
         self._not_created = ""
         """What kept users of the run from being created, if anything did."""
+        self._stopped_early = ""
+        """Why this process stopped the users of the run by itself, and when, if it did."""
         self._recording = False
         self._is_prepared = False
         self._master_silence = Silence()
@@ -149,7 +152,7 @@ class Participant:
             self.recorder = Recorder(plan["run_id"])
             requests.add_listener(self.recorder.on_request)
             self._exceptions = {}
-            self._not_created = ""
+            self._not_created = self._stopped_early = ""
             forget_servers()
         AsyncUser.run_id = plan["run_id"]
         AsyncUser.settings = self.settings
@@ -330,6 +333,7 @@ class Participant:
                 "run_id": self.recorder.run_id,
                 "exceptions": self._exceptions,
                 "not_created": self._not_created,
+                "stopped_early": self._stopped_early,
                 "health": self._health(),
                 "released_ns": self._released_ns,
                 "first_start_us": min(self._starts_us, default=None),
@@ -379,6 +383,9 @@ class Participant:
             gevent.sleep(Silence.TICK_S)
             if self._master_silence.tick() and worker.user_count:
                 logger.error("the master has fallen silent: stopping the load")
+                # If it was only paused it will want results, and starts nobody anew.
+                self._stopped_early = f"stopped its load at {utc(time.time())}: it had not heard the master for "
+                self._stopped_early += f"{Silence.LIMIT_TICKS * Silence.TICK_S:g} s"
                 self.environment.stop_timeout = ORPHAN_GRACE_S
                 worker.stop()
 

@@ -27,7 +27,7 @@ from asyncload_lib.results.names import free_timestamps, report_path, results_pa
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.introduction import introduction
 from asyncload_lib.run.members import Member
-from asyncload_lib.run.workers import broken_tasks, late_misfits, losses, not_created, worker_rows
+from asyncload_lib.run.workers import broken_tasks, late_misfits, losses, not_created, stopped_early, worker_rows
 from asyncload_lib.settings import OPTIONS, Settings
 from asyncload_lib.target import Target
 from asyncload_lib.verdict.criteria import evaluate, verdict
@@ -112,6 +112,7 @@ class Session:
         is_empty = not any(entry["total_requests"] for metric in metrics for entry in (metric, *metric["phases"]))
         return [
             *not_created(members),
+            *stopped_early(members),
             *broken_tasks(members),
             *self.problems,
             *late_misfits(members, introduction(self._settings, coordinator.environment)),

@@ -10,7 +10,7 @@ from asyncload_lib.results.model import utc
 from asyncload_lib.run.introduction import differences
 from asyncload_lib.run.members import Member
 
-__all__ = ["broken_tasks", "late_misfits", "losses", "not_created", "worker_rows"]
+__all__ = ["broken_tasks", "late_misfits", "losses", "not_created", "stopped_early", "worker_rows"]
 
 MOST_EXCEPTIONS = 5
 """Kinds of exceptions that are told one by one."""
@@ -22,6 +22,11 @@ def not_created(members: Iterable[Member]) -> list[str]:
     """Say what kept users from being created: load that was asked for and not made."""
     found = dict.fromkeys(member.final.get("not_created") for member in members)
     return [f"not all users could be created: {text}" for text in found if text]
+
+
+def stopped_early(members: Iterable[Member]) -> list[str]:
+    """Say which workers stopped their users by themselves: what those would have done from then on is missing."""
+    return [f"worker {member.id} {why}" for member in members if (why := member.final.get("stopped_early"))]
 
 
 def broken_tasks(members: Iterable[Member]) -> list[str]:

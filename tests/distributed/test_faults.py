@@ -173,6 +173,20 @@ def test_the_load_stops_and_a_checkpoint_stays_when_the_master_is_killed(tmp_pat
     assert "partial" in Path(markdown).read_text().lower()
 
 
+def test_a_run_whose_master_was_paused_for_too_long_is_incomplete(tmp_path: Path, stack: DemoStack) -> None:
+    with start(tmp_path, stack, "-t", "8s") as cluster:
+        cluster.master.send(signal.SIGSTOP)
+        eventually(lambda: all("has fallen silent" in node.output for node in cluster.workers), SILENCE_S + 5)
+        cluster.master.send(signal.SIGCONT)
+        assert cluster.wait() == 4, cluster.logs
+        results = cluster.results
+
+    reasons = results["run"]["status_reasons"]
+    assert len(reasons) == len(cluster.workers), reasons
+    assert all("stopped its load" in reason and "had not heard the master" in reason for reason in reasons)
+    assert differences(results, read_ledger(stack)) == []
+
+
 def test_a_suite_has_a_checkpoint_while_its_users_still_gather(tmp_path: Path, stack: DemoStack) -> None:
     locustfile = tmp_path / "slow_start.py"
     locustfile.write_text(
