@@ -56,7 +56,7 @@ class FreeRun:
         self._plugin.check_host()
         if self._plugin.observer is not None and not self._is_ramped_up:
             self._is_ramped_up = True
-            self._plugin.watch_anew()
+            self._plugin.watch_anew(amid_load=True)
 
     def _metric(self) -> dict[str, Any]:
         assert self._plugin.coordinator is not None

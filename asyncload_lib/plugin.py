@@ -212,10 +212,14 @@ class Plugin:
         if problem not in session.problems:
             session.problems.append(problem)
 
-    def watch_anew(self) -> None:
-        """Have this node forget what it has seen so far of the target, and of itself if it is a master."""
+    def watch_anew(self, *, amid_load: bool = False) -> None:
+        """Have this node forget what it has seen so far of the target, and of itself if it is a master.
+
+        `amid_load`: where the target does not confirm that, its watch goes on.
+        """
         assert self.observer is not None
-        self.observer.reset()
+        if not self.observer.reset(amid_load=amid_load):
+            return
         if self.participant is None:
             self._health.reset()
         self.watched_from_ns = time.perf_counter_ns()

@@ -43,13 +43,26 @@ NOTHING_SEEN = dict.fromkeys(("watched_s", "limit_s", "max_stall", "stalls", "bl
 class Confirmation:
     """What came of a reset: when it was sent and answered (perf_counter), and the workers that confirmed it.
 
-    `problem`: why there was no answer.
+    `problem`: why there was no answer. `asked_again`: whether another reset was sent since, amid the load, and not
+    confirmed. It may still have been carried out, at whatever moment: what a worker has found is then of this
+    measurement, but perhaps not all that there was to find.
     """
 
     sent_s: float
     answered_s: float
     pids: frozenset[int]
     problem: str = ""
+    asked_again: bool = False
+
+    @property
+    def note(self) -> str:
+        """What a reader of the findings must know."""
+        told = "When all users were there, the target did not confirm in time that its watch began anew"
+        return f"{told}: what it did before may be counted, too." if self.asked_again else ""
+
+    def shortest_s(self, asked_s: float) -> float:
+        """Return how long a worker must have watched that has begun with this reset and is asked now."""
+        return (asked_s - self.answered_s) * (1 - CLOCK_SHARE) - SLACK_S
 
 
 def answer_of(body: bytes, *, reset: bool) -> Json | None:
@@ -113,12 +126,13 @@ def inside_rows(
     for worker in workers:
         pid = "unknown" if worker["pid"] is None else worker["pid"]
         process = f"worker {worker['worker']}, pid {pid}" if len(workers) > 1 else f"pid {pid}"
-        if why := _objection(worker, confirmation, asked_s, answered_s):
+        if why := _objection(worker, confirmation, asked_s, answered_s) or _gap(worker, confirmation, asked_s):
             others.pop(worker["pid"], None)
             rows.append({**_silent(worker, process), "blocked": None, "note": f"Not judged: {why}."})
             continue
         row = {key: worker[key] for key in _SHAPE if key != "pid"}
-        note = f"{row['note']} {answer.get('problem') or ''}".strip()
+        notes = (row["note"], answer.get("problem"), confirmation.note if confirmation else "")
+        note = " ".join(filter(None, notes))
         rows.append({**row, "name": "target", "witness": "inside", "process": process, "note": note})
     gone = (confirmation.pids if confirmation else frozenset()) - {worker["pid"] for worker in workers}
     missing = "this worker was reset at the start and is missing at the end"
@@ -146,11 +160,18 @@ def _objection(worker: Json, confirmation: Confirmation | None, asked_s: float, 
         return f"this worker did not confirm that {what} (is there a load balancer?)"
     watched_s = worker["watched_s"]
     longest_s = (answered_s - confirmation.sent_s) * (1 + CLOCK_SHARE) + SLACK_S
-    shortest_s = (asked_s - confirmation.answered_s) * (1 - CLOCK_SHARE) - SLACK_S
+    shortest_s = 0.0 if confirmation.asked_again else confirmation.shortest_s(asked_s)
     if not shortest_s <= watched_s <= longest_s:
         since_s = answered_s - confirmation.sent_s
         return f"it has watched for {watched_s:.1f} s, but {since_s:.1f} s have passed since it should have been reset"
     return ""
+
+
+def _gap(worker: Json, confirmation: Confirmation | None, asked_s: float) -> str:
+    """Return why a worker that has found no stall may have forgotten one, or ""."""
+    if confirmation is None or worker["blocked"] or worker["watched_s"] >= confirmation.shortest_s(asked_s):
+        return ""
+    return "it began anew some time after all users were there, and what it did until then is unknown"
 
 
 def _silent(worker: Json, process: str) -> Json:

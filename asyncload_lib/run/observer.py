@@ -5,6 +5,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -30,6 +32,8 @@ __all__ = ["TargetObserver"]
 logger = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = 10.0
+AMID_LOAD_TIMEOUT_S = 2.0
+"""How long a probe has to begin anew while the load goes on: what is measured begins after that."""
 
 Json = dict[str, Any]
 
@@ -92,32 +96,42 @@ class TargetObserver:
         if self._running:  # else it was given up, and the loop has come to it all the same
             self._witness.start()
 
-    def reset(self) -> None:
-        """Have both witnesses begin anew."""
+    def reset(self, *, amid_load: bool = False) -> bool:
+        """Have both witnesses begin anew; False if they could not.
+
+        `amid_load`: a probe that cannot confirm it in the middle of the load is on a loop that hangs, or has a long
+        queue. Then both witnesses go on instead: such a target must not get away with what it did so far.
+        """
         if not self._running:
-            return
-        self._confirmation = None
+            return True
+        before, self._confirmation = self._confirmation, None
+        if amid_load and before is not None and before.pids:
+            self._confirmation = replace(before, asked_again=True)
+        limit_s = AMID_LOAD_TIMEOUT_S if amid_load else PROBE_TIMEOUT_S
         try:
-            self._thread.call(self._reset(), PROBE_TIMEOUT_S + LOOP_TIMEOUT_S)
+            self._thread.call(self._reset(limit_s), limit_s + LOOP_TIMEOUT_S)
         except TimeoutError:
             logger.error("the target's witnesses could not be reset: the event loop that runs the users is blocked")
+        return self._confirmation is None or not self._confirmation.asked_again
 
-    async def _reset(self) -> None:
+    async def _reset(self, limit_s: float) -> None:
         assert self._witness is not None
-        self._witness.reset()
         self._end_census()
+        if self._confirmation is None:
+            self._witness.reset()
         if self._token:
-            limit_s = census.ASK_TIMEOUT_S
+            ask_s = census.ASK_TIMEOUT_S
             # To make it takes some 10 ms: before there is load.
-            anew = shared_client(self._thread, limit_s, limit_s, insecure=True, keeps_connections=False)
+            anew = shared_client(self._thread, ask_s, ask_s, insecure=True, keeps_connections=False)
             limits = f"limit_s={self._limit_s}&period_s={self._period_s}"
             sent_s = time.perf_counter()
-            answer = await self._ask("POST", f"{self._probe_url}/reset?{limits}")
+            answer = await self._ask("POST", f"{self._probe_url}/reset?{limits}", limit_s)
             pids, problem = (frozenset(), self._problem) if answer is None else (confirmed(answer), "")
-            self._confirmation = Confirmation(sent_s, time.perf_counter(), pids, problem)
+            if pids or self._confirmation is None:
+                self._confirmation = Confirmation(sent_s, time.perf_counter(), pids, problem)
             if pids:
                 self._witness.reset()  # what held up the answer was over when the probe began anew
-            if pids and self._running:
+            if self._confirmation.pids and self._running:
                 self._census = census.Census(partial(self._ask_anew, anew), self._confirmation)
 
     def report(self) -> list[Json]:
@@ -140,8 +154,10 @@ class TargetObserver:
         assert self._witness is not None
         confirmation, census_, asked_s = self._confirmation, self._census, time.perf_counter()
         seen = self._witness.report()  # first: the probe must know of whatever is in it
-        answer = await self._ask("GET", self._probe_url) if self._token else None
+        answer = await self._ask("GET", self._probe_url, PROBE_TIMEOUT_S) if self._token else None
         outside = {**(self._witness.report() if answer is None else seen), "process": self._host}
+        watched_on = confirmation.note if confirmation else ""
+        outside["note"] = f"{outside['note']} {watched_on}".strip()
         if answer is None:
             return [self._alone(outside)]
         answered_s = time.perf_counter()
@@ -151,7 +167,7 @@ class TargetObserver:
         judged = [row for row in inside if row["blocked"] is not None]
         sentences = filter(None, (disagreement(row, outside) for row in judged))
         # Told, and not judged: a packet that was sent again on its way to a free loop looks like this as well.
-        elsewhere = unexplained(judged, outside) if len(judged) == len(inside) else None
+        elsewhere = unexplained(judged, outside) if len(judged) == len(inside) and not watched_on else None
         outside["note"] = " ".join(filter(None, [outside["note"], *dict.fromkeys(sentences), elsewhere]))
         return [*inside, outside]
 
@@ -165,12 +181,12 @@ class TargetObserver:
             return {**outside, "note": note, "blocked": None, "proven_stall": None}
         return {**outside, "note": note}
 
-    async def _ask(self, method: str, url: str) -> Json | None:
+    async def _ask(self, method: str, url: str, limit_s: float) -> Json | None:
         """Return the probe's answer; without one, `_problem` says why, and `_is_probe` may have turned out false."""
         shown = redact(url)
         try:
             client = shared_client(self._thread, PROBE_TIMEOUT_S, PROBE_TIMEOUT_S, insecure=True)
-            status, body = await self._fetch(client, method, url)
+            status, body = await self._fetch(client, method, url, limit_s)
         except (PyreqwestError, ValueError, OSError) as error:
             self._problem = f"{shown}: {type(error).__name__}"
             return None
@@ -185,13 +201,14 @@ class TargetObserver:
             self._is_probe = False
         return found
 
-    async def _fetch(self, client: Client, method: str, url: str) -> tuple[int, bytes]:
-        answer = await client.request(method, url).header(TOKEN_HEADER, self._token or "").build().send()
+    async def _fetch(self, client: Client, method: str, url: str, limit_s: float) -> tuple[int, bytes]:
+        request = client.request(method, url).header(TOKEN_HEADER, self._token or "")
+        answer = await request.timeout(timedelta(seconds=limit_s)).build().send()
         return answer.status, bytes(await answer.bytes())
 
     async def _ask_anew(self, client: Client) -> tuple[int, bytes] | None:
         with contextlib.suppress(PyreqwestError, ValueError, OSError):
-            return await self._fetch(client, "GET", self._probe_url)
+            return await self._fetch(client, "GET", self._probe_url, census.ASK_TIMEOUT_S)
         return None
 
     def _end_census(self) -> None:

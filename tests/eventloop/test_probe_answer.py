@@ -1,6 +1,7 @@
 """Whose findings stand for the target: only a probe's, and only those since a reset that was confirmed."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,6 +54,28 @@ def test_a_worker_whose_findings_prove_nothing_is_not_judged(
 
     assert unjudged
     assert any(why in row["note"] for row in unjudged)
+
+
+@pytest.mark.parametrize(
+    ("worker", "blocked"),
+    [
+        (findings(7), False),
+        (findings(7, blocked=True), True),
+        (findings(7, watched_s=2.0, blocked=True), True),
+        (findings(7, watched_s=2.0), None),  # what it saw before it began anew is forgotten
+        (findings(7, watched_s=3600.0, blocked=True), None),
+    ],
+)
+def test_a_worker_that_may_have_begun_anew_once_more_is_condemned_by_less_than_acquits_it(
+    worker: dict[str, Any], blocked: bool | None
+) -> None:
+    confirmation = replace(RESET, asked_again=True)
+    (row, other) = rows(worker, findings(8), confirmation=confirmation)
+
+    assert (row["blocked"], other["blocked"]) == (blocked, False)
+    assert "did not confirm in time" in other["note"]
+    answer = {"workers": [worker], "problem": ""}
+    assert bool(strangers(answer, confirmation, 110.0, 110.1)) is (worker["watched_s"] > 10.2)
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,40 @@ def test_what_blocks_at_the_start_is_not_forgotten_where_all_users_come_at_once(
     assert target["max_stall"] > 0.35
 
 
+BLOCKS = dedent("""\
+    from locust import constant, task
+    from asyncload_lib import AsyncHttpUser
+
+    class Blocking(AsyncHttpUser):
+        wait_time = constant(0)
+
+        @task
+        async def ask(self):
+            await self.client.post("/api/chat?fault=block:0.9", json={"message": "hello", "session_id": "one"})
+""")
+
+
+def test_a_target_that_is_blocked_while_users_are_spawned_is_condemned_with_its_culprit(
+    tmp_path: Path, faulty: DemoStack
+) -> None:
+    """Its loop is with the first six of them for 5.4 s, and only then with the reset of its probe."""
+    path = tmp_path / "blocks.py"
+    path.write_text(BLOCKS)
+    options = ("--headless", "-u", "12", "-r", "6", "-t", "5s")
+    settings = {**QUICK, **target_settings(faulty)}
+    with LocustRun(path, *options, out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait(60) in (3, 6), run.output
+        results = run.results
+
+    (metric,) = results["metrics"]
+    assert results["run"]["status"] in ("complete", "invalid"), results["run"]["status_reasons"]
+    assert {phase["phase"] for phase in metric["phases"]} == {"ramp", "run"}
+    (target,) = (loop for loop in metric["event_loops"] if loop["name"] == "target")
+    assert target["blocked"], target["note"]
+    assert any("faults.py" in culprit["file"] for culprit in target["culprits"]), target["culprits"]
+    assert {row["name"]: row["verdict"] for row in results["criteria"]}["run max_stall < 10 ms"] == "fail"
+
+
 def test_the_first_interrupt_says_what_a_second_does_and_the_second_does_it(tmp_path: Path) -> None:
     settings = {"ASYNCLOAD_DEMO_MODEL_TIME": "60s", "ASYNCLOAD_CHAT_THINK_MEDIAN": "1ms"}
     with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:

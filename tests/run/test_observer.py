@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import gevent
+import gevent.event
 import pytest
 from gevent.pywsgi import WSGIServer
 
@@ -57,6 +58,8 @@ class Probe:
     def __init__(self, reads: int = 7, confirms: int = 7) -> None:
         self.reads, self.confirms = reads, confirms
         self.failing = False
+        self.found: dict[str, Any] = {}
+        """What a reading has instead of no stall at all."""
         self._begun_s = time.perf_counter()
 
     def __call__(self, method: str, path: str) -> tuple[str, bytes]:
@@ -69,7 +72,7 @@ class Probe:
             findings = Findings(0, 0.01, 0.003)
             findings.lag(0, 1)
             watched_ns = int((time.perf_counter() - self._begun_s) * 1e9)
-            worker = {"pid": self.reads, "worker": 1, **findings.report("target", watched_ns)}
+            worker = {"pid": self.reads, "worker": 1, **findings.report("target", watched_ns), **self.found}
         return "200 OK", json.dumps({**worker, "workers": [worker], "problem": ""}).encode()
 
 
@@ -159,6 +162,49 @@ def test_what_holds_up_the_reset_is_before_the_measurement(thread: LoopThread) -
 
     assert (inside["blocked"], outside["blocked"]) == (False, False)
     assert outside["max_stall"] == 0.0
+
+
+def test_stalls_of_the_ramp_are_forgotten_where_the_target_confirms_it(thread: LoopThread) -> None:
+    with observed(thread, Probe()) as (observer, _):
+        longest_s = max(row["watched_s"] for row in observer.report())
+        assert observer.reset(amid_load=True)
+        rows = observer.report()
+
+    assert all(row["watched_s"] < longest_s for row in rows)
+    assert not any("confirm" in row["note"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("is_carried_out", "found", "blocked"),
+    [(False, {}, False), (False, {"blocked": True}, True), (True, {}, None), (True, {"blocked": True}, True)],
+)
+def test_a_target_that_confirms_nothing_amid_the_load_is_watched_on(
+    thread: LoopThread, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool, found: dict[str, Any], blocked: bool
+) -> None:
+    """What a blocked loop is asked comes to it later, when nobody waits for the answer any more."""
+    monkeypatch.setattr(observer_module, "AMID_LOAD_TIMEOUT_S", 0.2)
+    probe, is_free = Probe(), gevent.event.Event()
+    is_free.set()
+    resets: list[str] = []
+
+    def busy(method: str, path: str) -> tuple[str, bytes]:
+        is_free.wait()
+        answer = probe(method, path) if method == "GET" or is_carried_out or not resets else ("200 OK", b"")
+        resets.extend([path] if method == "POST" else [])
+        return answer
+
+    with observed(thread, busy) as (observer, _):
+        before_s = observer.report()[-1]["watched_s"]
+        is_free.clear()
+        assert not observer.reset(amid_load=True)
+        is_free.set()
+        probe.found = found
+        eventually(lambda: len(resets) == 2)
+        inside, outside = observer.report()
+
+    assert inside["blocked"] is blocked, inside["note"]
+    assert outside["watched_s"] > before_s + 0.2, "it was not reset"
+    assert all("did not confirm in time" in row["note"] for row in (inside, outside) if row["blocked"] is not None)
 
 
 def test_another_process_than_the_one_that_began_anew_is_not_judged(thread: LoopThread) -> None:
