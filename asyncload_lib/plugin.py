@@ -280,8 +280,16 @@ class Plugin:
             self._finalise(stop=False)
         if self.session is not None and not self.is_suite:
             self.close_session(self.session)
+            self._quit_without_workers()
         elif self.session is not None and self.is_broken_off:
             self.close_session(self.session, BROKEN_OFF)
+
+    def _quit_without_workers(self) -> None:
+        """End a headless master that has lost all workers: Locust has only stopped the test, and would idle on."""
+        assert self.coordinator is not None
+        runner = self.environment.runner
+        if self.is_headless and isinstance(runner, MasterRunner) and not self.coordinator.live:
+            gevent.spawn(runner.quit)  # it kills the greenlet at hand, which has missed the last worker
 
     def _finalise(self, *, stop: bool) -> None:
         assert self.coordinator is not None

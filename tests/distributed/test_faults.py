@@ -150,6 +150,18 @@ def test_a_suite_without_any_worker_left_ends_by_itself(tmp_path: Path, stack: D
     assert imbalances(results) == []
 
 
+def test_a_run_without_any_worker_left_ends_by_itself(tmp_path: Path, stack: DemoStack) -> None:
+    with start(tmp_path, stack) as cluster:  # which Locust would never end
+        for node in cluster.workers:
+            node.send(signal.SIGKILL)
+        assert cluster.wait(40) == 4, cluster.logs
+        results = cluster.results
+
+    assert results["run"]["status"] == "incomplete"
+    assert [worker["state"] for worker in results["workers"]] == ["lost", "lost", "lost"]
+    assert "Traceback" not in cluster.master.output
+
+
 def test_the_load_stops_and_a_checkpoint_stays_when_the_master_is_killed(tmp_path: Path, stack: DemoStack) -> None:
     with start(tmp_path, stack) as cluster:
         eventually(lambda: list(cluster.out.glob("checkpoint_*.json")), 20)
