@@ -54,6 +54,14 @@ class Option:
     help: str
     secret: bool = False
     local: bool = False
+    """Whether it is a place on one machine, and another one on the next."""
+    directing: bool = False
+    """Whether only the process that directs a run reads it: on a worker it changes nothing."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all processes of a run must have the same value."""
+        return not (self.local or self.directing)
 
     @property
     def variable(self) -> str:
@@ -72,29 +80,29 @@ class Option:
 
 
 @overload
-def row(kind: Kind[T], default: None, help: str, *, secret: bool = ..., local: bool = ...) -> T | None: ...
+def row(kind: Kind[T], default: None, help: str, **flags: bool) -> T | None: ...
 @overload
-def row(kind: Kind[T], default: TomlValue, help: str, *, secret: bool = ..., local: bool = ...) -> T: ...
-def row(kind: Kind[T], default: TomlValue | None, help: str, *, secret: bool = False, local: bool = False) -> T | None:
-    """Declare an option as a dataclass field; `local` ones differ between machines without changing the run."""
+def row(kind: Kind[T], default: TomlValue, help: str, **flags: bool) -> T: ...
+def row(kind: Kind[T], default: TomlValue | None, help: str, **flags: bool) -> T | None:
+    """Declare an option as a dataclass field; `flags`: those of `Option`."""
     value = None if default is None else kind.check(default)
-    return field(default=value, metadata={"row": Option("", kind, default, help, secret, local)})
+    return field(default=value, metadata={"row": Option("", kind, default, help, **flags)})
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
     """Chat traffic."""
 
-    users: int = row(whole(1), 50, "users of the burst and of the sustained phase")
-    few_users: int = row(whole(1), 5, "users of the phase that shows the latency under light load")
+    users: int = row(whole(1), 50, "users of the burst and of the sustained phase", directing=True)
+    few_users: int = row(whole(1), 5, "users of the phase that shows the latency under light load", directing=True)
     sustain: float = row(
-        duration(0, 86_400), "15s", "length of each of the phases few and sustained; 0 leaves both out"
+        duration(0, 86_400), "15s", "length of each of the phases few and sustained; 0 leaves both out", directing=True
     )
     path: str = row(url_path(), "/api/chat", "where a message is posted")
     stream_path: str = row(url_path(), "/api/chat/stream", "where a message is posted to get a streamed answer")
     headers: tuple[str, ...] = row(headers(), [], "headers of every message, such as a login", secret=True)
     message_field: str = row(choice("message", "content"), "message", "name of the field that carries the message")
-    timeout: float = row(duration(0.001, 3600), "30s", "how long to wait for an answer")
+    timeout: float = row(duration(0.001, 3600), "30s", "how long to wait for an answer", directing=True)
     think_median: float = row(duration(0, 3600), "1s", "median time a user thinks between two messages")
     message_median: int = row(whole(1, 1000), 80, "median length of a message in characters; none is longer than 4000")
     turns_mean: float = row(number(1, 1000), 4, "mean number of messages in a conversation")
@@ -144,38 +152,49 @@ class Loop:
 
     limit: float = row(duration(0.005, 60), "10ms", "a stall of at least this length counts as a blocked loop")
     period: float = row(duration(0.001, 10), "3ms", "time between two heartbeats; at most loop.limit")
-    probe_path: str = row(url_path(), "/asyncload/loop", "where the target mounts the loop probe")
-    probe_token: str | None = row(TOKEN, None, "token that the probe expects in X-Asyncload-Token", secret=True)
-    witness_path: str = row(url_path(), "/api/health", "endpoint of the check requests; it should do nothing")
-    witness_rate: float = row(number(1, 1000), 50, "check requests per second to loop.witness_path")
+    probe_path: str = row(url_path(), "/asyncload/loop", "where the target mounts the loop probe", directing=True)
+    probe_token: str | None = row(
+        TOKEN, None, "token that the probe expects in X-Asyncload-Token", secret=True, directing=True
+    )
+    witness_path: str = row(
+        url_path(), "/api/health", "endpoint of the check requests; it should do nothing", directing=True
+    )
+    witness_rate: float = row(number(1, 1000), 50, "check requests per second to loop.witness_path", directing=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """The blocking service that the improvement is measured against."""
 
-    enabled: bool = row(flag(), True, "run the blocking baseline of every scenario")
-    host: str | None = row(HTTP, None, "the unconverted, blocking service; the demo has its own")
+    enabled: bool = row(flag(), True, "run the blocking baseline of every scenario", directing=True)
+    host: str | None = row(HTTP, None, "the unconverted, blocking service; the demo has its own", directing=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
     """The embedded target, used when no host is given."""
 
-    mode: str = row(choice("async", "blocking"), "async", "blocking: its backend blocks its loop, so the run must fail")
-    model_time: float = row(duration(0, 60), "200ms", "simulated time of a model for one answer")
-    network_delay: float = row(duration(0, 1), "5ms", "simulated network delay to Redis, each way")
-    vm_delay: float = row(duration(0, 60), "20ms", "simulated time of one health check")
+    mode: str = row(
+        choice("async", "blocking"),
+        "async",
+        "blocking: its backend blocks its loop, so the run must fail",
+        directing=True,
+    )
+    model_time: float = row(duration(0, 60), "200ms", "simulated time of a model for one answer", directing=True)
+    network_delay: float = row(duration(0, 1), "5ms", "simulated network delay to Redis, each way", directing=True)
+    vm_delay: float = row(duration(0, 60), "20ms", "simulated time of one health check", directing=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Generator:
     """Limits of the load generator itself; beyond them the run is invalid."""
 
-    max_cpu: float = row(percentage(1, 100), 90, "CPU of one generator process")
-    max_loop_lag: float = row(duration(0.001, 60), "100ms", "p99 lag of the loop that runs the users")
-    max_hub_lag: float = row(duration(0.001, 60), "500ms", "p99 lag of Locust's own loop")
-    max_send_delay: float = row(duration(0.001, 60), "200ms", "p99 delay between intended and real start")
+    max_cpu: float = row(percentage(1, 100), 90, "CPU of one generator process", directing=True)
+    max_loop_lag: float = row(duration(0.001, 60), "100ms", "p99 lag of the loop that runs the users", directing=True)
+    max_hub_lag: float = row(duration(0.001, 60), "500ms", "p99 lag of Locust's own loop", directing=True)
+    max_send_delay: float = row(
+        duration(0.001, 60), "200ms", "p99 delay between intended and real start", directing=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +203,22 @@ class Options:
 
     out: Path = row(PATH, "reports/performance", "where results and reports are written", local=True)  # noqa: RUF009
     seed: int = row(whole(0, 2**63 - 1), 1, "seed of messages, think times and written data")
-    host: str | None = row(HTTP, None, "the service under test, as Locust's -H; if no address at all is set, the demo")
-    scenarios: tuple[str, ...] = row(choices(*SCENARIOS), [*SCENARIOS], "scenarios of the suite, in this order")
-    stop_timeout: float = row(duration(0, 3600), "10s", "how long running operations have to finish after a phase")
-    criteria: tuple[str, ...] = row(
-        CRITERIA, [], "your own; an upper or lower limit replaces the default one on the same subject and metric"
+    host: str | None = row(
+        HTTP, None, "the service under test, as Locust's -H; if no address at all is set, the demo", directing=True
     )
-    criteria_defaults: bool = row(flag(), True, "apply the default criteria")
+    scenarios: tuple[str, ...] = row(
+        choices(*SCENARIOS), [*SCENARIOS], "scenarios of the suite, in this order", directing=True
+    )
+    stop_timeout: float = row(
+        duration(0, 3600), "10s", "how long running operations have to finish after a phase", directing=True
+    )
+    criteria: tuple[str, ...] = row(
+        CRITERIA,
+        [],
+        "your own; an upper or lower limit replaces the default one on the same subject and metric",
+        directing=True,
+    )
+    criteria_defaults: bool = row(flag(), True, "apply the default criteria", directing=True)
     vms: tuple[Vm, ...] = row(
         vms(), [], "machines whose health is checked; if no address at all is set, the demo's six"
     )

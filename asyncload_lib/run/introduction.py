@@ -19,14 +19,6 @@ __all__ = ["differences", "files_in_memory", "introduction"]
 
 _IN_MEMORY = {"tmpfs", "ramfs"}
 
-_DIRECTING = {
-    *("host", "scenarios", "stop_timeout", "criteria", "criteria_defaults"),
-    *("chat.users", "chat.few_users", "chat.sustain", "chat.timeout"),
-    *("loop.probe_path", "loop.probe_token", "loop.witness_path", "loop.witness_rate"),
-    *("baseline", "demo", "generator"),
-}
-"""Settings, or groups of them, that only the directing process reads: on a worker they change nothing."""
-
 
 def introduction(settings: Settings, environment: "Environment") -> dict[str, Any]:
     """Return what must agree over all processes of a run, and what only names this one; no secrets."""
@@ -64,13 +56,13 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
         found.append(f"its code of asyncload {ours['version']} differs from the master's")
     if theirs.get("locustfiles") != ours["locustfiles"]:
         found.append("its locustfile differs from the master's")
-    our_settings, their_settings = ours["settings"], theirs.get("settings") or {}
+    their_settings = theirs.get("settings") or {}
     found += [
         f"its {key} is {their_settings.get(key)}, the master's is {value}"
-        for key, value in our_settings.items()
-        if not (OPTIONS[key].local or _DIRECTING & {key, key.partition(".")[0]}) and their_settings.get(key) != value
+        for key, value in ours["settings"].items()
+        if OPTIONS[key].is_shared and their_settings.get(key) != value
     ]
-    if not found and our_settings == their_settings and ours["fingerprint"] != theirs.get("fingerprint"):
+    if not found and ours["fingerprint"] != theirs.get("fingerprint"):
         found.append("one of its secrets differs from the master's")
     return found
 
