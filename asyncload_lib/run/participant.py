@@ -208,7 +208,8 @@ class Participant:
 
     def _ramp_up_after(self, spawning: gevent.Greenlet, run_id: str) -> None:
         spawning.join()
-        if self._recording and self.recorder.run_id == run_id:
+        was_killed = isinstance(spawning.value, gevent.GreenletExit)  # by the end of the test, or for a newer spawning
+        if self._recording and self.recorder.run_id == run_id and not was_killed:
             self._ramped_up()
 
     def _ramped_up(self) -> None:

@@ -159,6 +159,17 @@ def test_users_that_a_later_step_of_the_ramp_has_created_are_not_missed(
     assert final(participant)["not_created"] == told
 
 
+@pytest.mark.parametrize(("end", "phases"), [("join", ["ramp", "run"]), ("kill", ["ramp"])])
+def test_what_is_measured_on_a_worker_does_not_begin_when_its_spawning_is_broken_off(
+    participant: Sent, end: str, phases: list[str]
+) -> None:
+    participant.announce("ramp", gated=False)
+    spawning = gevent.spawn(gevent.sleep)
+    getattr(spawning, end)()
+    participant._ramp_up_after(spawning, participant.recorder.run_id)
+    assert list(participant.recorder.results()) == phases
+
+
 def test_what_the_gate_lets_out_belongs_to_the_phase_that_it_opens(
     participant: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
