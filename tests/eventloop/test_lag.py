@@ -1169,25 +1169,23 @@ def test_frames_that_were_seen_and_not_late_are_not_kept_behind_the_end() -> Non
     class Heavy:
         pass
 
-    seen: list[weakref.ref[Heavy]] = []
-
-    def slow() -> None:
+    def ended() -> FrameType:
         heavy = Heavy()
-        seen.append(weakref.ref(heavy))
-        cpu(0.008)
+        held.append(weakref.ref(heavy))
+        return sys._getframe()
 
     async def main() -> LoopMonitor:
-        async with LoopMonitor(limit_s=5.0) as monitor:
+        async with LoopMonitor() as monitor:
             await calm()
-            while not (monitor._watchdog is not None and monitor._watchdog._segments):
-                asyncio.get_running_loop().call_soon(slow)
-                await asyncio.sleep(0)
+            assert monitor._watchdog is not None
+            seen = Sample(time.perf_counter_ns() + 10**12, 0, 0, (), 0, None, 0, None)  # no look comes to let it go
+            monitor._watchdog._segments = [Segment(ended(), None, [seen], idle=False)]
         return monitor
 
+    held: list[weakref.ref[Heavy]] = []
     monitor = asyncio.run(main())
     assert monitor.report()["blocked"] is False
-    assert seen
-    assert [reference() for reference in seen] == [None] * len(seen)
+    assert [reference() for reference in held] == [None]
 
 
 def test_what_ends_amid_a_look_is_freed_by_the_loops_thread(monkeypatch: pytest.MonkeyPatch) -> None:
