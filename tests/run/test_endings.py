@@ -160,7 +160,7 @@ def test_a_target_that_hangs_does_not_pass_for_all_that_it_answered_before(
     verdicts = {row["name"]: row["verdict"] for row in results["criteria"]}
     assert verdicts["run p95 < 2 s"] == "no data"
     assert verdicts["run error_rate < 1 %"] == "pass"  # 2 in 402
-    assert 5.5 < metric["total_time"] < 6.5, "until the users were stopped"
+    assert 4.5 < metric["total_time"] < 7, "until the users were stopped, not only to the last answer"
     assert verdicts[f"run throughput > {rate}"] == "fail"
 
 
