@@ -89,7 +89,7 @@ def _of_loops(entry: Entry, name: str, subject: Subject, results: Entry) -> Obse
         return Observation(*least, math.inf, seen.remark) if least.value else Observation(None, seen.remark)
     most, doubt = _unrecorded(loops, name, subject, results)
     if subject.is_scenario and not seen.remark and is_about(loops, "target") and is_beside_target(_phases(entry)):
-        seen = seen._replace(remark=f"{_UNTESTED}; the generator's was")
+        seen = seen._replace(remark=_OWN_LOOP_ALONE)
     # What the generator's own loops did is known, whatever came of its requests.
     if subject.level != "generator" and (in_vain := nothing_succeeded(entry)):
         most, doubt = math.inf, in_vain
@@ -97,6 +97,7 @@ def _of_loops(entry: Entry, name: str, subject: Subject, results: Entry) -> Obse
 
 
 _UNTESTED = "the target got no load, only check requests, so its loop was not tested"
+_OWN_LOOP_ALONE = "of the users' own loop: the target got no load, only check requests"
 _BESIDE_TARGET = ("REDIS set+get", "FILE write+read", "VM ")
 """How the requests begin that asyncload's own users send to Redis, files and machines."""
 
