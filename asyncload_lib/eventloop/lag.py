@@ -5,7 +5,8 @@ stall over the limit is charged to the loop, to the GIL, to garbage collection o
 
 A stall begins somewhere between two beats, so its length is known only to within half a period: 1.5 ms with the period
 of 3 ms (2 ms on uvloop, whose timers count whole milliseconds; 3 ms in a saturated loop, which beats less often). Every
-stall that is longer than the limit by at least this error is found.
+stall that is longer than the limit by at least this error is found; where turns of the loop are long by themselves, a
+callback must also have been seen for two fifths of the limit, for most of a late beat may then have been others.
 """
 
 import asyncio
