@@ -54,7 +54,8 @@ class Stopwatch:
         measured, passed = (now - then for now, then in zip(_both_clocks(), self._began, strict=True))
         if measured > 0 and abs(measured - passed) <= max(CLOCK_TOLERANCE_NS, passed // 10):
             return ""
-        return f"by `time.perf_counter_ns`, {measured / 1e9:g} s have passed, and in truth {passed / 1e9:g} s"
+        words = f"{measured / 1e9:g} s have passed, and in truth {passed / 1e9:g} s"
+        return f"The clock failed: by `time.perf_counter_ns`, {words}"
 
 
 def _both_clocks() -> tuple[int, int]:

@@ -43,6 +43,7 @@ the GIL: it then gets the GIL quickly."""
 SETTLE_S = 2.0
 """Longest time that a report or a reset waits for the watchdog to judge the late beats."""
 NAP_S = 0.0005
+"""Between two looks at whether it has."""
 CHORES_NS = 250_000_000
 """How often the watchdog takes a baseline: the CPU time of all threads, and the time that the hypervisor stole. What
 was stolen since the last baseline is held against a stall, so an old baseline would excuse too much."""
@@ -189,7 +190,7 @@ class Monitor:
         if self._failure:
             return f"{self._failure}."
         if self._running and (failure := self._watchdog.stopwatch.failure()):
-            return f"The clock failed: {failure}."
+            return f"{failure}."
         return "" if is_settled else "A stall was still being examined when this was written."
 
     def _begin(self, base: CodeType | None = None, home: Home | None = None) -> None:
@@ -231,8 +232,7 @@ class Monitor:
         self._meter.close()
         if self._watchdog is not None:
             self._watchdog.stop()
-            failure = self._watchdog.stopwatch.failure()
-            self._failure = self._failure or (f"The clock failed: {failure}" if failure else "")
+            self._failure = self._failure or self._watchdog.stopwatch.failure()
         self._pulse.discard.clear()
         self._pulse.quiet_ns, self._pulse.wants_signs = 0, True
         self._pulse = Pulse(self._ended_ns, 0, hears_signs=self._pulse.hears_signs)
@@ -278,7 +278,7 @@ class Monitor:
         self._late_gaps[0] += 1
         self._late_gaps[1] += gap
         late = Late(pulse.beat_ns, now, self._usual_gap_ns, cpu - pulse.cpu_ns, 0, tuple(pulse.signs_ns))
-        late.has_long_turns = self._usual_gap_ns > self._pace_ns + TIMER_SLACK_NS
+        late.has_long_turns = self._has_long_turns()
         if late.length_ns < self._limit_s * NS:
             return False
         begun_ns = max(pulse.begun_ns, pulse.beat_ns) if pulse.hears_signs else pulse.beat_ns
@@ -311,10 +311,14 @@ class Monitor:
                 patience_ns = self._patience_at(self._pace_ns, self._watchdog.has_rivals)
                 self._watchdog.patience_ns = patience_ns
                 self._quiet_for_ns = max(self._pace_ns, patience_ns - TIMER_SLACK_NS)
-        if late or self._usual_gap_ns > self._pace_ns + TIMER_SLACK_NS:
+        if late or self._has_long_turns():
             self._signs_until_ns = now + SIGNS_NS
         self._pulse.wants_signs = self._pulse.hears_signs and now < self._signs_until_ns
         self._open_window(now, cpu)
+
+    def _has_long_turns(self) -> bool:
+        """Whether even beats in time are late by more than a timer's slack: callbacks queue before each."""
+        return self._usual_gap_ns > self._pace_ns + TIMER_SLACK_NS
 
     def _open_window(self, now: int, cpu: int) -> None:
         self._window, self._late_gaps = (now, cpu, self._findings.beats, self._findings), [0, 0]
