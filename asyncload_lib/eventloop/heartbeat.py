@@ -263,7 +263,7 @@ class Monitor:
             pulse.signs_ns.clear()
         if self._watchdog is not None:
             if look:
-                self._chores_ns = now + (CALM_CHORES_NS if self._watchdog.is_calm else CHORES_NS)
+                self._chores_ns = now + (CALM_CHORES_NS if self._watchdog.baseline.is_calm else CHORES_NS)
             self._watchdog.beaten(now, look)
         findings.lag(gap - self._pace_ns, now)
 
@@ -308,7 +308,7 @@ class Monitor:
             if not self._load_from <= self._load < self._load_to:
                 self._change_pace()
             if self._watchdog is not None:
-                patience_ns = self._patience_at(self._pace_ns, self._watchdog.has_rivals)
+                patience_ns = self._patience_at(self._pace_ns, self._watchdog.baseline.has_rivals)
                 self._watchdog.patience_ns = patience_ns
                 self._quiet_for_ns = max(self._pace_ns, patience_ns - TIMER_SLACK_NS)
         if late or self._has_long_turns():

@@ -24,7 +24,8 @@ from types import FrameType
 from typing import NamedTuple
 
 from .alarm import Alarm
-from .clocks import ASLEEP, ON_GIL, StealMeter, Stopwatch, ThreadMeter, state_of, threads_cpu_ns
+from .baseline import Baseline
+from .clocks import ASLEEP, ON_GIL, Stopwatch, ThreadMeter, state_of
 from .frame_safety import Home, uncollected
 from .native import native, start_native_thread
 from .places import Position
@@ -71,12 +72,8 @@ _IS_UNSHARED = partial(operator.ge, ENDED_REFERENCES)
 UNSEEN_NS = 2 * MS
 """If the loop ran for so long in the middle of a look, the look is taken again. The loop takes the GIL back after a
 switch interval, and where a hypervisor takes the CPU away, that may be shorter than a look."""
-HELD_NS = MS
-"""If all other threads together used less CPU time since the baseline, none of them kept the GIL for long."""
 PROVING_NS = 3 * MS // 2
 """A shorter wait counts for nothing: a thread that asks for the GIL gets it after a switch interval of 1 ms."""
-RIVAL_SHARE = 0.01
-"""Other threads are rivals for the GIL if together they used this share of a CPU from one baseline to the next."""
 
 
 class Watched(NamedTuple):
@@ -166,23 +163,11 @@ class Watchdog:
         self.failure = ""
         self._segments: list[Segment] = []
         self._waits: deque[Wait] = deque(maxlen=256)
-        self._threads: dict[tuple[int, int], int] = {}
-        self._threads_ns = 0
-        self._others_ns = 0
-        """CPU time of all threads but the loop's and this one, at the baseline."""
-        self.has_rivals = True
-        """Whether other threads want the GIL, too; assumed until a baseline shows that they do not."""
+        self.baseline = Baseline(self._meter)
         self._has_met_holder = False
         """Whether another thread has kept the GIL for longer than the limit."""
-        self.is_calm = False
-        """Whether from one baseline to the next neither other threads were busy nor the hypervisor stole anything."""
-        self._steal = StealMeter()
-        self._steal_ns = self._steal.steal_ns()
-        self._charged_steal_ns = 0
-        """How much of what was stolen since the baseline has been held against a late beat already."""
         self._ident = 0
-        self._cpu_ns: Callable[[], int] = int
-        """CPU time of the watchdog's own thread; 0 until it runs."""
+        """Of the watchdog's own thread; 0 until it runs."""
         self._reading: Callable[[], _Reading] = partial(_Reading, 0, 0, 0)
         """What the kernel knows of the watchdog's own thread; nothing until it runs."""
         self._before = self._reading()
@@ -221,9 +206,9 @@ class Watchdog:
 
     def _run(self) -> None:
         me = ThreadMeter()
-        self._ident, self._cpu_ns, self._reading = me.ident, me.cpu_ns, partial(_read, me)
+        self._ident, self._reading = me.ident, partial(_read, me)
         try:
-            self._take_baseline(time.perf_counter_ns())
+            self.baseline.begin(me)
             self._looked, self._before = (time.perf_counter_ns(), self._meter.cpu_ns()), self._reading()
             self._awake.release()
             while True:
@@ -255,7 +240,7 @@ class Watchdog:
     def _close(self) -> None:
         self._alarm.close()
         self._meter.close()
-        self._steal.close()
+        self.baseline.close()
 
     def _waited(self, due: int, wake: _Wake, after: _Reading) -> tuple[int, int]:
         """Keep a long wait; return for how much of it another thread may have had the GIL, and what `_proven_ns` says.
@@ -326,9 +311,9 @@ class Watchdog:
         if self._segments and self._segments[-1].samples[-1].at_ns < pulse.beat_ns:  # else the beat is yet to come
             self._let_go(self._segments)
             self._segments = []
-        is_young = now - self._threads_ns < YOUNG_NS
+        is_young = now - self.baseline.taken_ns < YOUNG_NS
         if not self._segments and not is_young and now - pulse.beat_ns < self.patience_ns:
-            self._take_baseline(now)
+            self.baseline.take(now)
 
     def _saw_overdue(self, now: int, loop_ns: int, due: int) -> bool:
         """Return whether a beat is overdue, and if so, keep what the loop's thread does.
@@ -370,17 +355,6 @@ class Watchdog:
         has_just_come = pulse.beat_ns <= last.now_ns and last.off_cpu_ns < self._limit_s * NS
         return (overdue or has_just_come) and len(pulse.late) <= MOST_UNSETTLED
 
-    def _take_baseline(self, now: int) -> None:
-        """Read the CPU time of all threads, and see from it whether others than the loop's were busy since the last."""
-        with uncollected:
-            threads = threads_cpu_ns()
-        used_ns = sum(self._used_by_others(threads).values())
-        self.has_rivals = not self._threads or used_ns >= RIVAL_SHARE * (now - self._threads_ns)
-        steal_ns = self._steal.steal_ns()
-        self.is_calm = not self.has_rivals and steal_ns == self._steal_ns
-        self._threads, self._threads_ns, self._others_ns = threads, now, self._others_cpu_ns()
-        self._steal_ns, self._charged_steal_ns = steal_ns, 0
-
     def _ask(self, overdue: bool) -> None:
         """Choose the switch interval: the shortest while a beat is overdue, or while no other thread wants the GIL.
 
@@ -395,9 +369,9 @@ class Watchdog:
         0.5 ms, 10 with 1 ms, 3 with 5 ms.
         """
         hurry_s = min(HURRY_S, self._limit_s * HURRY_SHARE)
-        if overdue or not (self.has_rivals or self._has_met_holder):
+        if overdue or not (self.baseline.has_rivals or self._has_met_holder):
             switch_interval.want(self, hurry_s)
-        elif not self.has_rivals:
+        elif not self.baseline.has_rivals:
             two_looks_ns = self.patience_ns + CLOSE_WATCH_NS + hurry_s * NS
             switch_interval.want(self, max(hurry_s, self._limit_s - two_looks_ns / NS))
         else:
@@ -421,7 +395,7 @@ class Watchdog:
         # To ask all threads for their CPU time is expensive, and most beats that are a little late are no stall.
         is_suspect = view.state != ASLEEP and now - wake.alive_ns >= 2 * self.patience_ns
         holder = None
-        if is_suspect and self._others_ran():
+        if is_suspect and self.baseline.others_ran():
             with uncollected:
                 holder = self._holder(view.others)
         gil_wait = min(gil_wait, now - wake.beat[0])  # the watchdog may have waited since before that beat
@@ -449,7 +423,7 @@ class Watchdog:
         stall = self._stall(late, inside, self.holder())
         while self._waits and self._waits[0].until_ns <= late.now_ns:
             self._waits.popleft()
-        self._charged_steal_ns += stall.steal_ns
+        self.baseline.charge(stall.steal_ns)
         if stall.holder is not None and min(late.off_cpu_ns, stall.holder.cpu_ns) >= self._limit_s * NS:
             self._has_met_holder = True
         self._let_go([*segments[: len(segments) - len(self._segments)], *inside])
@@ -476,21 +450,10 @@ class Watchdog:
             witness_delay_ns=sum(wait.cpu_ns for wait in waits),
             witness_spent_ns=sum(wait.spent_ns for wait in waits if wait.gil_ns),
             suspended_ns=sum(wait.suspended_ns for wait in waits),
-            steal_ns=self._stolen_ns(late),
+            steal_ns=self.baseline.stolen_ns(late, [*self._pulse.late]),
             # The first of those that still saw its call: at the next look it may be a line further.
             holder=min(holders, key=lambda holder: holder.has_ended, default=None),
         )
-
-    def _stolen_ns(self, late: Late) -> int:
-        """How much may have been stolen during a late beat: its share of what was stolen since the baseline.
-
-        The share is by length, among the late beats that are not settled yet: each would be excused by the whole.
-        """
-        stolen_ns = self._steal.steal_ns() - self._steal_ns - self._charged_steal_ns
-        if stolen_ns <= 0:
-            return 0
-        others_ns = sum(other.length_ns for other in [*self._pulse.late] if other is not late)
-        return stolen_ns * late.length_ns // max(1, late.length_ns + others_ns)
 
     def _frames(self) -> dict[int, FrameType]:
         # Without this thread's own frame: it refers to this dict, and the cycle would keep all until a collection.
@@ -515,7 +478,7 @@ class Watchdog:
 
     def holder(self) -> Holder | None:
         """Return the thread that used most CPU time since the last baseline, apart from the loop's and this one."""
-        if not self._others_ran():
+        if not self.baseline.others_ran():
             return None
         with uncollected:
             frames = self._frames()
@@ -524,7 +487,7 @@ class Watchdog:
 
     def _holder(self, frames: dict[int, FrameType]) -> Holder | None:
         stood = {ident: frame.f_lasti for ident, frame in frames.items()}
-        used = self._used_by_others(threads_cpu_ns())
+        used = self.baseline.used_by_others()
         used = {thread: cpu for thread, cpu in used.items() if thread[0] in frames}
         if not used:
             return None
@@ -537,19 +500,6 @@ class Watchdog:
             # It has run since its frame was read: until then it was waiting for the GIL, at that instruction.
             stack, sleeps = (*stack[:-1], (frame.f_code, stood[ident])), False
         return Holder(_thread_name(ident, stack), stack, used[ident, clock], sleeps)
-
-    def _others_ran(self) -> bool:
-        """Whether other threads used enough CPU time since the last baseline for one to have kept the GIL."""
-        return self._others_cpu_ns() - self._others_ns >= HELD_NS
-
-    def _others_cpu_ns(self) -> int:
-        """CPU time of all threads but the loop's and this one, those that have ended or are not Python's included."""
-        return time.process_time_ns() - self._meter.cpu_ns() - self._cpu_ns()
-
-    def _used_by_others(self, threads: dict[tuple[int, int], int]) -> dict[tuple[int, int], int]:
-        """CPU time since the last baseline of all threads but the loop's and this one."""
-        base, known = self._threads, (self._meter.ident, self._ident)
-        return {thread: cpu - base.get(thread, 0) for thread, cpu in threads.items() if thread[0] not in known}
 
     # In the next two methods CPython can give up the GIL only at the end of a call. So the loop's thread can neither
     # end a frame's function before it is decided who lets go of the frame, nor let go of it before this thread has.

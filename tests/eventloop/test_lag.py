@@ -591,8 +591,8 @@ def watchdog_of_this_thread(pulse: Pulse) -> tuple[Watchdog, Steal]:
         meter, pulse, 1_000_000, 0.01, Watched(lambda: None, lambda: True, lambda: False), lambda stall: None
     )
     meter.close()
-    watchdog._steal.close()
-    watchdog._steal, watchdog._steal_ns = steal, 0  # type: ignore[assignment]
+    watchdog.baseline.close()
+    watchdog.baseline._steal, watchdog.baseline._steal_ns = steal, 0  # type: ignore[assignment]
     return watchdog, steal
 
 
@@ -648,16 +648,16 @@ def test_to_settle_a_late_beat_touches_nothing_that_was_seen_after_it() -> None:
 
 def test_threads_that_used_no_cpu_are_not_asked_who_kept_the_gil(monkeypatch: pytest.MonkeyPatch) -> None:
     watchdog, _ = watchdog_of_this_thread(Pulse(0, 0))
-    monkeypatch.setattr("asyncload_lib.eventloop.watchdog.HELD_NS", 50_000_000)  # other tests' threads may be left
-    watchdog._take_baseline(time.perf_counter_ns())
+    monkeypatch.setattr("asyncload_lib.eventloop.baseline.HELD_NS", 50_000_000)  # other tests' threads may be left
+    watchdog.baseline.take(time.perf_counter_ns())
     with monkeypatch.context() as without:
-        without.setattr("asyncload_lib.eventloop.watchdog.threads_cpu_ns", None)
+        without.setattr("asyncload_lib.eventloop.baseline.threads_cpu_ns", None)
         without.setattr(watchdog, "_frames", None)
         assert watchdog.holder() is None
     thread = threading.Thread(target=cpu, args=(0.1,), name="holder")
     thread.start()
     thread.join()  # the kernel counts it on, though it has ended
-    assert watchdog._others_cpu_ns() - watchdog._others_ns >= 100_000_000
+    assert watchdog.baseline._others_cpu_ns() - watchdog.baseline._others_ns >= 100_000_000
     watchdog._close()
 
 
@@ -740,7 +740,7 @@ def test_a_holder_that_goes_on_amid_the_look_is_shown_where_it_was(monkeypatch: 
             time.sleep(0.001)
         return found
 
-    monkeypatch.setattr("asyncload_lib.eventloop.watchdog.threads_cpu_ns", slow)
+    monkeypatch.setattr("asyncload_lib.eventloop.baseline.threads_cpu_ns", slow)
     while sys._current_frames()[ident].f_code is not hold.__code__:
         time.sleep(0.001)
     holder = watchdog.holder()
@@ -880,7 +880,7 @@ def test_a_loop_looked_at_again_and_again_does_not_put_the_baseline_off() -> Non
         watchdog._look(now + 2_000_000, time.thread_time_ns(), now + 2_000_000)  # the beat is overdue
         pulse.beat_ns = pulse.alive_ns = now + 3_000_000
         watchdog._look(now + 3_000_000, time.thread_time_ns(), now + 3_000_000)
-        taken.append(watchdog._threads_ns)
+        taken.append(watchdog.baseline.taken_ns)
     switch_interval.leave(watchdog)
     watchdog._close()
 
@@ -949,7 +949,7 @@ def test_the_baseline_is_not_renewed_while_a_beat_is_overdue_though_the_loop_gav
     watchdog._look(100_100_000, time.thread_time_ns(), 100_100_000)
     pulse.alive_ns = 170_000_000  # whoever kept the GIL has just let it go; the beat comes after this request
     watchdog._look(170_100_000, time.thread_time_ns(), 170_100_000)
-    taken_ns = watchdog._threads_ns
+    taken_ns = watchdog.baseline.taken_ns
     switch_interval.leave(watchdog)
     watchdog._close()
 
@@ -1001,16 +1001,16 @@ def test_calm_is_a_process_whose_other_threads_sleep_on_a_machine_of_its_own(
 
     thread = threading.Thread(target=other)
     thread.start()
-    watchdog._take_baseline(0)
+    watchdog.baseline.take(0)
     asked.set()
     burnt.wait()
     steal.ns += stolen_ns
-    watchdog._take_baseline(1_000_000_000)
+    watchdog.baseline.take(1_000_000_000)
     end.set()
     thread.join()
     watchdog._close()
 
-    assert watchdog.is_calm is is_calm
+    assert watchdog.baseline.is_calm is is_calm
 
 
 @pytest.mark.parametrize(("is_calm", "wait_ns"), [(False, CHORES_NS), (True, CALM_CHORES_NS)])
@@ -1019,7 +1019,7 @@ def test_the_baseline_of_a_calm_process_is_taken_less_often(is_calm: bool, wait_
         async with LoopMonitor() as monitor:
             assert monitor._watchdog is not None
             monitor._window_ns = monitor._chores_ns = 0
-            monitor._watchdog.is_calm = is_calm
+            monitor._watchdog.baseline.is_calm = is_calm
             monitor._measure()
             return monitor._chores_ns - monitor._pulse.beat_ns
 
