@@ -11,6 +11,7 @@ from asyncload_lib.results.event_loops import any_blocked
 from asyncload_lib.results.figures import phase_figures, ratio
 from asyncload_lib.results.files import SCHEMA_VERSION
 from asyncload_lib.results.phase import PhaseResult
+from asyncload_lib.results.wording import time_words
 
 __all__ = [
     "BY_OVERLAP",
@@ -171,8 +172,8 @@ def _explanation(baseline: Baseline, total_s: float | None, operation_s: float |
     if total_s is None or operation_s is None:
         return ""
     return (
-        f"Before, with {baseline.kind}, {baseline.operations} operations took {total_s:.3g} s, on average "
-        f"{operation_s * 1e3:.3g} ms each. {BY_OVERLAP}: if all do, and each takes as long as before, the improvement "
+        f"Before, with {baseline.kind}, {baseline.operations} operations took {time_words(total_s)}, on average "
+        f"{time_words(operation_s)} each. {BY_OVERLAP}: if all do, and each takes as long as before, the improvement "
         f"is {baseline.operations}x."
     )
 

@@ -8,12 +8,12 @@ from asyncload_lib.redaction import redact
 from asyncload_lib.results.figures import counts, percentile, ratio, seconds
 from asyncload_lib.results.model import Baseline, build_metric, time_problem
 from asyncload_lib.results.phase import PhaseResult
+from asyncload_lib.results.wording import time_words
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.verdict.comparison import PRACTICALLY_EQUAL
 from asyncload_lib.verdict.grammar import FREE_PHASES
 from asyncload_lib.verdict.metrics import FREE
-from asyncload_lib.verdict.wording import time_words
 
 __all__ = ["Phase", "Scenario", "free_metric", "planned", "suite_metric"]
 

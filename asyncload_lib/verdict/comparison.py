@@ -8,17 +8,17 @@ Each scenario is compared by its headline phase, by whether the target's and the
 and by the percentiles and errors of the other phases with load.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from asyncload_lib.results.event_loops import any_blocked, deciding_loops
 from asyncload_lib.results.figures import number
 from asyncload_lib.results.model import time_problem
+from asyncload_lib.results.wording import figure_words, time_words
 from asyncload_lib.verdict.comparability import by_scenario, differences, in_both, obstacles
 from asyncload_lib.verdict.intervals import difference_of_proportions, ratio_of_percentiles, spread_of_rates
 from asyncload_lib.verdict.observation import missing
 from asyncload_lib.verdict.stalls import is_about, observe_loops
-from asyncload_lib.verdict.wording import time_words
 
 __all__ = ["PRACTICALLY_EQUAL", "compare"]
 
@@ -78,11 +78,11 @@ def _rows(before: Run, after: Run) -> Iterator[dict[str, Any]]:
 def _rows_of(before: Run, after: Run, limit_s: float) -> Iterator[dict[str, Any]]:
     spread = spread_of_rates(before, after)
     problems = time_problem(before, "the run before"), time_problem(after, "the run after")
-    for metric, unit, key in (("total_time", " s", "total_time"), ("throughput", "/s", "requests_per_second")):
+    for metric, words, key in (("total_time", time_words, "total_time"), ("throughput", _rate, "requests_per_second")):
         old, new = (None if bad else entry.get(key) for bad, entry in zip(problems, (before, after), strict=True))
         ratio = _ratio(new, old) if metric == "throughput" else _ratio(old, new)
         interval = (ratio * spread[0], ratio * spread[1]) if ratio and spread else None
-        row = _ratio_row(metric, _figure(old, unit), _figure(new, unit), ratio, interval)
+        row = _ratio_row(metric, _figure(old, words), _figure(new, words), ratio, interval)
         yield {**row, "words": "; ".join(filter(None, problems)) or row["words"]}
     yield from _rows_of_requests(before, after, "")
     for whose in ("target", "generator"):
@@ -100,7 +100,7 @@ def _rows_of_requests(before: Run, after: Run, prefix: str) -> Iterator[dict[str
             for entry in (before, after)
         )
         interval = ratio_of_percentiles(before, after, name)
-        yield _ratio_row(prefix + name, _figure(old, " s"), _figure(new, " s"), _ratio(old, new), interval)
+        yield _ratio_row(prefix + name, _figure(old, time_words), _figure(new, time_words), _ratio(old, new), interval)
     yield _error_row(before, after, f"{prefix}error_rate")
 
 
@@ -130,8 +130,16 @@ class _Figure(NamedTuple):
     text: str
 
 
-def _figure(value: float | None, unit: str, factor: float = 1) -> _Figure:
-    return _Figure(value, "no data" if value is None else f"{value * factor:.4g}{unit}")
+def _figure(value: float | None, words: Callable[[float], str]) -> _Figure:
+    return _Figure(value, "no data" if value is None else words(value))
+
+
+def _rate(per_second: float) -> str:
+    return f"{figure_words(per_second)}/s"
+
+
+def _share(fraction: float) -> str:
+    return f"{figure_words(fraction * 100)} %"
 
 
 def _row(
@@ -196,7 +204,7 @@ def _error_row(before: Run, after: Run, metric: str) -> dict[str, Any]:
         words = {"worse": "more errors", "better": "fewer errors", "none": neither}[change]
     elif p1 is not None and after.get("error_rate") is not None:
         change = "worse"  # what was certain before is in doubt now
-    return _row(metric, _figure(p1, " %", 100), _figure(p2, " %", 100), words, change, interval=interval)
+    return _row(metric, _figure(p1, _share), _figure(p2, _share), words, change, interval=interval)
 
 
 def _limit_of_both(before: Run, after: Run) -> float:

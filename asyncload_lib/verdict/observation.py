@@ -12,6 +12,7 @@ from typing import Any
 from asyncload_lib.results.figures import PERCENTILES, number
 from asyncload_lib.results.model import improvement_problem
 from asyncload_lib.results.phase import is_baseline
+from asyncload_lib.results.wording import time_words
 from asyncload_lib.verdict.metrics import FREE, METRICS, SCENARIO, STATISTICS, Metric, Subject, metric_of, percentile_of
 from asyncload_lib.verdict.stalls import (
     STALL_METRICS,
@@ -22,7 +23,6 @@ from asyncload_lib.verdict.stalls import (
     most_of_queues,
     observe_loops,
 )
-from asyncload_lib.verdict.wording import time_words
 
 __all__ = ["Observation", "is_beside_target", "is_of", "missing", "nothing_succeeded", "observe"]
 
@@ -311,7 +311,7 @@ def _remark(phase: Entry, name: str) -> str:
     detailed = percentile_of(phase, name)
     low, high = detailed.get("ci_low"), detailed.get("ci_high")
     if low is not None and high is not None:
-        return f"95 % interval {low:.3g} s to {high:.3g} s"
+        return f"95 % interval {time_words(low)} to {time_words(high)}"
     return str(detailed.get("note") or (phase.get("extra_notes") or {}).get(name) or "")
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from asyncload_lib.results.event_loops import HUB, deciding_loops, is_of_generator, is_of_target
 from asyncload_lib.results.figures import number
-from asyncload_lib.verdict.wording import time_words
+from asyncload_lib.results.wording import time_words
 
 __all__ = [
     "STALL_METRICS",

@@ -192,6 +192,8 @@ def test_speedup_is_baseline_time_over_headline_time() -> None:
     assert measured["explanation"].startswith(
         "Before, with one blocking server, 50 operations took 10 s, on average 200 ms each. "
     )
+    slow = metric_of(headline, phase_of("chat/baseline", [100.0], wall_s=60_000.0))["baseline"]
+    assert "50 operations took 60,000 s, on average 1,200 s each. " in slow["explanation"]
     assert metric_of(headline, PhaseResult("chat/baseline"))["baseline"]["speedup"] is None
     assert metric_of(PhaseResult("chat/burst"), baseline)["baseline"]["speedup"] is None
 

@@ -107,6 +107,15 @@ def test_ten_times_faster_is_said_with_its_interval(before: Results, after: Resu
     assert (comparison["change"], comparison["words"]) == ("better", "improved")
 
 
+def test_large_and_small_figures_are_written_without_an_exponent(before: Results, after: Results) -> None:
+    chat(after)["total_time"], chat(after)["requests_per_second"] = 1234.5, 12436.4
+    chat(after)["latency"]["p50"]["value"] = 9e-5
+    chat(after)["error_rate"] = 1e-7
+    comparison = compare(before, after)
+    told = [row_of(comparison, metric)["after"] for metric in ("total_time", "throughput", "p50", "error_rate")]
+    assert told == ["1,234 s", "12,436/s", "0.09 ms", "0.00001 %"]
+
+
 def test_slower_is_said_as_plainly(before: Results, after: Results) -> None:
     comparison = compare(before, scaled(after, 4))
     for metric in ("total_time", "throughput", "p50"):

@@ -366,6 +366,8 @@ def test_a_figure_of_an_endpoint_or_a_metric_brings_its_interval(results: Result
     token = "chat.sustained time_to_first_token"
     assert row_of(f"{token}.p95 < 2 s", results)["why"].startswith("95 % interval ")
     assert row_of(f"{token}.p99.9 < 2 s", results)["why"].startswith("no 95 % interval: p99.9 needs at least")
+    metric(results, "redis")["latency"]["p95"] |= {"ci_low": 8e-5, "ci_high": 9.5e-5}
+    assert row_of("redis p95 < 2 s", results)["why"] == "95 % interval 0.08 ms to 0.095 ms"
 
 
 @pytest.mark.parametrize(("ok", "failed", "abandoned"), [(0, 50, 0), (0, 0, 0), (40, 10, 0), (98, 0, 2)])
