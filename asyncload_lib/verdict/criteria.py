@@ -9,6 +9,7 @@ from typing import Any
 
 from asyncload_lib.errors import ExitCode
 from asyncload_lib.results.phase import is_baseline
+from asyncload_lib.results.wording import beside_limit
 from asyncload_lib.verdict.defaults import not_asked
 from asyncload_lib.verdict.grammar import OPERATORS, Criterion, with_unit
 from asyncload_lib.verdict.metrics import DIMENSIONS, Metric, metric_of
@@ -67,7 +68,7 @@ def _row(criterion: Criterion, results: Mapping[str, Any]) -> dict[str, Any]:
     lead = "" if passed else _lead(criterion, results)
     return {
         **row,
-        "observed": with_unit(_figure(value, criterion), criterion.unit),
+        "observed": with_unit(beside_limit(value, lambda figure: _holds(figure, criterion)), criterion.unit),
         "observed_value": value,
         "verdict": "pass" if passed else "fail",
         "why": "; ".join(filter(None, (seen.remark, lead))),
@@ -105,13 +106,3 @@ def _scenario(criterion: Criterion, results: Mapping[str, Any]) -> str:
 def _in_unit(value: float, metric: Metric, criterion: Criterion) -> float:
     """Return a value in the unit of the limit, to 15 digits: 0.07 / 0.01 is not 7, and "= 7 %" must mean it."""
     return float(f"{value / DIMENSIONS[metric.dimension][criterion.unit]:.15g}")
-
-
-def _figure(value: float, criterion: Criterion) -> str:
-    """Return `value` with three digits, or as many more as it takes not to look like the other side of the limit."""
-    whole_digits = len(str(int(abs(value))))
-    for digits in (3, 4, 5, 6, 9, 12, 15):
-        figure = f"{value:.{max(digits, whole_digits)}g}"
-        if _holds(float(figure), criterion) == _holds(value, criterion):
-            return figure
-    return repr(value)

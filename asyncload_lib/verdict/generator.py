@@ -1,15 +1,19 @@
 """Whether the load generator could be trusted: every process within its limits, or the run is invalid."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import ge
 from typing import Any
+
+from asyncload_lib.results.wording import beside_limit
 
 __all__ = ["judge_generator"]
 
 _WORDS = {
-    "cpu_percent_max": ("CPU", "{:.0f} %"),
-    "loop_lag_p99": ("event-loop lag p99", "{:.3g} s"),
-    "hub_lag_p99": ("hub lag p99", "{:.3g} s"),
-    "send_delay_p99": ("send delay p99", "{:.3g} s"),
+    "cpu_percent_max": ("CPU", "%"),
+    "loop_lag_p99": ("event-loop lag p99", "s"),
+    "hub_lag_p99": ("hub lag p99", "s"),
+    "send_delay_p99": ("send delay p99", "s"),
 }
 _OPTIONAL = {"send_delay_p99"}
 """Not measured where no user was released: in a run without scenarios, on a master, on a worker with none."""
@@ -31,9 +35,10 @@ def judge_generator(processes: Sequence[Mapping[str, Any]], limits: Mapping[str,
             elif key not in _OPTIONAL:
                 unmeasured[row["process"], key] = None
     reasons = [
-        f"{process}: {words} was {form.format(figures[key])}, over the limit of {form.format(limits[key])}"
+        f"{process}: {words} was {beside_limit(figures[key], partial(ge, limits[key]))} {unit}, "
+        f"over the limit of {limits[key]:.12g} {unit}"
         for process, figures in worst.items()
-        for key, (words, form) in _WORDS.items()
+        for key, (words, unit) in _WORDS.items()
         if figures[key] is not None and figures[key] > limits[key]
     ]
     reasons += [f"{process}: {_WORDS[key][0]} was not measured" for process, key in unmeasured]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from asyncload_lib.results.wording import figure_words, time_words
+from asyncload_lib.results.wording import beside_limit, figure_words, time_words
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,11 @@ def test_a_time_is_written_without_an_exponent(seconds: float, words: str) -> No
 )
 def test_so_is_any_other_figure(value: float, words: str) -> None:
     assert figure_words(value) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "words"),
+    [(1.0004, 1, "1"), (0.9996, 1, "0.9996"), (0.5, 1, "0.5"), (12436.4, 1, "12436"), (0.00008, 2, "0.00008")],
+)
+def test_a_figure_beside_its_limit_is_on_its_own_side(value: float, limit: float, words: str) -> None:
+    assert beside_limit(value, lambda figure: figure < limit) == words

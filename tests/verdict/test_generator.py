@@ -32,6 +32,18 @@ def test_one_figure_over_its_limit_is_named_with_its_process(key: str) -> None:
     assert "over the limit" in reason
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("cpu_percent_max", 90.3, "CPU was 90.3 %, over the limit of 90 %"),
+        ("cpu_percent_max", 90.0004, "CPU was 90.0004 %, over the limit of 90 %"),
+        ("loop_lag_p99", 0.10004, "event-loop lag p99 was 0.10004 s, over the limit of 0.1 s"),
+    ],
+)
+def test_a_figure_over_its_limit_does_not_look_like_it(key: str, value: float, told: str) -> None:
+    assert reasons({**CALM, key: value}) == [f"a:1: {told}"]
+
+
 @pytest.mark.parametrize("key", ["cpu_percent_max", "loop_lag_p99", "hub_lag_p99"])
 def test_a_figure_that_was_not_measured_is_no_pass(key: str) -> None:
     (reason,) = reasons(CALM, {**CALM, key: None})  # of one scenario; that another had it changes nothing
