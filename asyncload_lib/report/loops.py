@@ -30,19 +30,20 @@ class LoopSection:
     notes: tuple[str, ...]
 
 
-def blocked_verdict(blocked: Any, *, is_watched: bool = False) -> Verdict:
-    """Say whether a loop was blocked; not knowing is not the same as not blocked, nor as nobody having looked."""
+def blocked_verdict(blocked: Any, loops: list[Entry]) -> Verdict:
+    """Say whether any of `loops` was; not knowing is not the same as not blocked, nor as nobody having looked."""
     if blocked is True:
         return Verdict("blocked", "✗", "fail")
     if blocked is False:
         return Verdict("not blocked", "✓", "pass")
+    is_watched = any(number(loop.get("watched_s")) for loop in loops if loop.get("blocked") is None)
     return Verdict("cannot tell" if is_watched else "not watched", "○", "none")
 
 
 def _loop_verdict(loop: Entry, decides: bool) -> Verdict:
     """Say whether a loop was blocked; of one that does not decide, only that it stands here for comparison."""
     if decides or loop.get("blocked") is None:
-        return blocked_verdict(loop.get("blocked"), is_watched=bool(number(loop.get("watched_s"))))
+        return blocked_verdict(loop.get("blocked"), [loop])
     return Verdict("not decisive", "○", "none")
 
 

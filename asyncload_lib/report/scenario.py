@@ -12,6 +12,7 @@ from asyncload_lib.report.scenario_tables import phases_of, scenario_tables
 from asyncload_lib.report.series import lag_series, timeline
 from asyncload_lib.report.table import URGENCY, Fact, Table, Verdict, build_table, scenario_title, verdict
 from asyncload_lib.report.text import clean
+from asyncload_lib.results.event_loops import deciding_loops
 from asyncload_lib.results.figures import PERCENTILES, number
 from asyncload_lib.verdict.observation import nothing_succeeded
 from asyncload_lib.verdict.stalls import most_of_queues, observe_loops
@@ -91,20 +92,20 @@ def _percentile_tile(metric: Entry, name: str) -> Fact:
 
 def _loop_tile(metric: Entry) -> Fact:
     """Say how long the loop was stalled by code; what the machine did stands in the section of the loops."""
-    blocked = metric.get("event_loop_blocked")
+    blocked, loops = metric.get("event_loop_blocked"), mappings(metric.get("event_loops"))
+    state = blocked_verdict(blocked, deciding_loops(loops))
     if blocked is False and nothing_succeeded({**metric, "phases": mappings(metric.get("phases"))}):
-        return Fact("Event loop", str(blocked_verdict(blocked)), "no request succeeded: not tested", "doubt")
-    loops, scenario = mappings(metric.get("event_loops")), str(metric.get("scenario"))
+        return Fact("Event loop", str(state), "no request succeeded: not tested", "doubt")
+    scenario = str(metric.get("scenario"))
     longest_s = observe_loops(loops, "max_stall", scenario).value
     late_s = most_of_queues(loops, "max_stall", scenario).value
-    if late_s is not None and blocked is not False:
+    if late_s and blocked is not False:
         at_least = f"stalled for at least {duration(longest_s)}, " if blocked else ""
         note = f"{at_least}an answer was late by {duration(late_s)}"
     elif longest_s is None:
         note = "no data"
     else:
         note = f"longest stall {duration(longest_s)}" if longest_s else _no_stall(loops)
-    state = blocked_verdict(blocked, is_watched=late_s is not None)
     return Fact("Event loop", str(state), note, state.tone)
 
 

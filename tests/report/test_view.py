@@ -232,6 +232,33 @@ def test_what_a_late_answer_proves_is_told_apart_from_how_late_it_was(
     assert rows["Late answers"] == str(int(late_s > 0))
 
 
+@pytest.mark.parametrize(
+    ("watched_s", "inside", "tile"),
+    [
+        (9.0, {}, "○ cannot tell"),  # the usual answer took longer than the limit, and there is no probe
+        (None, {}, "○ not watched"),
+        (9.0, {"watched_s": 2.0}, "○ cannot tell"),  # a worker that was restarted
+        (9.0, {"watched_s": None}, "○ not watched"),  # one that did not answer
+    ],
+)
+def test_the_tile_and_the_table_of_loops_say_the_same_of_a_loop_that_was_not_judged(
+    watched_s: float | None, inside: dict[str, Any], tile: str
+) -> None:
+    results = sample_results()
+    chat = results["metrics"][0]
+    loops = {loop["name"]: loop for loop in chat["event_loops"]}
+    proven_s = 0.0 if inside else None  # where the one inside was not judged, the one outside saw nothing
+    loops["target (outside)"] |= {"watched_s": watched_s, "blocked": None if not inside else False}
+    loops["target (outside)"] |= {"proven_stall": proven_s, "max_stall": 0.0, "stalls": 0}
+    loops["target"] |= {**inside, "blocked": None}
+    if not inside:
+        del loops["target"]
+    chat |= {"event_loops": list(loops.values()), "event_loop_blocked": None}
+    scenario = build(results).scenarios[0]
+    assert [(fact.value, fact.note) for fact in scenario.tiles if fact.label == "Event loop"] == [(tile, "no data")]
+    assert tile in [str(cell) for cell in shown(scenario.loops.table).rows[0]]
+
+
 def test_a_loop_that_was_not_tested_is_not_shown_as_a_pass() -> None:
     results = sample_results()
     chat = results["metrics"][0]
