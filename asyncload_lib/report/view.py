@@ -116,8 +116,8 @@ def _judged(overall: Verdict, criteria: list[Entry], metrics: list[Entry]) -> st
         told += f", {len(unknown)} without data" if missed and unknown else ""
         return f"{told}: {listed(missed + unknown)}."
     if not asked or overall.word == "fail":
-        failed = sum(number(metric.get("failed_requests")) or 0 for metric in metrics)
-        total = sum(number(metric.get("total_requests")) or 0 for metric in metrics)
+        phases = [phase for metric in metrics for phase in mappings(metric.get("phases")) or [metric]]
+        failed, total = (sum(number(row.get(f"{of}_requests")) or 0 for row in phases) for of in ("failed", "total"))
         blocked = any(metric.get("event_loop_blocked") is True for metric in metrics)
         told = f"No criterion was evaluated; {count(failed)} of {counted(total, 'request')} failed"
         return told + (" and an event loop was blocked." if blocked else ".")

@@ -126,6 +126,15 @@ def test_the_verdict_has_one_sentence(case: str, words: str) -> None:
     assert build(CASES[case]()).sentence == words
 
 
+def test_what_failed_during_the_ramp_is_told_where_nothing_else_was_judged() -> None:
+    results = free_run()
+    ramp = {**results["metrics"][0]["phases"][0], "phase": "ramp", "failed_requests": 1, "total_requests": 400}
+    results["metrics"][0]["failed_requests"] = results["metrics"][0]["phases"][0]["failed_requests"] = 0
+    results["metrics"][0]["phases"].insert(0, ramp)
+    results["summary"].update(all_passed=False, verdict="fail")
+    assert build(results).sentence == "No criterion was evaluated; 1 of 1,000 requests failed."
+
+
 def test_what_was_missed_and_what_has_no_data_are_told_apart() -> None:
     results = CASES["failing"]()
     results["criteria"][-2]["verdict"] = "no data"
@@ -490,9 +499,9 @@ def test_one_of_something_is_told_in_the_singular() -> None:
     assert scenario.loops.more == "1 more place: 1 stall, longest 60.0 ms, 100 ms in all."
     errors = next(table for table in scenario.tables if table.title == "Errors, grouped")
     assert errors.brief(len(errors.rows) - 1).note.startswith("1 more row is in")
-    one_failed = {**free_run()["metrics"][0], "total_requests": 1, "failed_requests": 1}
-    told = build({**free_run(), "metrics": [one_failed]}).sentence
-    assert told == "No criterion was evaluated; 1 of 1 request failed."
+    one_failed = free_run()
+    one_failed["metrics"][0]["phases"][0].update(total_requests=1, failed_requests=1)
+    assert build(one_failed).sentence == "No criterion was evaluated; 1 of 1 request failed."
 
 
 @pytest.mark.usefixtures("_without_charts")
