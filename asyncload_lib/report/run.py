@@ -30,7 +30,8 @@ def run_facts(results: Entry) -> tuple[Fact, ...]:
     target = mapping(run.get("target"))
     kind = "embedded demo" if target.get("embedded") is True else ""
     mode = clean(target["mode"], 20) if target.get("mode") else ""
-    scope = "in the headline phases" if run.get("kind") == "suite" else ""
+    phases = [phase.get("phase") for m in mappings(results.get("metrics")) for phase in mappings(m.get("phases"))]
+    scope = "in the headline phases" if run.get("kind") == "suite" else "after the ramp" if "ramp" in phases else ""
     facts = [
         Fact("Target", clean(target.get("host"), 120), ", ".join(filter(None, (kind, mode))), code=True),
         Fact("Started", _moment(run.get("started") or results.get("timestamp"))),

@@ -135,6 +135,16 @@ def test_what_failed_during_the_ramp_is_told_where_nothing_else_was_judged() -> 
     assert build(results).sentence == "No criterion was evaluated; 1 of 1,000 requests failed."
 
 
+def test_the_count_of_requests_says_which_it_leaves_out() -> None:
+    free, ramped = free_run(), free_run()
+    ramped["metrics"][0]["phases"].insert(0, {**free["metrics"][0]["phases"][0], "phase": "ramp"})
+    scopes = [
+        next(fact.note for fact in build(results).facts if fact.label == "Requests")
+        for results in (sample_results(), ramped, free)
+    ]
+    assert scopes == ["in the headline phases", "after the ramp", ""]
+
+
 def test_what_was_missed_and_what_has_no_data_are_told_apart() -> None:
     results = CASES["failing"]()
     results["criteria"][-2]["verdict"] = "no data"
