@@ -229,7 +229,7 @@ class Driver:
     def _check_begun(self, scenario: Scenario, phase: Phase) -> None:
         """Say so if not everybody who stood at the gate did its part; what a lost worker took along is told with it."""
         key = scenario.phase_key(phase)
-        wanted = scenario.baseline_operations if phase.name == "baseline" else self._coordinator.waiting(key)
+        wanted = scenario.concurrency if phase.name == "baseline" else self._coordinator.waiting(key)
         measured = self._coordinator.store.merged().get(key)
         begun = measured.started if measured is not None else 0
         is_whole = all(member.lost_at is None for member in self._coordinator.members.values())

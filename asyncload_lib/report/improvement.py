@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from asyncload_lib.report.entries import Entry, mapping
 from asyncload_lib.report.numbers import NOTHING, count, duration, ratio, short_ratio
 from asyncload_lib.report.table import Fact, scenario_title
-from asyncload_lib.report.text import clean, sentence_case
+from asyncload_lib.report.text import clean
 from asyncload_lib.results.figures import number
-from asyncload_lib.results.model import BY_OVERLAP
 from asyncload_lib.verdict.comparison import PRACTICALLY_EQUAL
 
 __all__ = ["Improvement", "prepare_improvement"]
@@ -36,11 +35,10 @@ def prepare_improvement(metric: Entry) -> Improvement | None:
     before, after = number(baseline.get("total_time")), number(metric.get("total_time"))
     if not baseline:
         return None
-    speedup = number(baseline.get("speedup"))
-    words, tone = _improvement_words(speedup)
+    words, tone = _improvement_words(number(baseline.get("speedup")))
     kind = clean(baseline.get("kind"), 120)
     ceiling, condition = short_ratio(baseline.get("ceiling")), "if an operation takes equally long before and after"
-    explanation = _explanation(baseline, speedup)
+    explanation = clean(baseline["explanation"], 600) if baseline.get("explanation") else ""
     return Improvement(
         name=scenario_title(metric),
         words=words,
@@ -49,26 +47,12 @@ def prepare_improvement(metric: Entry) -> Improvement | None:
         after=duration(after),
         before_label="" if kind.lower() in explanation.lower() else kind if kind != NOTHING else "blocking",
         facts=(
-            Fact("C", count(baseline.get("concurrency")), "operations at the same time"),
+            Fact("C", count(metric.get("concurrency")), "operations at the same time"),
             Fact("D", duration(baseline.get("blocking_operation_time")), "one blocking operation"),
             Fact("Ceiling", "none" if ceiling == NOTHING else ceiling, condition),
         ),
         explanation=explanation,
     )
-
-
-def _explanation(baseline: Entry, speedup: float | None) -> str:
-    """Give what the ratio depends on; nothing of the ceiling where there was no gain, more where it was passed."""
-    text, ceiling = baseline.get("explanation"), number(baseline.get("ceiling"))
-    if not text:
-        return ""
-    told = sentence_case(clean(text, 600))
-    if speedup is not None and speedup < 1:
-        told = told.partition(f" {BY_OVERLAP}")[0]
-    if speedup is not None and ceiling is not None and speedup > ceiling and ratio(speedup) != ratio(ceiling):
-        above = "the improvement measured is above the ceiling: single operations took longer in the blocking run"
-        told = f"{told.rstrip('.')}; {above}."
-    return told
 
 
 def _improvement_words(speedup: float | None) -> tuple[str, str]:

@@ -62,8 +62,7 @@ class Phase:
 class Scenario:
     """Phases in order, the baseline last; `headline` is the phase whose figures stand for the scenario.
 
-    `test_name` is fixed, whatever the settings: reports of different runs are found by it. `baseline_operations`: how
-    many operations the baseline does, one after another.
+    `test_name` is fixed, whatever the settings: reports of different runs are found by it.
     """
 
     key: str
@@ -71,11 +70,10 @@ class Scenario:
     phases: tuple[Phase, ...]
     headline: str
     baseline_kind: str
-    baseline_operations: int
 
     @property
     def concurrency(self) -> int:
-        """How many users the headline releases at once."""
+        """How many users the headline releases at once: so many operations the baseline does, one after another."""
         return next(phase.user_count for phase in self.phases if phase.name == self.headline)
 
     def phase_key(self, phase: Phase) -> str:
@@ -109,7 +107,7 @@ def _chat(settings: Settings, target: Target) -> Scenario:
         *(baseline if settings.baseline.enabled and target.baseline_host else ()),
     )
     name = "50 Concurrent Chat Requests (HTTP)"
-    return Scenario("chat", name, phases, "burst", "a server whose handler blocks its event loop", chat.users)
+    return Scenario("chat", name, phases, "burst", "a server whose handler blocks its event loop")
 
 
 def _redis(settings: Settings, target: Target) -> Scenario:
@@ -119,7 +117,7 @@ def _redis(settings: Settings, target: Target) -> Scenario:
         *_serial(settings, "RedisBaseline", count * each_s),
     )
     kind = "one blocking client, one operation after another"
-    return Scenario("redis", "100 Concurrent Redis Operations", phases, "burst", kind, count)
+    return Scenario("redis", "100 Concurrent Redis Operations", phases, "burst", kind)
 
 
 def _mixed(settings: Settings, target: Target) -> Scenario:
@@ -132,7 +130,7 @@ def _mixed(settings: Settings, target: Target) -> Scenario:
         *_serial(settings, "MixedBaseline", files_s + commands * each_s),
     )
     kind = "plain file calls and one blocking client, one operation after another"
-    return Scenario("mixed", "Mixed File I/O + Redis Operations", phases, "mixed", kind, files + commands)
+    return Scenario("mixed", "Mixed File I/O + Redis Operations", phases, "mixed", kind)
 
 
 def _vm_health(settings: Settings, target: Target) -> Scenario:
@@ -142,7 +140,7 @@ def _vm_health(settings: Settings, target: Target) -> Scenario:
         *_serial(settings, "VmBaseline", count * each_s),
     )
     kind = "one machine after another"
-    return Scenario("vm_health", "Cross-VM Concurrent Requests", phases, "checks", kind, count)
+    return Scenario("vm_health", "Cross-VM Concurrent Requests", phases, "checks", kind)
 
 
 def _serial(settings: Settings, user_class: str, limit_s: float) -> tuple[Phase, ...]:
@@ -182,7 +180,7 @@ def suite_metric(
         scenario.test_name,
         headline,
         list(results.values()),
-        None if blocking is None else Baseline(blocking, scenario.baseline_kind, scenario.baseline_operations),
+        None if blocking is None else Baseline(blocking, scenario.baseline_kind),
         concurrency=scenario.concurrency,
         extra=extra,
         extra_notes=notes,

@@ -559,15 +559,14 @@ def test_what_was_measured_before_is_told_once_in_a_card() -> None:
         assert text.count("one machine after another") == 1
 
 
-def test_where_nothing_was_gained_the_most_there_is_to_gain_is_not_told() -> None:
-    told, _ = explained(0.885, EXPLANATION)
-    assert told == "Before, with one machine after another, 6 operations took 0.191 s, on average 31.9 ms each."
-
-
-def test_an_improvement_above_its_ceiling_says_why() -> None:
-    above = "; the improvement measured is above the ceiling: single operations took longer in the blocking run."
-    assert explained(6.62, EXPLANATION)[0] == EXPLANATION.rstrip(".") + above
-    assert explained(6.001, EXPLANATION)[0] == EXPLANATION  # to every digit that is shown, it is the ceiling
+def test_what_the_improvement_depends_on_is_of_the_operations_and_not_of_the_users_of_the_baseline() -> None:
+    results = sample_results()
+    redis = results["metrics"][1]
+    redis["baseline"]["concurrency"] = 1  # one client does them, one after another
+    report = build(results)
+    assert report.improvements[1].facts[0].value == "100"
+    (phases,) = (table for table in report.scenarios[1].tables if table.title == "Phases")
+    assert [row[:2] for row in phases.rows] == [("burst", "200"), ("baseline", "1")]
 
 
 def culprits(number: int, cause: str) -> list[dict[str, Any]]:

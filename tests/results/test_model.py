@@ -31,7 +31,7 @@ def phase_of(name: str, ok_ms: list[float], failed_ms: list[float] | None = None
 
 
 def metric_of(headline: PhaseResult, baseline: PhaseResult | None = None, **facts: Any) -> dict[str, Any]:
-    blocking = None if baseline is None else Baseline(baseline, "one blocking server", 50)
+    blocking = None if baseline is None else Baseline(baseline, "one blocking server")
     return build_metric(
         "chat", "50 Concurrent Chat Requests (HTTP)", headline, [headline], blocking, concurrency=50, **facts
     )
@@ -196,6 +196,27 @@ def test_speedup_is_baseline_time_over_headline_time() -> None:
     assert "50 operations took 60,000 s, on average 1,200 s each. " in slow["explanation"]
     assert metric_of(headline, PhaseResult("chat/baseline"))["baseline"]["speedup"] is None
     assert metric_of(PhaseResult("chat/burst"), baseline)["baseline"]["speedup"] is None
+
+
+@pytest.mark.parametrize(
+    ("headline_s", "told"),
+    [
+        (0.25, "the improvement is 50x."),
+        (11.0, "on average 200 ms each."),  # nothing was gained, and the most there is to gain is not told
+        (0.1999, "the improvement is 50x."),  # to every digit that is shown, it is the ceiling
+        (0.19, "is above the ceiling: single operations took longer in the blocking run."),
+    ],
+)
+def test_an_improvement_is_explained_as_far_as_there_was_one(headline_s: float, told: str) -> None:
+    headline = phase_of("chat/burst", [100.0], wall_s=headline_s)
+    measured = metric_of(headline, phase_of("chat/baseline", [100.0], wall_s=10.0))["baseline"]
+    assert measured["explanation"].endswith(told)
+    assert ("can overlap" in measured["explanation"]) == (measured["speedup"] >= 1)
+
+
+def test_a_baseline_has_the_users_that_it_had() -> None:
+    metric = metric_of(phase_of("chat/burst", [100.0]), phase_of("chat/baseline", [100.0]))
+    assert (metric["concurrency"], metric["baseline"]["concurrency"], metric["baseline"]["ceiling"]) == (50, 7, 50.0)
 
 
 def test_a_baseline_of_timeouts_gives_no_speedup() -> None:
