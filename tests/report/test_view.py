@@ -21,6 +21,7 @@ from asyncload_lib.run.scenarios import planned
 from asyncload_lib.settings import OPTIONS, Settings
 from asyncload_lib.target import Target
 from asyncload_lib.verdict.grammar import KNOWN
+from asyncload_lib.verdict.stalls import is_blamed
 from tests.report.cases import CASES, Page, free_run, markdown_tables, nothing_answered, plain
 from tests.results.sample import sample_results
 
@@ -303,6 +304,16 @@ def test_the_table_of_loops_counts_what_decides() -> None:
     target["culprits"] = [holder]
     rows = {row[0]: row[1] for row in shown(build(results).scenarios[0].loops.table).rows}
     assert rows[LONGEST] == "60.0 ms"
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "counts"), [("target", "hold", True), ("target", None, False), ("generator", "hold", False)]
+)
+def test_what_is_said_of_the_interpreter_lock_is_how_it_is_judged(name: str, function: str, counts: bool) -> None:
+    assert is_blamed({"name": name}, {"cause": "gil", "function": function}) is counts
+    (rule,) = (rule for rule in build(sample_results()).measured if "interpreter lock" in rule)
+    assert "in the target, another thread, which is named, held the interpreter lock (GIL)" in rule
+    assert "other holders of the GIL are listed separately" in rule
 
 
 def example() -> dict[str, Any]:
