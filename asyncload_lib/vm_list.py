@@ -23,7 +23,9 @@ class Vm:
 
 def vms() -> Kind[tuple[Vm, ...]]:
     """At most 100 machines, no name twice; `kind` may be left out, since the scheme of the URL tells it."""
-    allowed = 'an array of tables {name, kind = "http" or "redis", url}; on one line NAME=URL, separated by ","'
+    allowed = (
+        'an array of at most 100 tables {name, kind = "http" or "redis", url}; on one line NAME=URL, separated by ","'
+    )
 
     def check(value: object) -> tuple[Vm, ...]:
         if not isinstance(value, list) or len(value) > 100 or not all(isinstance(table, dict) for table in value):
