@@ -45,15 +45,16 @@ SIZE_UNITS: Mapping[str, float] = {
 }  # fmt: skip
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
-REDIS_PARAMETERS: Mapping[str, str] = {
-    "db": r"\d+",
-    "protocol": "2|3",
-    **dict.fromkeys(("username", "password"), ".*"),
-    "ssl_cert_reqs": "none|optional|required",
-    "ssl_check_hostname": "true|false",
-    **dict.fromkeys(("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"), ".+"),
+REDIS_PARAMETERS: Mapping[str, tuple[str, str]] = {
+    "db": (r"\d+", "a number, such as 0"),
+    "protocol": ("2|3", "2 or 3"),
+    **dict.fromkeys(("username", "password"), (".*", "a text")),
+    "ssl_cert_reqs": ("none|optional|required", "none, optional or required"),
+    "ssl_check_hostname": ("true|false", "true or false"),
+    **dict.fromkeys(("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"), (".+", "a path")),
 }
-"""What may stand behind the `?` of a Redis URL, those of TLS in `rediss://`; timeouts have settings of their own."""
+"""What may stand behind the `?` of a Redis URL, those of TLS in `rediss://`, by pattern and in words; timeouts have
+settings of their own."""
 
 CARRYING_HEADERS = ("connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade")
 """How a request is carried, which its client says."""
@@ -302,15 +303,17 @@ def _redis_problems(parts: SplitResult, address: str) -> Iterator[str]:
     if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
         yield f"the database in {address} is {shown(parts.path[1:])}; allowed is a number, such as /0"
     allowed = {
-        name: pattern
-        for name, pattern in REDIS_PARAMETERS.items()
+        name: values
+        for name, values in REDIS_PARAMETERS.items()
         if parts.scheme == "rediss" or not name.startswith("ssl_")
     }
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in allowed:
             yield f"the parameter {shown(name)} of {address} is unknown here; there are {', '.join(allowed)}"
-        elif not re.fullmatch(allowed[name], value):
-            yield f"the parameter {name} of {address} is {shown(value)}; allowed is {allowed[name]}"
+            continue
+        pattern, words = allowed[name]
+        if not re.fullmatch(pattern, value):
+            yield f"the parameter {name} of {address} is {shown(value)}; allowed is {words}"
 
 
 def _has_possible_port(parts: SplitResult) -> bool:
