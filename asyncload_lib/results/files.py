@@ -1,5 +1,6 @@
 """Results on disk: whole files or none, and nothing that was measured is ever overwritten by accident."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -68,11 +69,12 @@ def write_atomic(path: str | os.PathLike[str], text: str, *, overwrite: bool = F
             _publish(draft, target, overwrite)
         finally:
             draft.unlink(missing_ok=True)
-        _sync_directory(target.parent)
     except FileExistsError:
         raise
     except OSError as error:
         raise ReportError(f"{target}: cannot be written: {error.strerror or error}") from error
+    with contextlib.suppress(OSError):  # the file is there; only its name may not outlive a power failure
+        _sync_directory(target.parent)
 
 
 def _publish(draft: Path, target: Path, overwrite: bool) -> None:

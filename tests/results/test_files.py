@@ -64,6 +64,21 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert os.listdir(tmp_path) == ["latest.json"]
 
 
+def test_a_file_whose_directory_cannot_be_synced_was_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def refused(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(22, "Invalid argument")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    write_atomic(tmp_path / "a.txt", "one")
+    assert (tmp_path / "a.txt").read_text() == "one"
+
+
 def test_a_missing_directory_is_a_report_error(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="No such file"):
         dump(sample_results(), tmp_path / "absent" / "results.json")
