@@ -81,7 +81,7 @@ def _report(options: argparse.Namespace) -> int:
     named = re.search(r"\d{8}_\d{6}", options.results.name)  # where it has no time, or its reports stand already: now
     timestamp = next(free_timestamps(directory, [named[0]] if named else []))
     # Not as `latest`: that is the newest run, not the one that was looked at last.
-    for path in render_all(results, directory, timestamp, latest=False).values():
+    for _, path in render_all(results, directory, timestamp, latest=False):
         say(str(path))
     return ExitCode.PASS
 

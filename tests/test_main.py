@@ -12,6 +12,7 @@ import pytest
 
 from asyncload_lib.__main__ import main
 from asyncload_lib.errors import ExitCode
+from asyncload_lib.report import render
 from tests.results.sample import sample_results
 
 ROOT = Path(__file__).parents[1]
@@ -217,6 +218,20 @@ def test_report_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "file").write_text("")
     argv = ("report", saved(tmp_path / "a.json"), "--out", tmp_path / "file" / "out")
     assert str(tmp_path / "file") in refused(ExitCode.REPORT_FAILED, *argv, capsys=capsys)
+
+
+def test_what_was_written_is_told_where_another_format_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(results: object) -> str:
+        raise ValueError("no page")
+
+    monkeypatch.setitem(render._FORMATS, "html", broken)
+    assert run("report", saved(tmp_path / "a.json"), "--out", tmp_path / "out") == ExitCode.REPORT_FAILED
+    told = capsys.readouterr()
+    assert [Path(line).suffix for line in told.out.splitlines()] == [".md", ".xml"]
+    assert all(Path(line).is_file() for line in told.out.splitlines())
+    assert "ValueError: no page" in told.err
 
 
 # --- every way to be wrong -------------------------------------------------------------------------------------------

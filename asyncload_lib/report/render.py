@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -81,13 +81,13 @@ def _is_latest(results: Results, directory: Path) -> bool:
     return bool(run.get("id") == results["run"].get("id"))
 
 
-def render_all(results: Results, directory: Path, timestamp: str, *, latest: bool = True) -> dict[str, Path]:
-    """Write every format into `directory`, and its `latest` copy; give the path per ending (`md`, `html`, `xml`).
+def render_all(results: Results, directory: Path, timestamp: str, *, latest: bool = True) -> Iterator[tuple[str, Path]]:
+    """Write every format into `directory`, then its `latest` copy; yield ending (`md`, `html`, `xml`) and path of each.
 
     `timestamp`: YYYYMMDD_HHMMSS, part of the names. `latest`: only while `latest.json` is not of another run, which
     ended meanwhile: the four belong together. Each file appears whole or not at all, and a timestamped file
     that exists already is never replaced. A format that fails does not prevent the others: ReportError at the end
-    names every one that failed; a note on it names those that were written.
+    names every one that failed.
     """
     written: dict[str, Path] = {}
     problems: list[str] = []
@@ -100,18 +100,17 @@ def render_all(results: Results, directory: Path, timestamp: str, *, latest: boo
         try:
             text = render(results)
             write_atomic(path, text)
-            written[ending] = path
         except (FileExistsError, ReportError) as problem:  # these name the file
             problems.append(clean(str(problem), 300))
         except Exception as problem:  # a report that cannot be written must not cost the others
             problems.append(f"{path}: {clean(f'{type(problem).__name__}: {problem}', 300)}")
+        else:
+            written[ending] = path
+            yield ending, path
     for ending, path in written.items() if latest and _is_latest(results, directory) else ():
         try:
             write_atomic(directory / f"latest.{ending}", path.read_text("utf-8"), overwrite=True)
         except (OSError, ReportError) as problem:
             problems.append(clean(str(problem), 300))
     if problems:
-        error = ReportError("\n".join(problems))
-        error.add_note(f"written: {', '.join(map(str, written.values())) or 'nothing'}")
-        raise error
-    return written
+        raise ReportError("\n".join(problems))

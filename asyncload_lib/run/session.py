@@ -23,7 +23,7 @@ from asyncload_lib.redaction import redact, redacted_command
 from asyncload_lib.report.console import console_table
 from asyncload_lib.results.files import dump
 from asyncload_lib.results.model import build_results, utc
-from asyncload_lib.results.names import free_timestamps, report_path, results_path
+from asyncload_lib.results.names import free_timestamps, results_path
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.introduction import introduction
 from asyncload_lib.run.members import Member
@@ -43,8 +43,7 @@ CHECKPOINT_SHARE = 0.05
 
 Json = dict[str, Any]
 
-_REPORTS = {"html": "Report", "md": "Markdown", "xml": "JUnit"}
-_TITLES = {"json": "Results", **_REPORTS}
+_TITLES = {"json": "Results", "html": "Report", "md": "Markdown", "xml": "JUnit"}
 _PACKAGES = ("locust", "gevent", "redis", "uvloop", "pyreqwest", "numpy")
 
 
@@ -214,7 +213,7 @@ class Session:
             failure.append(self.unwritten)
             if kept := self.files.get("json"):
                 failure.append(f"To make it from the results: python -m asyncload_lib report {kept} --out DIRECTORY")
-        written = [f"  {_TITLES[ending]:<9}{path}" for ending, path in self.files.items()]
+        written = [f"  {title:<9}{self.files[ending]}" for ending, title in _TITLES.items() if ending in self.files]
         self.summary = "\n".join([console_table(results), *written, *failure])
         logger.info("run %s: %s, exit code %d", self.id, word, self.exit_code)
 
@@ -227,12 +226,8 @@ class Session:
         try:
             dump(results, directory / "latest.json", overwrite=True)
         finally:
-            try:
-                render_all(results, directory, timestamp)
-            finally:
-                for ending in _REPORTS:
-                    if (path := report_path(directory, timestamp, ending)).is_file():
-                        self.files[ending] = path
+            for ending, path in render_all(results, directory, timestamp):
+                self.files[ending] = path
         self.checkpoint_path.unlink(missing_ok=True)
 
     def _write_results(self, results: Json, directory: Path) -> str:

@@ -52,7 +52,7 @@ def report(recorder: Recorder, directory: Path) -> None:
     dump(document, directory / "results.json")
     from asyncload_lib.report.render import render_all
 
-    render_all(document, directory, "20260101_000000")
+    dict(render_all(document, directory, "20260101_000000"))
 
 
 def _run() -> dict[str, Any]:

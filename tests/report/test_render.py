@@ -28,7 +28,7 @@ def _without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_format_and_its_latest_copy_are_written(tmp_path: Path) -> None:
-    written = render_all(sample_results(), tmp_path / "deep" / "er", STAMP)
+    written = dict(render_all(sample_results(), tmp_path / "deep" / "er", STAMP))
     assert {ending: path.name for ending, path in written.items()} == REPORTS
     for ending, path in written.items():
         assert path.with_name(f"latest.{ending}").read_bytes() == path.read_bytes()
@@ -37,12 +37,12 @@ def test_every_format_and_its_latest_copy_are_written(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_without_charts")
 def test_a_written_report_is_never_replaced_and_latest_always_is(tmp_path: Path) -> None:
-    render_all(CASES["failing"](), tmp_path, STAMP)
+    dict(render_all(CASES["failing"](), tmp_path, STAMP))
     before = (tmp_path / REPORTS["md"]).read_text("utf-8")
     with pytest.raises(ReportError, match="exists already"):
-        render_all(sample_results(), tmp_path, STAMP)
+        dict(render_all(sample_results(), tmp_path, STAMP))
     assert (tmp_path / REPORTS["md"]).read_text("utf-8") == before
-    render_all(sample_results(), tmp_path, "20260131_120001")
+    dict(render_all(sample_results(), tmp_path, "20260131_120001"))
     assert (tmp_path / "latest.md").read_text("utf-8") != before
 
 
@@ -51,10 +51,10 @@ def test_the_latest_copies_are_all_of_one_run(tmp_path: Path) -> None:
     results, newer = sample_results(), sample_results()
     newer["run"]["id"] = "20260131-120009-abcdef"
     dump(results, tmp_path / "latest.json")
-    render_all(results, tmp_path, STAMP)
+    dict(render_all(results, tmp_path, STAMP))
     assert (tmp_path / "latest.md").read_bytes() == (tmp_path / REPORTS["md"]).read_bytes()
     dump(newer, tmp_path / "latest.json", overwrite=True)  # another run has ended while this one is drawn
-    render_all({**results, "criteria": []}, tmp_path, "20260131_120001")
+    dict(render_all({**results, "criteria": []}, tmp_path, "20260131_120001"))
     assert (tmp_path / "latest.md").read_bytes() == (tmp_path / REPORTS["md"]).read_bytes()
 
 
@@ -64,9 +64,8 @@ def test_one_format_that_fails_costs_none_of_the_others(tmp_path: Path, monkeypa
 
     monkeypatch.setitem(render._FORMATS, "html", broken)
     with pytest.raises(ReportError) as caught:
-        render_all(sample_results(), tmp_path, STAMP)
+        dict(render_all(sample_results(), tmp_path, STAMP))
     assert str(caught.value).startswith(f"{tmp_path / REPORTS['html']}: TemplateSyntaxError")
-    assert REPORTS["xml"] in caught.value.__notes__[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [REPORTS["md"], REPORTS["xml"], "latest.md", "latest.xml"]
     )
@@ -79,7 +78,7 @@ def test_a_full_disk_is_told_of_once_for_each_file(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ReportError) as caught:
-        render_all(sample_results(), tmp_path, STAMP)
+        dict(render_all(sample_results(), tmp_path, STAMP))
     assert str(caught.value).splitlines() == [
         f"{tmp_path / name}: cannot be written: No space left on device" for name in REPORTS.values()
     ]
@@ -90,7 +89,7 @@ def test_a_directory_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for directory, why in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "in", "Not a directory")):
         with pytest.raises(ReportError, match=f"^{directory}: cannot be made a directory: {why}$"):
-            render_all(sample_results(), directory, STAMP)
+            dict(render_all(sample_results(), directory, STAMP))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -217,5 +216,5 @@ print("matplotlib" in sys.modules, "matplotlib.pyplot" in sys.modules)
 
 @pytest.mark.usefixtures("_without_charts")
 def test_junit_is_well_formed_and_counts_itself(tmp_path: Path) -> None:
-    root = ET.parse(render_all(CASES["failing"](), tmp_path, STAMP)["xml"]).getroot()
+    root = ET.parse(dict(render_all(CASES["failing"](), tmp_path, STAMP))["xml"]).getroot()
     assert root.get("tests") == str(len(list(root.iter("testcase"))))
