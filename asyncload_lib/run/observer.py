@@ -35,6 +35,11 @@ PROBE_TIMEOUT_S = 10.0
 AMID_LOAD_TIMEOUT_S = 2.0
 """How long a probe has to begin anew while the load goes on: what is measured begins after that."""
 
+_NO_TOKEN = "no probe token is known: set loop.probe_token to that of the LoopProbe in the target"
+_NO_PROBE = ": no LoopProbe is there; mount one in the target, or set loop.probe_path to where it is"
+_REFUSED = {401: ": the token is wrong; set loop.probe_token to that of the LoopProbe in the target", 404: _NO_PROBE}
+"""What an answer of this status, where a probe was asked, comes from, and what to do."""
+
 Json = dict[str, Any]
 
 
@@ -173,7 +178,7 @@ class TargetObserver:
 
     def _alone(self, outside: Json) -> Json:
         """Return what was seen from outside where nothing was from inside, with the reason for that."""
-        note = f"{outside['note']} {NOT_INSIDE}{self._problem or 'no probe token is known (loop.probe_token)'}."
+        note = f"{outside['note']} {NOT_INSIDE}{self._problem or _NO_TOKEN}."
         if self._is_probe:
             note += " Its probe answered earlier: the target has died or hangs, and what the probe saw is lost."
         if self._token and self._is_probe is not False and not outside["blocked"]:
@@ -191,10 +196,10 @@ class TargetObserver:
             self._problem = f"{shown}: {type(error).__name__}"
             return None
         if status != 200:
-            self._problem = f"{shown} answered {status}"
+            self._problem = f"{shown} answered {status}{_REFUSED.get(status, '')}"
             found = None
         elif (found := answer_of(body, reset=method == "POST")) is None:
-            self._problem = f"{shown} gave an answer that is not a probe's"
+            self._problem = f"{shown} gave an answer that is not a probe's{_NO_PROBE}"
         if found is not None:
             self._is_probe = True
         elif self._is_probe is None and status < 500:

@@ -117,14 +117,14 @@ def test_both_witnesses_pass_a_target_that_is_well(thread: LoopThread) -> None:
 @pytest.mark.parametrize(
     ("answer", "mend"),
     [
-        (lambda method, path: ("200 OK", b'{"detail": "ok"}'), "No LoopProbe is there"),
+        (lambda method, path: ("200 OK", b'{"detail": "ok"}'), "no LoopProbe is there; mount one"),
         (
             lambda method, path: ("200 OK", b'{"workers": [{"pid": 1, "worker": 1, "max_stall": NaN}]}'),
-            "No LoopProbe is there",
+            "no LoopProbe is there; mount one",
         ),
-        (lambda method, path: ("404 Not Found", b""), "No LoopProbe is there"),
-        (lambda method, path: ("401 Unauthorized", b""), "The token is wrong"),
-        (None, "Set loop.probe_token"),
+        (lambda method, path: ("404 Not Found", b""), "no LoopProbe is there; mount one"),
+        (lambda method, path: ("401 Unauthorized", b""), "the token is wrong; set loop.probe_token"),
+        (None, "no probe token is known: set loop.probe_token"),
     ],
     ids=["catch-all", "NaN", "not found", "unauthorized", "no token"],
 )
