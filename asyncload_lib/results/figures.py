@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from asyncload_lib.results.arrays import np
+from asyncload_lib.results.buckets import FINE
 from asyncload_lib.results.confidence import samples_needed
 from asyncload_lib.results.histogram import Histogram
 from asyncload_lib.results.phase import Endpoint, PhaseResult, Tally
@@ -192,12 +193,12 @@ def _distribution(ok: Histogram, failed: Histogram) -> list[dict[str, Any]]:
         shift += 1
     first, last = int(used[0] >> shift), int(used[-1] >> shift) + 1
     starts = np.arange(first, last + 1, dtype=np.int64) << shift
-    edges_s = (ok.layout.lower_edge(starts) / 1e6).tolist()
+    edges_s = (FINE.lower_edge(starts) / 1e6).tolist()
     bars = zip(edges_s, edges_s[1:], _summed(ok, starts), _summed(failed, starts), strict=False)
     return [{"low": low, "high": high, "ok": good, "failed": bad} for low, high, good, bad in bars]
 
 
 def _summed(histogram: Histogram, starts: Any) -> list[int]:
     cumulated = np.concatenate(([0], np.cumsum(histogram.counts)))
-    sums: list[int] = np.diff(cumulated[np.minimum(starts, histogram.layout.size)]).tolist()
+    sums: list[int] = np.diff(cumulated[np.minimum(starts, FINE.size)]).tolist()
     return sums

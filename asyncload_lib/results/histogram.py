@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from asyncload_lib.results.arrays import Floats, Integers, np
-from asyncload_lib.results.buckets import FINE, HIGHEST_US, Layout, pack, unpack_sparse
+from asyncload_lib.results.buckets import FINE, HIGHEST_US, pack, unpack_sparse
 from asyncload_lib.results.confidence import rank_interval
 
 __all__ = ["Histogram", "SparseHistogram"]
@@ -16,12 +16,11 @@ class Histogram:
     Two histograms merge exactly: what parts give when merged is, bucket for bucket, what the whole would have given.
     """
 
-    __slots__ = ("count", "counts", "layout", "max_us", "min_us", "sum_ns")
+    __slots__ = ("count", "counts", "max_us", "min_us", "sum_ns")
 
-    def __init__(self, layout: Layout = FINE) -> None:
-        self.layout = layout
+    def __init__(self) -> None:
         # np.zeros of this size is mapped lazily: only pages that hold latencies cost memory.
-        self.counts: Integers = np.zeros(layout.size, dtype=np.int64)
+        self.counts: Integers = np.zeros(FINE.size, dtype=np.int64)
         self.count = 0
         self.sum_ns = 0  # an integer, so that the order of merges cannot change it
         self.min_us = float("inf")
@@ -35,16 +34,14 @@ class Histogram:
         low, high = float(values_us.min()), float(values_us.max())
         if not (low >= 0.0 and high <= HIGHEST_US):
             raise ValueError(f"latencies must lie within 0 and {HIGHEST_US:g} us; these reach from {low} to {high}")
-        np.add.at(self.counts, self.layout.index(values_us), 1)
+        np.add.at(self.counts, FINE.index(values_us), 1)
         self.count += len(values_us)
         self.sum_ns += _sum_ns(values_us)
         self.min_us = min(self.min_us, low)
         self.max_us = max(self.max_us, high)
 
     def merge(self, other: "Histogram") -> None:
-        """Add the latencies of `other`, which stays as it is; raises ValueError if its buckets differ."""
-        if other.layout != self.layout:
-            raise ValueError(f"cannot merge a histogram of {other.layout} into one of {self.layout}")
+        """Add the latencies of `other`, which stays as it is."""
         self.counts += other.counts
         self.count += other.count
         self.sum_ns += other.sum_ns
@@ -75,7 +72,7 @@ class Histogram:
         """Return the sum of those latencies in us, each reduced by `less_us` but not below zero."""
         first = self._above(value_us)
         above = np.flatnonzero(self.counts[first:]) + first
-        return float(np.maximum(self.layout.middle(above) - less_us, 0.0) @ self.counts[above])
+        return float(np.maximum(FINE.middle(above) - less_us, 0.0) @ self.counts[above])
 
     def confidence_interval(self, q: float, level: float = 0.95) -> tuple[float, float] | None:
         """Return bounds in us that cover the q-quantile with probability `level`; None if the sample is too small."""
@@ -85,7 +82,6 @@ class Histogram:
     def to_wire(self) -> dict[str, Any]:
         """Return the histogram as plain msgpack types."""
         return {
-            "bits": self.layout.mantissa_bits,
             "sum_ns": [self.sum_ns >> 32, self.sum_ns & 0xFFFFFFFF],  # msgpack ends at 64 bits
             "min_us": self.min_us if self.count else None,
             "max_us": self.max_us if self.count else None,
@@ -93,7 +89,7 @@ class Histogram:
         }
 
     def add_sparse(self, other: "SparseHistogram") -> None:
-        """Add what came over the wire; of the same buckets."""
+        """Add what came over the wire."""
         if other.total:
             self.counts[other.places] += other.sizes
             self.count += other.total
@@ -102,13 +98,13 @@ class Histogram:
             self.max_us = max(self.max_us, other.max_us)
 
     def _above(self, value_us: float) -> int:
-        return int(self.layout.index(np.array([value_us], dtype=np.float64))[0]) + 1
+        return int(FINE.index(np.array([value_us], dtype=np.float64))[0]) + 1
 
     def _at_rank(self, *ranks: int) -> tuple[float, float]:
         """Return the latencies at two ranks (0-based); the first and the last are known exactly."""
         used = np.flatnonzero(self.counts)
         places = used[np.searchsorted(np.cumsum(self.counts[used]), ranks, side="right")]
-        values = np.clip(self.layout.middle(places), self.min_us, self.max_us).tolist()
+        values = np.clip(FINE.middle(places), self.min_us, self.max_us).tolist()
         exact = {0: self.min_us, self.count - 1: self.max_us}
         low, high = (exact.get(rank, value) for rank, value in zip(ranks, values, strict=True))
         return low, high
@@ -127,8 +123,6 @@ class SparseHistogram(NamedTuple):
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> "SparseHistogram":
         """Read what `Histogram.to_wire` wrote; raises ValueError, KeyError or TypeError on anything else."""
-        if wire["bits"] != FINE.mantissa_bits:
-            raise ValueError(f"a histogram of {wire['bits']} bits does not fit one of {FINE.mantissa_bits}")
         places, sizes = unpack_sparse(wire["counts"], FINE.size)
         if not len(places):
             return cls(places, sizes, 0, 0, float("inf"), float("-inf"))

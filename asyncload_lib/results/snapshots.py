@@ -7,7 +7,7 @@ from asyncload_lib.results.phase import PhaseResult
 
 __all__ = ["WIRE_SCHEMA", "Snapshots"]
 
-WIRE_SCHEMA = 4
+WIRE_SCHEMA = 5
 
 Entry = tuple[str, list[Any]]
 """A section of a phase, and what stands in it."""

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncload_lib.results.arrays import Floats
-from asyncload_lib.results.buckets import COARSE, FINE, HIGHEST_US, pack, unpack_sparse
+from asyncload_lib.results.buckets import FINE, HIGHEST_US, pack, unpack_sparse
 from asyncload_lib.results.histogram import Histogram, SparseHistogram
 
 PROMISE = 0.001
@@ -42,7 +42,6 @@ def from_wire(wire: dict[str, Any]) -> Histogram:
 
 def state(histogram: Histogram) -> tuple[Any, ...]:
     return (
-        histogram.layout,
         histogram.counts.tobytes(),
         histogram.count,
         histogram.sum_ns,
@@ -133,11 +132,6 @@ def test_merge_with_itself_empty_changes_nothing() -> None:
     assert state(histogram) == before
 
 
-def test_merge_of_another_layout_is_refused() -> None:
-    with pytest.raises(ValueError, match="cannot merge"):
-        Histogram().merge(Histogram(COARSE))
-
-
 @given(st.lists(latencies, max_size=60))
 @settings(max_examples=300, deadline=None)
 def test_wire_round_trip_through_msgpack(values: list[float]) -> None:
@@ -156,7 +150,6 @@ def test_wire_is_compact() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"bits": 5},
         {"counts": b"no zlib"},
         {"counts": "text"},
         {"counts": pack(np.ones(5, dtype=np.int64))[:-4]},
