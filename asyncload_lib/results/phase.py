@@ -174,26 +174,26 @@ class PhaseResult:
         """Return the values of a metric over all requests that have it."""
         return _merged(tally.histogram for (metric, _), tally in self.metrics.items() if metric == name)
 
-    def endpoint_key(self, kind: str, name: str, most: int = MOST_NAMES) -> tuple[str, str]:
-        """Return under which key an endpoint is counted: its own, or that of all others beyond `most`."""
+    def endpoint_key(self, kind: str, name: str) -> tuple[str, str]:
+        """Return under which key an endpoint is counted: its own, or that of all others beyond MOST_NAMES."""
         key = (kind, name)
-        return key if key in self.endpoints or len(self.endpoints) < most else (OTHER, OTHER)
+        return key if key in self.endpoints or len(self.endpoints) < MOST_NAMES else (OTHER, OTHER)
 
-    def metric_key(self, metric: str, request: str, most: int = MOST_NAMES) -> tuple[str, str]:
-        """Return the same of a metric of a request: beyond `most` it is still that metric, of "other" requests.
+    def metric_key(self, metric: str, request: str) -> tuple[str, str]:
+        """Return the same of a metric of a request: beyond MOST_NAMES it is still that metric, of "other" requests.
 
         Metrics that are too many themselves are "other" as well.
         """
         key, beyond = (metric, request), (metric, OTHER)
-        if key in self.metrics or len(self.metrics) < most:
+        if key in self.metrics or len(self.metrics) < MOST_NAMES:
             return key
-        is_known = metric == ABANDONED or beyond in self.metrics or len(self.metrics) < 2 * most
+        is_known = metric == ABANDONED or beyond in self.metrics or len(self.metrics) < 2 * MOST_NAMES
         return beyond if is_known else (OTHER, OTHER)
 
-    def error_key(self, kind: str, name: str, text: str, most: int = MOST_NAMES) -> tuple[str, str, str]:
+    def error_key(self, kind: str, name: str, text: str) -> tuple[str, str, str]:
         """Return the same of an error of an endpoint."""
         key = (kind, name, text)
-        return key if key in self.errors or len(self.errors) < most else (kind, name, OTHER)
+        return key if key in self.errors or len(self.errors) < MOST_NAMES else (kind, name, OTHER)
 
     def head(self, age_ns: int) -> dict[str, int]:
         """Return the part of the wire form that is too small to be split.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from asyncload_lib.results.arrays import np
-from asyncload_lib.results.phase import ABANDONED, MOST_NAMES, Endpoint, PhaseResult, Tally
+from asyncload_lib.results.phase import ABANDONED, Endpoint, PhaseResult, Tally
 from asyncload_lib.results.snapshots import Snapshots
 from asyncload_lib.results.text import clean, error_text
 
@@ -25,20 +25,12 @@ class Recorder:
     """Collects the requests of a run in one process, phase by phase; all calls come from one thread.
 
     A batch of answers is `tick(moment of the newest)`, then one `add` each: the moment tells the second they belong to.
-    Names and error texts beyond `max_names` and `max_errors` per phase are counted under "other"; no count is lost. A
-    metric of requests beyond `max_names` is still that metric, of "other" requests.
+    Names and error texts beyond MOST_NAMES per phase are counted under "other"; no count is lost. A metric of requests
+    beyond it is still that metric, of "other" requests.
     """
 
-    def __init__(
-        self,
-        run_id: str,
-        max_names: int = MOST_NAMES,
-        max_errors: int = MOST_NAMES,
-        clock_ns: Callable[[], int] = time.perf_counter_ns,
-    ) -> None:
+    def __init__(self, run_id: str, clock_ns: Callable[[], int] = time.perf_counter_ns) -> None:
         self.run_id = run_id
-        self._max_names = max_names
-        self._max_errors = max_errors
         self._clock_ns = clock_ns
         self._snapshots = Snapshots(run_id)
         self._phases: dict[str, PhaseResult] = {}
@@ -227,7 +219,7 @@ class Recorder:
 
     def _admit(self, kind: str, name: str) -> Key:
         """Open buffers for an endpoint, or for "other" beyond the cap, and return the key they have."""
-        kind, name = self._current().endpoint_key(kind, name, self._max_names)
+        kind, name = self._current().endpoint_key(kind, name)
         if (kind, name) not in self._ok:
             self._current().endpoints.setdefault((kind, name), Endpoint())
             self._ok[kind, name] = array("d")
@@ -238,7 +230,7 @@ class Recorder:
         try:
             buffer = self._metrics[key]
         except (KeyError, TypeError):
-            key = self._current().metric_key(clean(key[0]), clean(key[1]), self._max_names)
+            key = self._current().metric_key(clean(key[0]), clean(key[1]))
             self._current().metrics.setdefault(key, Tally())
             buffer = self._metrics.setdefault(key, array("d"))
         try:
@@ -250,7 +242,7 @@ class Recorder:
 
     def _count_error(self, request_type: str, name: str, exception: object) -> None:
         errors = self._current().errors
-        key = self._current().error_key(request_type, name, error_text(exception), self._max_errors)
+        key = self._current().error_key(request_type, name, error_text(exception))
         errors[key] = errors.get(key, 0) + 1
 
 

@@ -10,7 +10,7 @@ import pytest
 from asyncload_lib.results.figures import phase_figures
 from asyncload_lib.results.merge import Store
 from asyncload_lib.results.model import Baseline, build_metric, build_results, heading
-from asyncload_lib.results.phase import PhaseResult
+from asyncload_lib.results.phase import MOST_NAMES, PhaseResult
 from asyncload_lib.results.recorder import Recorder
 from tests.results.sample import sample_results
 
@@ -82,8 +82,11 @@ def test_what_was_cut_off_older_than_any_that_succeeded_is_counted_apart() -> No
 def test_what_is_cut_off_beyond_a_cap_of_names_is_compared_with_what_is_counted_there(
     names: str, metrics: int, overdue: dict[str, int]
 ) -> None:
-    recorder = Recorder("run", max_names=2, clock_ns=lambda: 0)
+    recorder = Recorder("run", clock_ns=lambda: 0)
     recorder.begin("run", t0_ns=0)
+    for number in range(MOST_NAMES - 2):  # so that there is room for two names
+        recorder.add("GET", f"/{number}", 10.0, None)
+        recorder.add_metric(f"metric of {number}", 1.0)
     for name in names:
         recorder.add("GET", name, 400.0 if name in "cd" else 10.0, None)
     for number in range(metrics):  # which leave none for what is cut off

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asyncload_lib.results import phase as results_phase
 from asyncload_lib.results.buckets import HIGHEST_US
 from asyncload_lib.results.merge import Store
-from asyncload_lib.results.phase import PhaseResult
+from asyncload_lib.results.phase import MOST_NAMES, PhaseResult
 from asyncload_lib.results.recorder import Recorder
 
 SECOND = 1_000_000_000
@@ -29,9 +30,9 @@ class Clock:
         return self.ns
 
 
-def recorder_at(**caps: int) -> tuple[Recorder, Clock]:
+def recorder_at() -> tuple[Recorder, Clock]:
     clock = Clock()
-    return Recorder("run-1", **caps, clock_ns=clock), clock
+    return Recorder("run-1", clock_ns=clock), clock
 
 
 def only_phase(recorder: Recorder) -> PhaseResult:
@@ -63,16 +64,18 @@ EVENTS = st.lists(
 
 @given(events=EVENTS)
 def test_an_event_is_a_tick_and_an_answer(events: list[tuple[Any, ...]]) -> None:
-    (whole, _), (parts, _) = recorder_at(max_names=3, max_errors=3), recorder_at(max_names=3, max_errors=3)
+    (whole, _), (parts, _) = recorder_at(), recorder_at()
     for recorder in (whole, parts):
         recorder.begin("run")
     now_ns = 1_000 * SECOND
-    for name, latency_ms, exception, later_ns in events:
-        now_ns += later_ns
-        given = {"exception": exception, "response_length": 10, "context": {}, "url": None, "of_a_plugin": 1}
-        whole.on_request("GET", name, latency_ms, **given, ended_ns=now_ns)
-        parts.tick(now_ns)
-        parts.add("GET", name, latency_ms, exception)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results_phase, "MOST_NAMES", 3)
+        for name, latency_ms, exception, later_ns in events:
+            now_ns += later_ns
+            given = {"exception": exception, "response_length": 10, "context": {}, "url": None, "of_a_plugin": 1}
+            whole.on_request("GET", name, latency_ms, **given, ended_ns=now_ns)
+            parts.tick(now_ns)
+            parts.add("GET", name, latency_ms, exception)
     assert whole.snapshot() == parts.snapshot()
 
 
@@ -265,7 +268,7 @@ def test_started_is_ok_failed_and_abandoned() -> None:
 
 
 def test_caps_hold_and_sums_stay_exact() -> None:
-    recorder, _ = recorder_at(max_names=20, max_errors=30)
+    recorder, _ = recorder_at()
     recorder.begin("run")
     for i in range(5_000):
         letters = "".join(chr(97 + i // 26**place % 26) for place in range(4))
@@ -277,22 +280,22 @@ def test_caps_hold_and_sums_stay_exact() -> None:
     assert phase.failed_count == sum(phase.errors.values()) == 1_000
     assert phase.abandoned_count == 5_000
     assert sum(tally.count for tally in phase.metrics.values()) == 10_000
-    assert len(phase.endpoints) <= 21
-    assert len(phase.errors) <= 30 + 21
-    assert len(phase.metrics) <= 42
+    assert len(phase.endpoints) <= MOST_NAMES + 1
+    assert len(phase.errors) <= MOST_NAMES + len(phase.endpoints)
+    assert len(phase.metrics) <= 2 * (MOST_NAMES + 1)
     assert phase.endpoints["other", "other"].ok.count > 3_000
 
 
 def test_a_metric_of_too_many_requests_is_still_that_metric() -> None:
-    recorder, _ = recorder_at(max_names=20)
+    recorder, _ = recorder_at()
     recorder.begin("run")
-    for i in range(100):
+    for i in range(5 * MOST_NAMES):
         recorder.add_metric("time_to_first_token", 1_000.0, f"/{i}")
         recorder.add_metric("inter_token_latency", 50.0, f"/{i}")
     metrics = only_phase(recorder).metrics
     for metric in ("time_to_first_token", "inter_token_latency"):
-        assert sum(tally.count for (name, _), tally in metrics.items() if name == metric) == 100
-        assert metrics[metric, "other"].count == 90
+        assert sum(tally.count for (name, _), tally in metrics.items() if name == metric) == 5 * MOST_NAMES
+        assert metrics[metric, "other"].count == 4.5 * MOST_NAMES
 
 
 @pytest.mark.parametrize("name", [None, 5, "x" * 10_000, "lone \ud800 surrogate", "NUL \0 <b>", ["unhashable"]])
