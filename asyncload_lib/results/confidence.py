@@ -12,32 +12,33 @@ from asyncload_lib.results.arrays import Floats, np
 
 __all__ = ["rank_interval", "samples_needed"]
 
+_MISS = 0.05  # the chance that an interval does not enclose the quantile
 _REACH_SD = 12.0  # beyond twelve standard deviations the binomial's mass is below 1e-30
 
 
-def samples_needed(q: float, level: float = 0.95) -> int:
-    """Return the smallest sample whose extremes enclose the q-quantile with probability `level` (Wilks 1941).
+def samples_needed(q: float) -> int:
+    """Return the smallest sample whose extremes enclose the q-quantile with a probability of 95 % (Wilks 1941).
 
-    299 for p99, 59 for p95, 6 for the median at 95 %. `q` and `level` lie strictly between 0 and 1.
+    299 for p99, 59 for p95, 6 for the median. `q` lies strictly between 0 and 1.
     """
     rarer = max(q, 1.0 - q)
-    n = max(1, math.ceil(math.log(1.0 - level) / math.log(rarer)))
-    while q**n + (1.0 - q) ** n > 1.0 - level:
+    n = max(1, math.ceil(math.log(_MISS) / math.log(rarer)))
+    while q**n + (1.0 - q) ** n > _MISS:
         n += 1
     return n
 
 
 @lru_cache(maxsize=1024)
-def rank_interval(n: int, q: float, level: float = 0.95) -> tuple[int, int] | None:
+def rank_interval(n: int, q: float) -> tuple[int, int] | None:
     """Return the ranks (0-based, lower and upper) that enclose the q-quantile of n samples; None if none can.
 
-    Each end may miss half of 1 - level; where the sample ends before that, the other end gets the rest.
+    Each end may miss half of 5 %; where the sample ends before that, the other end gets the rest.
     """
-    if n < samples_needed(q, level):
+    if n < samples_needed(q):
         return None
-    miss, lowest_miss, highest_miss = 1.0 - level, (1.0 - q) ** n, q**n
-    low = max(lowest_miss, miss - max(miss / 2, highest_miss))
-    high = max(highest_miss, miss - max(miss / 2, lowest_miss))
+    lowest_miss, highest_miss = (1.0 - q) ** n, q**n
+    low = max(lowest_miss, _MISS - max(_MISS / 2, highest_miss))
+    high = max(highest_miss, _MISS - max(_MISS / 2, lowest_miss))
     first, at_most = _binomial_cdf(n, q)
     lower = first + int(np.searchsorted(at_most, low, side="right")) - 1
     upper = first + int(np.searchsorted(at_most, 1.0 - high, side="left"))

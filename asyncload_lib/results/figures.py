@@ -17,7 +17,6 @@ PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.99
 """By name the quantile that each is."""
 
 _FLAT = ("p50", "p95", "p99")
-_LEVEL = 0.95
 _BARS = 200
 
 Percentiles = dict[str, dict[str, Any]]
@@ -124,12 +123,12 @@ def _percentiles(histogram: Histogram) -> Percentiles:
 def percentile(histogram: Histogram, name: str) -> dict[str, Any]:
     """Return value and 95 % interval (s) of "p50", "p90", "p95", "p99" or "p99.9"; a note where there is none."""
     q = PERCENTILES[name]
-    interval = histogram.confidence_interval(q, _LEVEL)
+    interval = histogram.confidence_interval(q)
     low_us, high_us = interval or (None, None)
     note = (
         ""
         if interval
-        else f"no 95 % interval: {name} needs at least {samples_needed(q, _LEVEL)} samples, "
+        else f"no 95 % interval: {name} needs at least {samples_needed(q)} samples, "
         f"{histogram.count} {'was' if histogram.count == 1 else 'were'} measured"
     )
     return {

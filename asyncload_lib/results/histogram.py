@@ -74,9 +74,9 @@ class Histogram:
         above = np.flatnonzero(self.counts[first:]) + first
         return float(np.maximum(FINE.middle(above) - less_us, 0.0) @ self.counts[above])
 
-    def confidence_interval(self, q: float, level: float = 0.95) -> tuple[float, float] | None:
-        """Return bounds in us that cover the q-quantile with probability `level`; None if the sample is too small."""
-        ranks = rank_interval(self.count, q, level)
+    def confidence_interval(self, q: float) -> tuple[float, float] | None:
+        """Return bounds in us that cover the q-quantile with 95 % probability; None if the sample is too small."""
+        ranks = rank_interval(self.count, q)
         return self._at_rank(*ranks) if ranks else None
 
     def to_wire(self) -> dict[str, Any]:
