@@ -4,23 +4,52 @@ The one importer of matplotlib: when the first chart is drawn, without pyplot an
 """
 
 import io
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from markupsafe import escape
 
 from asyncload_lib.report.before_after import draw_before_after, pairs
 from asyncload_lib.report.canvas import RC, inline_svg
 from asyncload_lib.report.distribution import draw_distribution, latency_bars
 from asyncload_lib.report.entries import Entry, mappings
-from asyncload_lib.report.limits import Limit
+from asyncload_lib.report.limits import Limit, latency_limits
 from asyncload_lib.report.loops import in_order
 from asyncload_lib.report.overtime import draw_over_time
 from asyncload_lib.report.series import lag_series, timeline
+from asyncload_lib.report.text import clean
 
-__all__ = ["before_after", "distribution", "over_time"]
+__all__ = ["before_after", "distribution", "drawings", "over_time"]
+
+_log = logging.getLogger(__name__)
 
 _SIZE_IN = (5.6, 3.8)
 _WIDE_IN = 11.2
+
+
+def drawings(results: Mapping[str, Any]) -> dict[str, str]:
+    """Give every chart of a report by its place: `before-after`, `<index of the metric>-distribution`, `<index>-time`.
+
+    One that cannot be drawn says why in its place and costs nothing else.
+    """
+    metrics = mappings(results.get("metrics"))
+    drawn = {"before-after": _drawn(before_after, metrics)}
+    for index, metric in enumerate(metrics):
+        limits = latency_limits(metric, results)
+        for name, draw in (("distribution", distribution), ("time", over_time)):
+            drawn[f"{index}-{name}"] = _drawn(draw, metric, limits, f"{index}{name}")
+    return {place: svg for place, svg in drawn.items() if svg is not None}
+
+
+def _drawn(draw: Callable[..., str | None], *what: Any) -> str | None:
+    try:
+        return draw(*what)
+    except Exception as problem:
+        _log.exception("a chart could not be drawn")
+        words = clean(f"{type(problem).__name__}: {problem}", 200)
+        return f"<p>This chart could not be drawn: {escape(words)}</p>"
 
 
 def before_after(metrics: Sequence[Entry], salt: str = "") -> str | None:

@@ -11,8 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from asyncload_lib.errors import ReportError, ResultError
+from asyncload_lib.report.charts import drawings
 from asyncload_lib.report.culprits import Culprit
-from asyncload_lib.report.drawings import drawings
 from asyncload_lib.report.junit import render_junit
 from asyncload_lib.report.text import clean, markdown_code, markdown_fence, markdown_text
 from asyncload_lib.report.view import build

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
-from asyncload_lib.report import charts, drawings
+from asyncload_lib.report import charts
 from asyncload_lib.report.before_after import Pair, draw_before_after, pairs
 from asyncload_lib.report.canvas import inline_svg, latency_ticks, spread
 from asyncload_lib.report.distribution import _rebin, draw_distribution, latency_bars
@@ -260,7 +260,7 @@ def test_ids_of_two_charts_differ() -> None:
 
 
 def test_the_same_results_give_the_same_drawing() -> None:
-    first, second = (drawings.drawings(first_scenario(sample_results())) for _ in range(2))
+    first, second = (charts.drawings(first_scenario(sample_results())) for _ in range(2))
     assert {"before-after", "0-distribution", "0-time"} == first.keys()
     assert first == second
 
@@ -270,14 +270,14 @@ def test_a_chart_that_fails_says_so_in_its_place(monkeypatch: pytest.MonkeyPatch
         raise ValueError("<b>no</b>")
 
     monkeypatch.setattr(charts, "distribution", broken)
-    drawn = drawings.drawings(first_scenario(sample_results()))
+    drawn = charts.drawings(first_scenario(sample_results()))
     assert drawn["0-distribution"] == "<p>This chart could not be drawn: ValueError: &lt;b&gt;no&lt;/b&gt;</p>"
     assert drawn["0-time"].startswith("<svg")
 
 
 @pytest.mark.parametrize("text", HOSTILE[:1])
 def test_hostile_names_are_text_in_a_drawing(text: str) -> None:
-    for svg in drawings.drawings(hostile(text)).values():
+    for svg in charts.drawings(hostile(text)).values():
         tags = {found.tag.removeprefix(SVG) for found in ET.fromstring(svg).iter()}
         assert tags <= {"svg", "g", "path", "use", "defs", "clipPath", "rect", "text", "pattern"}
 
@@ -325,7 +325,7 @@ def test_the_sign_of_the_ceiling_crosses_no_figure(after_s: float) -> None:
 def test_without_an_improvement_there_is_no_picture_of_one() -> None:
     for case in ("free_run", "empty", "nothing_answered"):
         assert charts.before_after(CASES[case]()["metrics"]) is None
-    assert drawings.drawings(CASES["empty"]()) == {}
+    assert charts.drawings(CASES["empty"]()) == {}
 
 
 def test_a_formula_is_a_name() -> None:

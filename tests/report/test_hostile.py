@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asyncload_lib.report import render
-from asyncload_lib.report.drawings import drawings
+from asyncload_lib.report.charts import drawings
 from asyncload_lib.report.junit import render_junit
 from asyncload_lib.report.render import render_html, render_markdown
 from tests.browser import document_of, needs_browser
