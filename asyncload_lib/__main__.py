@@ -124,7 +124,7 @@ def _check(options: argparse.Namespace) -> int:
     target = {"embedded": is_embedded(settings, settings.host)}
     planned = {"run": {"kind": "suite", "settings": effective, "target": target}}
     for criterion in selected(
-        settings.criteria, settings.scenarios, "suite", settings.loop.limit, settings.criteria_defaults
+        settings.criteria, settings.scenarios, "suite", settings.loop.limit, defaults=settings.criteria_defaults
     ):
         origin = "default" if criterion.is_default else settings.origin("criteria")
         reason = not_asked(criterion, planned)

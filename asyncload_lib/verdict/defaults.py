@@ -39,9 +39,10 @@ FREE_METRICS = frozenset({"p95", "error_rate", "max_stall"})
 def selected(
     texts: Iterable[str],
     scenarios: Iterable[str],
-    kind: str = "suite",
-    loop_limit_s: float = 0.010,
-    defaults: bool = True,
+    kind: str,
+    loop_limit_s: float,
+    *,
+    defaults: bool,
 ) -> list[Criterion]:
     """Return the criteria of a run: with `defaults` the default ones, those written in place of what they replace.
 

@@ -50,7 +50,7 @@ def test_checks_that_wait_for_each_other_are_not_at_the_same_time(
     metric = checked(starts_ms)
     assert metric["extra"]["slowest_check"] == pytest.approx(0.04, rel=0.001)
     assert metric["extra"]["beyond_slowest"] == pytest.approx(beyond_s, abs=0.001)
-    rows = evaluate(selected([], ["vm_health"]), {"metrics": [metric]})
+    rows = evaluate(selected([], ["vm_health"], "suite", 0.010, defaults=True), {"metrics": [metric]})
     assert {row["name"]: row["verdict"] for row in rows}["vm_health beyond_slowest <= 50 ms"] == verdict
 
 

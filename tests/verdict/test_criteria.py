@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from asyncload_lib.errors import ExitCode
 from asyncload_lib.verdict.criteria import evaluate, verdict
 from asyncload_lib.verdict.defaults import out_of_place, selected
-from asyncload_lib.verdict.grammar import bind, parse
+from asyncload_lib.verdict.grammar import Criterion, bind, parse
 from asyncload_lib.verdict.metrics import METRICS
 from asyncload_lib.verdict.observation import nothing_succeeded
 from tests.results.sample import sample_results
@@ -34,6 +34,17 @@ SAMPLE = sample_results()
 def row_of(text: str, results: Results, *, is_default: bool = False) -> dict[str, Any]:
     (row,) = evaluate([parse(text, is_default=is_default)], results)
     return row
+
+
+def of_run(
+    texts: list[str],
+    scenarios: Iterable[str],
+    kind: str = "suite",
+    loop_limit_s: float = 0.010,
+    *,
+    defaults: bool = True,
+) -> list[Criterion]:
+    return selected(texts, scenarios, kind, loop_limit_s, defaults=defaults)
 
 
 def metric(results: Results, scenario: str) -> dict[str, Any]:
@@ -612,7 +623,7 @@ def test_endpoints_that_there_are_are_named_where_one_is_not(results: Results) -
 def test_run_is_the_whole_of_a_free_run_whatever_its_users(results: Results) -> None:
     results["run"]["kind"] = "free"
     results["metrics"] = [metric(results, "chat")]
-    criteria = selected(["run p95 < 1 us", "run error_rate < 100 %"], ["chat"], "free")
+    criteria = of_run(["run p95 < 1 us", "run error_rate < 100 %"], ["chat"], "free")
     rows = {row["name"]: row for row in evaluate(criteria, results)}
     assert (rows["run p95 < 1 us"]["verdict"], rows["run p95 < 1 us"]["scenario"]) == ("fail", "chat")
     assert not {"chat p95 < 2 s", "chat error_rate < 1 %"} & set(rows)  # replaced
@@ -653,8 +664,8 @@ def test_name_of_two_endpoints_must_be_made_unique(results: Results) -> None:
 
 
 def test_defaults_are_those_of_the_design() -> None:
-    names = [criterion.name for criterion in selected([], SUITE)]
-    bind(selected([], SUITE))
+    names = [criterion.name for criterion in of_run([], SUITE)]
+    bind(of_run([], SUITE))
     assert names == [
         "chat total_time < 5 s", "chat p95 < 2 s", "chat error_rate < 1 %", "chat.sustained p95 < 2 s",
         "chat.sustained error_rate < 1 %", "chat degradation <= 1.5x", "chat speedup >= 10x", "chat max_stall < 10 ms",
@@ -668,23 +679,23 @@ def test_defaults_are_those_of_the_design() -> None:
 
 
 def test_limit_of_stalls_follows_the_setting() -> None:
-    names = [criterion.name for criterion in selected([], ["redis"], loop_limit_s=0.0255)]
+    names = [criterion.name for criterion in of_run([], ["redis"], loop_limit_s=0.0255)]
     assert names[-1] == "redis max_stall < 25.5 ms"
 
 
 def test_written_criterion_replaces_the_default_on_the_same_subject_and_metric() -> None:
-    chosen = selected(["chat p95 < 1 s", "chat.few p95 < 1 s", "chat p95 > 1 ms"], SUITE)
+    chosen = of_run(["chat p95 < 1 s", "chat.few p95 < 1 s", "chat p95 > 1 ms"], SUITE)
     names = [criterion.name for criterion in chosen]
     assert "chat p95 < 2 s" not in names
-    below = [criterion.name for criterion in selected(["chat p95 > 1 ms", "chat speedup <= 60x"], SUITE)]
+    below = [criterion.name for criterion in of_run(["chat p95 > 1 ms", "chat speedup <= 60x"], SUITE)]
     assert {"chat p95 < 2 s", "chat speedup >= 10x"} <= set(below), "a limit from the other side takes none away"
-    exact = [criterion.name for criterion in selected(["chat error_rate = 0 %"], SUITE)]
+    exact = [criterion.name for criterion in of_run(["chat error_rate = 0 %"], SUITE)]
     assert "chat error_rate < 1 %" not in exact
     assert "chat.sustained p95 < 2 s" in names
     assert names[:3] == ["chat total_time < 5 s", "chat p95 < 1 s", "chat error_rate < 1 %"]
     assert names[-2:] == ["chat.few p95 < 1 s", "chat p95 > 1 ms"]
     assert [criterion.is_default for criterion in chosen[-3:]] == [True, False, False]
-    assert selected([], SUITE, defaults=False) == []
+    assert of_run([], SUITE, defaults=False) == []
 
 
 def test_sample_passes_and_its_blocked_twin_fails() -> None:
@@ -692,7 +703,7 @@ def test_sample_passes_and_its_blocked_twin_fails() -> None:
         results = sample_results(mode=mode)
         sustained = next(phase for phase in results["metrics"][0]["phases"] if phase["phase"] == "sustained")
         sustained["error_rate"] = 0.009
-        rows = evaluate(selected([], SUITE), results)
+        rows = evaluate(of_run([], SUITE), results)
         bad = [row["name"] for row in rows if row["verdict"] != "pass"]
         assert [name for name in failed if name not in bad] == []
         assert bool(bad) == bool(failed), bad
@@ -701,7 +712,7 @@ def test_sample_passes_and_its_blocked_twin_fails() -> None:
 
 
 def test_rows_fit_the_schema() -> None:
-    rows = evaluate(selected(["files p95 < 1 s", "generator cpu < 90 %"], SUITE), SAMPLE)
+    rows = evaluate(of_run(["files p95 < 1 s", "generator cpu < 90 %"], SUITE), SAMPLE)
     validator = jsonschema.Draft202012Validator({**SCHEMA["$defs"]["criterion"], "$defs": SCHEMA["$defs"]})
     assert [error.message for row in rows for error in validator.iter_errors(row)] == []
     assert {row["verdict"] for row in rows} == {"pass", "fail", "no data"}
@@ -728,7 +739,7 @@ def free(results: Results, scenario: str) -> Results:
     ],
 )
 def test_free_run_is_asked_only_for_what_it_can_show(scenario: str, evaluated: set[str], results: Results) -> None:
-    chosen = selected([], [scenario], "free")
+    chosen = of_run([], [scenario], "free")
     bind(chosen)
     rows = evaluate(chosen, free(results, scenario))
     by_verdict = {word: [row for row in rows if row["verdict"] == word] for word in ("pass", "not evaluated")}
@@ -740,7 +751,7 @@ def test_free_run_is_asked_only_for_what_it_can_show(scenario: str, evaluated: s
 
 def test_free_run_of_machines_that_are_down_fails(results: Results) -> None:
     free(results, "vm_health")["metrics"][0]["error_rate"] = 1.0
-    rows = evaluate(selected([], ["vm_health"], "free"), results)
+    rows = evaluate(of_run([], ["vm_health"], "free"), results)
     assert verdict(rows, "complete") == ("fail", ExitCode.CRITERIA_FAILED)
 
 
