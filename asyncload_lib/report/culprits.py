@@ -29,9 +29,6 @@ CAUSES = {
 }
 """Which of them count is told by `verdict.stalls.is_blamed`."""
 
-_NAMED = 3
-"""So many tasks or threads that came by one place are named."""
-
 _SHOWN = 5
 """So many places stand in the report with their lines; the rest is summed, and whole in the JSON."""
 
@@ -112,7 +109,7 @@ def _places(found: list[Entry]) -> list[Entry]:
 
 
 def _names(names: Iterable[Any]) -> str:
-    return listed(list(dict.fromkeys(clean(name, 40) for name in names if name)), _NAMED)
+    return listed(list(dict.fromkeys(clean(name, 40) for name in names if name)))
 
 
 def _place(entry: Entry) -> str:

@@ -28,6 +28,7 @@ __all__ = [
 NOTHING = "–"  # noqa: RUF001 the sign a reader takes for "no value"
 
 _DIGITS = 3
+_LISTED = 3
 _UNREADABLE = 1e15
 
 
@@ -122,7 +123,7 @@ def ratio(value: Any) -> str:
     return NOTHING if found is None else f"{_significant(found)}x"
 
 
-def listed(words: Sequence[str], limit: int = 3) -> str:
-    """Join the first `limit` words and say how many are left out."""
-    rest = len(words) - limit
-    return ", ".join(words[:limit]) + (f" and {rest} more" if rest > 0 else "")
+def listed(words: Sequence[str]) -> str:
+    """Join the first words and say how many are left out."""
+    rest = len(words) - _LISTED
+    return ", ".join(words[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")
