@@ -65,7 +65,7 @@ def build(results: Entry) -> Report:
     improvements = tuple(found for found in map(prepare_improvement, metrics) if found is not None)
     overall = verdict(mapping(results.get("summary")).get("verdict") or "incomplete")
     generator = generator_section(mapping(results.get("generator")))
-    reasons = tuple(clean(reason, 300) for reason in items(run.get("status_reasons"))) or generator.reasons
+    reasons = tuple(clean(reason, 300) for reason in items(run.get("status_reasons")))
     certified = overall.word in ("pass", "fail", "not evaluated")
     return Report(
         title=clean(results.get("test_suite") or "Load test", 120),

@@ -29,9 +29,11 @@ def sample_results(seed: int = 1, *, mode: str = "async", generator_valid: bool 
     rng = np.random.default_rng(seed)
     phases = _record(rng, blocking=mode == "blocking")
     metrics = [_chat(phases, mode), _redis(phases), _mixed(phases), _vm_health(phases)]
-    run, criteria = _run(seed, mode), _criteria(metrics)
-    word, _ = verdict(criteria, run["status"] if generator_valid else "invalid")
-    return build_results(run, metrics, criteria, _generator(generator_valid), [_worker(phases)], verdict=word)
+    run, criteria, generator = _run(seed, mode), _criteria(metrics), _generator(generator_valid)
+    if not generator_valid:
+        run.update(status="invalid", status_reasons=generator["reasons"])
+    word, _ = verdict(criteria, run["status"])
+    return build_results(run, metrics, criteria, generator, [_worker(phases)], verdict=word)
 
 
 def _record(rng: np.random.Generator, *, blocking: bool) -> dict[str, PhaseResult]:

@@ -304,7 +304,6 @@ OBSTACLES = [
     (("run", "settings", "demo.model_time"), 0.1, "setting demo.model_time was None and is 0.1"),
     (("metrics", 0, "concurrency"), 60, "concurrency of chat was 50 and is 60"),
     (("metrics", 0, "scenario"), "run", "scenarios was chat, redis"),
-    (("schema_version",), 2, "schema version was 1 and is 2"),
 ]  # fmt: skip
 
 
