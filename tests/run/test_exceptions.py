@@ -175,6 +175,8 @@ def test_a_request_that_fails_in_the_ramp_is_a_failure_where_nothing_is_judged(
 
     (metric,) = results["metrics"]
     assert {phase["phase"]: phase["failed_requests"] for phase in metric["phases"]} == {"ramp": 1, "run": 0}
+    total = sum(phase["total_requests"] for phase in metric["phases"])
+    assert f"FAIL: No criterion was evaluated; 1 of {total:,} requests failed." in run.output
     for phase in metric["phases"]:
         assert phase["started_requests"] == phase["total_requests"] + phase["abandoned_requests"]
 
