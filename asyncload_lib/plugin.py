@@ -6,7 +6,7 @@ Importing this module registers its listeners on Locust's own events; `asyncload
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gevent
@@ -26,10 +26,11 @@ from asyncload_lib.run import command_line
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.health import ProcessHealth
 from asyncload_lib.run.introduction import differences, files_in_memory, introduction
+from asyncload_lib.run.members import Member
 from asyncload_lib.run.messages import PLAN
 from asyncload_lib.run.observer import TargetObserver
 from asyncload_lib.run.participant import Participant
-from asyncload_lib.run.refusal import contradictions, unwritable, writes_files
+from asyncload_lib.run.refusal import contradictions
 from asyncload_lib.run.session import Session
 from asyncload_lib.run.signals import Signals
 from asyncload_lib.run.target_source import TargetSource
@@ -39,6 +40,7 @@ from asyncload_lib.run.web_start import hold_early_starts
 from asyncload_lib.target import base_address
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.cut_off import hear_of_cut_offs
+from asyncload_lib.users.files import FileUser
 from asyncload_lib.users.measure import tally
 
 __all__ = ["BROKEN_OFF", "Plugin", "plugin_of"]
@@ -99,13 +101,18 @@ class Plugin:
         """Which scenarios are run; () is a free run."""
         return self.settings.scenarios if self.is_suite else ()
 
+    @property
+    def _writes_files(self) -> bool:
+        """Whether users of this run write files."""
+        if self.is_suite:
+            return "mixed" in self.settings.scenarios
+        return any(issubclass(user_class, FileUser) for user_class in self.environment.user_classes)
+
     def start(self) -> None:
         """Take this node's parts: directing, running users, or both."""
         runner = self.environment.runner
         assert runner is not None
         self._signals = Signals(runner, headless=self.is_headless)
-        if problems := unwritable(self.environment, self.settings, is_suite=self.is_suite):
-            raise ConfigurationError(problems)
         if isinstance(runner, (LocalRunner, MasterRunner)):
             self.coordinator = Coordinator(self.environment)
             if not self.is_suite:
@@ -176,7 +183,7 @@ class Plugin:
         session = Session(self.settings, self.target, self.coordinator, kind)
         self.coordinator.begin(session.id)
         self._compare_members(session)
-        if (note := self.files_in_memory()) and writes_files(self.environment, self.settings, is_suite=self.is_suite):
+        if self._writes_files and (note := self.files_in_memory()):
             say(f"Note: {note}; to measure a disk, set files.directory")
         if self.observer is not None:
             self.observer.stop()
@@ -227,7 +234,7 @@ class Plugin:
     def _compare_members(self, session: Session) -> None:
         """Name every worker that cannot do what the master would, before anything is sent.
 
-        Raises ConfigurationError for an embedded target that a worker cannot reach.
+        Raises ConfigurationError for an embedded target that a worker cannot reach, and for files that it cannot write.
         """
         assert self.coordinator is not None
         ours = self._introduction
@@ -238,6 +245,8 @@ class Plugin:
                 f"the embedded target listens on {ours['host']}'s loopback only, which {', '.join(far)} cannot reach: "
                 "name the target with --host (and redis.url and vms in the settings) when workers run elsewhere"
             )
+        if self._writes_files and (problems := _unwritable(ours["host"], members)):
+            raise ConfigurationError(problems)
         for member in members:
             found = differences(ours, member.hello) if member.hello else ["it does not answer: is asyncload installed?"]
             if found:
@@ -399,6 +408,16 @@ class Plugin:
         if code == ExitCode.LOCUST_FAILURES:
             code = getattr(self.environment.parsed_options, "exit_code_on_error", code)
         self.environment.process_exit_code = code or given or ExitCode.PASS
+
+
+def _unwritable(here: str, members: Iterable[Member]) -> list[str]:
+    """Say where files cannot be written, and on which machine if that is not this one; once for all its processes."""
+    told = (
+        problem if member.hello["host"] == here else f"on {member.hello['host']}, {problem}"
+        for member in members
+        for problem in member.hello.get("unwritable", ())
+    )
+    return [*dict.fromkeys(told)]
 
 
 def _add_arguments(parser: LocustArgumentParser, **_: Any) -> None:

@@ -29,6 +29,7 @@ from asyncload_lib.users import events
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.chat import ChatUser
 from asyncload_lib.users.direct import forget_servers
+from asyncload_lib.users.files import directory_problems
 from asyncload_lib.users.gate import gate
 from asyncload_lib.users.measure import tally
 
@@ -135,8 +136,9 @@ class Participant:
         return True
 
     def hello(self) -> None:
-        """Introduce this process."""
-        self.send(ToCoordinator.HELLO, introduction(self.settings, self.environment))
+        """Introduce this process, and say why its users could not write files, if so."""
+        unwritable = directory_problems(self.settings)
+        self.send(ToCoordinator.HELLO, {**introduction(self.settings, self.environment), "unwritable": unwritable})
 
     # -- a test begins -------------------------------------------------------------------------------------------
 

@@ -6,48 +6,13 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from locust.env import Environment
-from locust.runners import MasterRunner, WorkerRunner
 from locust.user.task import filter_tasks_by_tags
 
 from asyncload_lib.report.numbers import counted
 from asyncload_lib.settings import Settings
-from asyncload_lib.users.files import FileUser, directory_problems
 from asyncload_lib.verdict.defaults import out_of_place
 
-__all__ = ["contradictions", "unwritable", "writes_files"]
-
-
-def unwritable(environment: Environment, settings: Settings, *, is_suite: bool) -> list[str]:
-    """Return one sentence for each directory that this process is to write to and cannot."""
-    return [*_unwritable_files(environment, settings, is_suite), *_unwritable_out(environment, settings)]
-
-
-def _unwritable_files(environment: Environment, settings: Settings, is_suite: bool) -> list[str]:
-    """Look at the directory of the users that write files, if some of them are on this machine."""
-    options = environment.parsed_options
-    forks = bool(options and options.processes)  # then the master is where its workers are, and speaks for them
-    if isinstance(environment.runner, MasterRunner) is not forks:
-        return []
-    return directory_problems(settings) if writes_files(environment, settings, is_suite=is_suite) else []
-
-
-def writes_files(environment: Environment, settings: Settings, *, is_suite: bool) -> bool:
-    """Tell whether users of this run write files."""
-    if is_suite:
-        return "mixed" in settings.scenarios
-    return any(issubclass(user_class, FileUser) for user_class in environment.user_classes)
-
-
-def _unwritable_out(environment: Environment, settings: Settings) -> Iterator[str]:
-    """Look at the directory of the reports, on the node that makes them."""
-    if isinstance(environment.runner, WorkerRunner):
-        return
-    try:
-        settings.out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=settings.out):
-            pass
-    except OSError as error:
-        yield f"out is {settings.out}, where nothing can be written: {error.strerror}"
+__all__ = ["contradictions"]
 
 
 def contradictions(environment: Environment, settings: Settings, scenarios: Collection[str]) -> list[str]:
@@ -58,11 +23,22 @@ def contradictions(environment: Environment, settings: Settings, scenarios: Coll
     """
     is_meant = settings.origin("criteria") == "command line"
     return [
+        *_unwritable(settings),
         *_without_tasks(environment),
         *_nobody(environment),
         *_endless_ramp(environment),
         *(out_of_place(settings.criteria, scenarios) if is_meant else ()),
     ]
+
+
+def _unwritable(settings: Settings) -> Iterator[str]:
+    """Look at the directory of the reports."""
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.out):
+            pass
+    except OSError as error:
+        yield f"out is {settings.out}, where nothing can be written: {error.strerror}"
 
 
 def _without_tasks(environment: Environment) -> Iterator[str]:

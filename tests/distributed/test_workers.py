@@ -72,6 +72,39 @@ def test_a_worker_with_other_settings_is_named_before_the_run_and_no_secret_trav
         assert not [path for path in cluster.out.iterdir() if secret.encode() in path.read_bytes()]
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_directory_of_a_worker_that_cannot_be_written_to_ends_the_run_before_anything_is_sent(
+    tmp_path: Path, stack: DemoStack, processes: str
+) -> None:
+    """Whatever its own `scenarios` say, and however many workers its command makes."""
+    (tmp_path / "file").write_text("in the way")
+    settings = {**QUICK, **target_settings(stack)}
+    theirs = {**settings, "ASYNCLOAD_FILES_DIRECTORY": str(tmp_path / "file"), "ASYNCLOAD_SCENARIOS": "chat"}
+    theirs |= {"LOCUST_PROCESSES": processes}
+    with Cluster(tmp_path, "suite.py", workers=1, settings=settings, worker_settings=theirs) as cluster:
+        assert cluster.wait() == 64, cluster.logs
+        cluster.wait_workers()
+
+    assert [line for line in cluster.master.output.splitlines() if line.startswith("asyncload:")] == [
+        f"asyncload: files.directory is {tmp_path / 'file'}, where nothing can be written: Not a directory",
+        "asyncload: nothing was sent",
+    ]
+    assert read_ledger(stack)["chat"]["received"] == 0
+
+
+def test_a_directory_of_a_worker_does_not_matter_where_the_master_has_no_scenario_that_writes_files(
+    tmp_path: Path, stack: DemoStack
+) -> None:
+    settings = {**QUICK, **target_settings(stack)}
+    theirs = {**settings, "ASYNCLOAD_FILES_DIRECTORY": "/nowhere"}
+    ours = {**settings, "ASYNCLOAD_SCENARIOS": "redis"}
+    with Cluster(tmp_path, "suite.py", workers=1, settings=ours, worker_settings=theirs) as cluster:
+        assert cluster.wait() in (0, 3), cluster.logs
+        results = cluster.results
+
+    assert (results["run"]["status"], results["metrics"][0]["total_requests"]) == ("complete", 100)
+
+
 def test_a_worker_is_told_by_what_its_locustfile_says_not_by_where_it_lies(tmp_path: Path, stack: DemoStack) -> None:
     content = (ROOT / "locustfiles" / "chat.py").read_text()
     copy, changed = tmp_path / "same_chat.py", tmp_path / "other_chat.py"

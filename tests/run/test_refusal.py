@@ -6,6 +6,7 @@ test_target.
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from locust import User, tag, task
@@ -50,13 +51,14 @@ def tagged() -> list[type[User]]:
 
 
 @pytest.fixture(name="refusals")
-def asked_in_vain(monkeypatch: pytest.MonkeyPatch) -> Refusals:
+def asked_in_vain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refusals:
     """Return a function that gives what keeps a run with these words on its command line from being begun.
 
     `of`: its user classes; without any it is a run of the suite. What can begin has no refusals.
     """
     for name in [name for name in os.environ if name.startswith(OF_OTHERS)]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("ASYNCLOAD_OUT", str(tmp_path / "reports"))
     monkeypatch.setattr(command_line, "_parsers", [])
     monkeypatch.setattr(TargetSource, "start", lambda *_, **__: None)
 
@@ -158,6 +160,13 @@ def test_a_host_that_is_empty_is_refused(flag: str, refusals: Refusals) -> None:
 def test_a_baseline_without_a_host_is_refused(of: list[type[User]] | None, refusals: Refusals) -> None:
     (told,) = refusals(of=of, ASYNCLOAD_BASELINE_HOST="http://127.0.0.1:9")
     assert told.startswith("baseline.host is set, but host is not: ")
+
+
+def test_a_directory_for_reports_that_cannot_be_written_to_is_refused(tmp_path: Path, refusals: Refusals) -> None:
+    (tmp_path / "file").write_text("in the way")
+    out = str(tmp_path / "file" / "reports")
+    told = f"out is {out}, where nothing can be written: Not a directory"
+    assert refusals("--asyncload-out", out, of=[Chat]) == [told]
 
 
 def test_users_without_an_address_are_refused(refusals: Refusals) -> None:

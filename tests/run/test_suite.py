@@ -88,7 +88,7 @@ def test_what_fails_is_told_as_soon_as_it_is_known(tmp_path: Path, stack: DemoSt
 
 
 def test_without_a_baseline_the_speedup_is_not_evaluated(tmp_path: Path, stack: DemoStack) -> None:
-    """Nor is the directory for files looked at, where no scenario writes any."""
+    """Nor does the directory for files matter, where no scenario writes any."""
     settings = {**target_settings(stack), **QUICK, "ASYNCLOAD_BASELINE_ENABLED": "false"}
     settings |= {"ASYNCLOAD_SCENARIOS": "redis", "ASYNCLOAD_FILES_DIRECTORY": "/nowhere"}
     with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
