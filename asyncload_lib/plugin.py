@@ -180,7 +180,7 @@ class Plugin:
             self.close_session(self.session, BROKEN_OFF)
         self.target, unwatched = self._source.aim(self._scenarios)
         self.is_broken_off = self._signals.is_over = False
-        session = Session(self.settings, self.target, self.coordinator, kind)
+        session = Session(self.settings, self.target, self.coordinator, kind, self._source.failure)
         self.coordinator.begin(session.id)
         self._compare_members(session)
         if self._writes_files and (note := self.files_in_memory()):

@@ -7,6 +7,7 @@ reads. The supervisor holds the other end of a pipe: when the caller ends, howev
 import http.client
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from asyncload_lib.demo.children import python_environment
-from asyncload_lib.demo.supervisor import main
+from asyncload_lib.demo.supervisor import COMPLAINT, main
 from asyncload_lib.errors import TargetError
 
 __all__ = ["DemoStack", "main"]
@@ -31,7 +32,7 @@ class DemoStack:
     Times in seconds. After the start: `host`, `blocking_host`, `redis_url` (through the delay proxy),
     `redis_direct_url`, `vms` (name, kind, url), `ledger_url`, `probe_token`, `probe_path`, `pids` (by role:
     supervisor, reaper, redis, proxy, backend, blocking, vms), `directory`, `simulated`. `faults` lets requests ask
-    for faults; `keep_going` keeps the rest alive when one process dies.
+    for faults. When one process dies, all end.
     """
 
     host: str
@@ -55,13 +56,11 @@ class DemoStack:
         port: int = 0,
         probe_path: str = "/asyncload/loop",
         faults: bool = False,
-        keep_going: bool = False,
     ) -> None:
         self._arguments = [
             *("--mode", mode, "--model-time", str(model_time_s), "--network-delay", str(network_delay_s)),
             *("--vm-delay", str(vm_delay_s), "--port", str(port), "--probe-path", probe_path, "--lifeline"),
             *(["--faults"] if faults else []),
-            *(["--keep-going"] if keep_going else []),
         ]
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
@@ -108,13 +107,13 @@ class DemoStack:
         self._await_reaper()
 
     def failure(self) -> str | None:
-        """Return what the supervisor complained of when it has ended by itself, else None."""
-        if self._process is None or self._process.poll() is None:
-            return None
-        if not self._failure:
-            assert self._process.stderr is not None
-            words = self._process.stderr.read().decode(errors="replace").strip()
-            self._failure = words or f"the demo's supervisor ended with code {self._process.returncode}"
+        """Return what the supervisor complained of as it began to end everything, else None."""
+        process = self._process
+        if self._failure is None and process is not None:
+            assert process.stderr is not None
+            if select.select([process.stderr], [], [], 0)[0]:
+                words = os.read(process.stderr.fileno(), 1 << 16).decode(errors="replace").strip()
+                self._failure = words.removeprefix(COMPLAINT) or f"its supervisor ended with code {process.wait()}"
         return self._failure
 
     def ledger(self) -> dict[str, Any]:
@@ -134,7 +133,7 @@ class DemoStack:
         line = process.stdout.readline()  # the supervisor bounds its own start: a line or the end comes
         if not line:
             process.wait()
-            raise TargetError(self.failure())
+            raise TargetError(f"the demo did not start: {self.failure()}")
         for name, value in json.loads(line).items():
             setattr(self, name, value)
 

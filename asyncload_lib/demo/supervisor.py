@@ -17,7 +17,10 @@ from asyncload_lib.errors import ConfigurationError, ExitCode, TargetError
 from asyncload_lib.settings import OPTIONS, Settings, from_sources
 from asyncload_lib.units import Kind
 
-__all__ = ["main"]
+__all__ = ["COMPLAINT", "main"]
+
+COMPLAINT = "asyncload demo: "
+"""What a line on stderr begins with."""
 
 HIGHEST_PORT = 65_535
 _POLL_S = 0.2
@@ -42,14 +45,22 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(number, lambda number, _: signals.append(number))
     try:
         with Children() as children:
-            watch = _Watch(children, signals, options.lifeline)
-            ready = assemble(children, options, watch.pause)
-            print(json.dumps(ready), flush=True)
-            if sys.stderr.isatty():
-                print(_for_people(ready), file=sys.stderr, flush=True)
-            watch.keep_going = options.keep_going
-            while True:
-                watch.pause(_POLL_S)
+            return _run(children, options, signals)
+    except OSError as error:
+        _complain(str(error))
+        return 1
+
+
+def _run(children: Children, options: argparse.Namespace, signals: Sequence[int]) -> int:
+    """Start everything and look after it; a failure is told at once, for the others take a while to end."""
+    watch = _Watch(children, signals, options.lifeline)
+    try:
+        ready = assemble(children, options, watch.pause)
+        print(json.dumps(ready), flush=True)
+        if sys.stderr.isatty():
+            print(_for_people(ready), file=sys.stderr, flush=True)
+        while True:
+            watch.pause(_POLL_S)
     except (_EndedError, BrokenPipeError):
         return 0
     except (TargetError, OSError) as error:
@@ -61,12 +72,10 @@ class _Watch:
     """Looks after signals, the parent (when there is a lifeline) and the children, whenever the supervisor waits."""
 
     def __init__(self, children: Children, signals: Sequence[int], lifeline: bool) -> None:
-        self.keep_going = False
         self._children = children
         self._signals = signals
         self._lifeline = [sys.stdin.fileno()] if lifeline else []
         self._parent = os.getppid()
-        self._known_dead: set[str] = set()
 
     def pause(self, seconds: float) -> None:
         """Wait; raises TargetError when a child has died, _EndedError when the parent has or a signal has come."""
@@ -76,11 +85,8 @@ class _Watch:
             raise _EndedError
         if self._signals:
             raise _EndedError
-        for role in set(self._children.dead()) - self._known_dead:
-            if not self.keep_going:
-                raise TargetError(self._children.describe_death(role))
-            self._known_dead.add(role)
-            _complain(self._children.describe_death(role))
+        for role in self._children.dead():
+            raise TargetError(self._children.describe_death(role))
 
 
 def _for_people(ready: dict[str, Any]) -> str:
@@ -97,7 +103,7 @@ def _for_people(ready: dict[str, Any]) -> str:
 
 
 def _complain(problem: str) -> None:
-    print(f"asyncload demo: {problem}", file=sys.stderr, flush=True)
+    print(f"{COMPLAINT}{problem}", file=sys.stderr, flush=True)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -112,7 +118,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=_port, default=0, help=f"the first of {len(PORTS)} ports ({', '.join(PORTS)})")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input or the parent process ends")
     parser.add_argument("--faults", action="store_true", help="let requests ask for faults: ?fault=status:503 ...")
-    parser.add_argument("--keep-going", action="store_true", help="report a process that dies, and keep the others")
     options = parser.parse_args(argv)
     # With a lifeline the caller has read the settings itself, and gives everything by flags.
     settings = Settings() if options.lifeline else from_sources({}, os.environ, options.config)
@@ -126,7 +131,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(ExitCode.BAD_CONFIGURATION, f"asyncload demo: {message}\n")
+        self.exit(ExitCode.BAD_CONFIGURATION, f"{COMPLAINT}{message}\n")
 
 
 def _port(text: str) -> int:

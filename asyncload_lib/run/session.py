@@ -50,7 +50,14 @@ _PACKAGES = ("locust", "gevent", "redis", "uvloop", "pyreqwest", "numpy")
 class Session:
     """Collects the scenarios of one run and writes its results and reports once."""
 
-    def __init__(self, settings: Settings, target: Target, coordinator: Coordinator, kind: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        target: Target,
+        coordinator: Coordinator,
+        kind: str,
+        demo_failure: Callable[[], str | None],
+    ) -> None:
         self.id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         self.kind = kind
         self.measured: list[Callable[[], Json]] = []
@@ -69,6 +76,7 @@ class Session:
         self._settings = settings
         self._target = target
         self._coordinator = coordinator
+        self._demo_failure = demo_failure
         self._started = time.time()
         self._started_s = time.monotonic()
         self.closing = gevent.lock.RLock()
@@ -109,7 +117,9 @@ class Session:
         # When the run was interrupted so were its workers: that one left in order is no news.
         to_tell = members if self.interrupted_by is None else [member for member in members if not member.left]
         is_empty = not any(entry["total_requests"] for metric in metrics for entry in (metric, *metric["phases"]))
+        demo_failure = self._demo_failure() if self._target.embedded else None
         return [
+            *([f"the demo ended during the run: {demo_failure}"] if demo_failure else []),
             *not_created(members),
             *stopped_early(members),
             *broken_tasks(members),

@@ -10,7 +10,7 @@ from locust.env import Environment
 
 from asyncload_lib.addresses import is_embedded, missing, missing_for_users
 from asyncload_lib.demo.stack import DemoStack
-from asyncload_lib.errors import ConfigurationError
+from asyncload_lib.errors import ConfigurationError, TargetError
 from asyncload_lib.redaction import redact
 from asyncload_lib.report.stdout import say
 from asyncload_lib.settings import OPTIONS, Settings, value_problems
@@ -119,7 +119,6 @@ class TargetSource:
             network_delay_s=demo.network_delay,
             vm_delay_s=demo.vm_delay,
             probe_path=self._settings.loop.probe_path,
-            keep_going=True,
         )
         self._demo.start()
         self._embedded = target = _embedded(self._demo, self._settings)
@@ -144,8 +143,11 @@ class TargetSource:
         TargetError if the demo has not come up.
         """
         self._environment.host = base_address(self._environment.host)
-        if self.is_embedded and self._starting is not None:
-            self._starting.get()
+        if self.is_embedded:
+            if self._starting is not None:
+                self._starting.get()
+            if failure := self.failure():
+                raise TargetError(f"the demo has ended: {failure}; end this command as well, and give it again")
         if problems := self._address_problems(scenarios):
             raise ConfigurationError(problems)
         target = self._embedded if self._embedded and self.is_embedded else self.configured
@@ -157,6 +159,10 @@ class TargetSource:
         elif not hosts:  # emptied in the web UI
             self._environment.host = target.host
         return target, ""
+
+    def failure(self) -> str | None:
+        """Return why the demo has ended, if it has."""
+        return self._demo.failure() if self._demo else None
 
     def stop(self) -> None:
         """End the demo, also one that is still starting."""

@@ -14,7 +14,6 @@ import pytest
 
 from asyncload_lib.demo.stack import DemoStack
 from tests.demo.processes import ROOT, still_there, wait_until
-from tests.demo.web import ask
 
 pytestmark = pytest.mark.chance
 
@@ -92,32 +91,15 @@ def test_a_killed_child_ends_the_rest_and_is_named(role: str, private_tmp: Path)
     with DemoStack() as stack:
         os.kill(stack.pids[role], signal.SIGKILL)
         assert _everything_is_gone(stack.pids, private_tmp)
-        assert wait_until(lambda: stack.failure() is not None)
-        assert stack.failure() == f"asyncload demo: {role} (process {stack.pids[role]}) was ended by SIGKILL"
+        assert stack.failure() == f"{role} (process {stack.pids[role]}) was ended by SIGKILL"
 
 
-def test_keep_going_keeps_the_rest_and_the_ledger_of_the_dead(private_tmp: Path) -> None:
-    with DemoStack(keep_going=True, model_time_s=0.01) as stack:
-        ask("POST", f"{stack.host}/api/chat", {"message": "x"}, {"X-Request-ID": "before"})
-        os.kill(stack.pids["backend"], signal.SIGKILL)
-        assert wait_until(lambda: not Path(f"/proc/{stack.pids['backend']}").exists())  # the supervisor has seen it
-        with pytest.raises(ConnectionError):
-            ask("GET", f"{stack.host}/api/health")
-        assert ask("POST", f"{stack.blocking_host}/api/chat", {"message": "x"})[0] == 200
-        assert stack.ledger_ids()["ids"]["backend"] == {"before": "answered"}
+def test_a_killed_child_is_named_before_the_rest_has_ended(private_tmp: Path) -> None:
+    with DemoStack() as stack:
+        os.kill(stack.pids["vms"], signal.SIGSTOP)  # it will not end by itself
         os.kill(stack.pids["redis"], signal.SIGKILL)
-        assert wait_until(lambda: stack.ledger()["redis"]["commands"] is None)
-        assert ask("POST", f"{stack.blocking_host}/api/chat", {"message": "x"})[0] == 503
-        assert stack.ledger()["backends"]["blocking"] | {"by_path": {}} == {
-            "received": 2,
-            "answered": 1,
-            "failed": 1,
-            "disconnected": 0,
-            "duplicates": 0,
-            "in_flight": 0,
-            "by_path": {},
-        }
-        assert not wait_until(lambda: stack.failure() is not None, timeout_s=1)
+        assert wait_until(lambda: stack.failure() is not None, timeout_s=1.5)
+        assert len(still_there(stack.pids.values())) > 1
     assert _everything_is_gone(stack.pids, private_tmp)
 
 

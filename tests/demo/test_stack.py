@@ -60,7 +60,7 @@ def test_a_port_that_is_taken_is_said_and_nothing_stays_behind(private_tmp: Path
         port = taken.getsockname()[1]
         with pytest.raises(TargetError) as refused:
             DemoStack(port=port).start()
-        assert str(refused.value) == f"asyncload demo: port {port} cannot be used: Address already in use"
+        assert str(refused.value) == f"the demo did not start: port {port} cannot be used: Address already in use"
         command = [sys.executable, "-m", "asyncload_lib.demo.supervisor", "--port", str(port)]
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr.count(b"\n")) == (1, b"", 1)

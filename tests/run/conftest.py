@@ -11,7 +11,7 @@ from tests.users.conftest import target as target
 
 def quick_stack() -> DemoStack:
     """Return the demo as an external target, quick, so that many requests fit into a short run."""
-    return DemoStack(model_time_s=0.02, network_delay_s=0.001, keep_going=True)
+    return DemoStack(model_time_s=0.02, network_delay_s=0.001)
 
 
 @pytest.fixture(name="stack", scope="package")

@@ -35,7 +35,7 @@ def master_at(port: int) -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def faulty() -> Iterator[DemoStack]:
     """A target that does what a request asks it to do badly."""
-    with DemoStack(model_time_s=0.02, network_delay_s=0.001, keep_going=True, faults=True) as stack:
+    with DemoStack(model_time_s=0.02, network_delay_s=0.001, faults=True) as stack:
         yield stack
 
 

@@ -13,7 +13,7 @@ from tests.locust_run import LocustRun, target_settings
 
 @pytest.fixture(scope="module")
 def blocking() -> Iterator[DemoStack]:
-    with DemoStack(mode="blocking", model_time_s=0.03, network_delay_s=0.001, keep_going=True) as stack:
+    with DemoStack(mode="blocking", model_time_s=0.03, network_delay_s=0.001) as stack:
         yield stack
 
 

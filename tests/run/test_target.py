@@ -1,7 +1,9 @@
 """Which target a run watches: the one its users are sent to, wherever its address stands; and what comes of a hang."""
 
 import json
+import os
 import re
+import signal
 import textwrap
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ from asyncload_lib.demo.stack import DemoStack
 from tests.distributed.cluster import free_port
 from tests.distributed.test_web_ui import is_up
 from tests.locust_run import LocustRun, eventually, target_settings
+from tests.run.test_endings import descendants
 from tests.run.test_suite import QUICK, ledger, verdicts
 from tests.run.test_web import ask
 
@@ -357,6 +360,46 @@ def test_a_demo_that_cannot_start_keeps_nobody_from_loading_another_host(tmp_pat
         run.wait(30)
 
     assert run.results["run"]["target"]["host"] == stack.host
+
+
+def redis_of_the_demo(run: LocustRun) -> int:
+    """Return the process id of the demo's Redis."""
+    (pid,) = (pid for pid in descendants(run.process.pid) if "redis-server" in Path(f"/proc/{pid}/comm").read_text())
+    return pid
+
+
+def test_a_demo_that_dies_in_the_run_is_not_taken_for_a_bad_target(tmp_path: Path) -> None:
+    """Also where the run is over before all of it has ended."""
+    settings = {**QUICK, "ASYNCLOAD_SCENARIOS": "chat,redis", "ASYNCLOAD_CHAT_SUSTAIN": "0"}
+    settings["ASYNCLOAD_BASELINE_ENABLED"] = "false"
+    with LocustRun("suite.py", "--headless", out=tmp_path / "reports", settings=settings) as run:
+        run.expect("burst ")
+        pid = redis_of_the_demo(run)
+        os.kill(pid, signal.SIGKILL)
+        assert run.wait() == 4, run.output
+
+    reason, *_ = run.results["run"]["status_reasons"]
+    assert reason == f"the demo ended during the run: redis (process {pid}) was ended by SIGKILL"
+
+
+def test_no_run_begins_against_a_demo_that_has_died(tmp_path: Path) -> None:
+    port, out = free_port(), tmp_path / "reports"
+    base = f"http://127.0.0.1:{port}"
+    with LocustRun("chat.py", "--web-host", "127.0.0.1", "--web-port", str(port), out=out) as run:
+        swarm(base)
+        run.expect("No host given: the target is the embedded demo")
+        pid = redis_of_the_demo(run)
+        os.kill(pid, signal.SIGKILL)
+        died = f"redis (process {pid}) was ended by SIGKILL"
+        eventually(lambda: ask(f"{base}/stats/requests")["stats"][-1]["num_failures"])
+        ask(f"{base}/stop", {})
+        (document,) = reported(out, 1)
+        swarm(base)
+        run.expect(f"asyncload: the demo has ended: {died}; end this command as well, and give it again")
+        run.process.terminate()
+        assert run.wait(30) == 4, run.output
+
+    assert f"the demo ended during the run: {died}" in document["run"]["status_reasons"]
 
 
 def test_a_host_that_is_changed_while_the_run_goes_on_makes_it_incomplete(tmp_path: Path, stack: DemoStack) -> None:

@@ -26,7 +26,7 @@ def target() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def shared_demo() -> Iterator[DemoStack]:
-    with DemoStack(model_time_s=MODEL_TIME_S, network_delay_s=0.001, faults=True, keep_going=True) as stack:
+    with DemoStack(model_time_s=MODEL_TIME_S, network_delay_s=0.001, faults=True) as stack:
         yield stack
 
 
