@@ -13,6 +13,7 @@ from asyncload_lib.demo.stack import DemoStack
 from asyncload_lib.errors import ConfigurationError, TargetError
 from asyncload_lib.redaction import redact
 from asyncload_lib.report.stdout import say
+from asyncload_lib.run.terminal import tell
 from asyncload_lib.settings import OPTIONS, Settings, value_problems
 from asyncload_lib.target import Target, base_address
 from asyncload_lib.users.base import AsyncUser
@@ -103,15 +104,23 @@ class TargetSource:
         """Start the demo and wait until it is up; raises TargetError if it does not come up.
 
         `web_ui_first`: return at once, and begin when the web UI is up; before, the demo's processes would take the CPU
-        that it needs.
+        that it needs. That the demo does not come up is told then, and whoever is to load it gets the error.
         """
-        self._starting = gevent.spawn(self._start, web_ui_first=web_ui_first)
-        if not web_ui_first:
-            self._starting.get()
-
-    def _start(self, *, web_ui_first: bool) -> None:
         if web_ui_first:
-            self._await_web_ui()
+            self._starting = gevent.spawn(self._start_behind_web_ui)
+        else:
+            self._start()
+
+    def _start_behind_web_ui(self) -> TargetError | None:
+        self._await_web_ui()
+        try:
+            self._start()
+        except TargetError as error:
+            tell(error)
+            return error  # raised, it would be printed as a traceback
+        return None
+
+    def _start(self) -> None:
         demo = self._settings.demo
         self._demo = DemoStack(
             mode="blocking" if demo.mode == "blocking" else "async",
@@ -144,8 +153,8 @@ class TargetSource:
         """
         self._environment.host = base_address(self._environment.host)
         if self.is_embedded:
-            if self._starting is not None:
-                self._starting.get()
+            if self._starting is not None and (error := self._starting.get()):
+                raise error
             if failure := self.failure():
                 raise TargetError(f"the demo has ended: {failure}; end this command as well, and give it again")
         if problems := self._address_problems(scenarios):

@@ -352,14 +352,30 @@ def test_a_demo_that_cannot_start_keeps_nobody_from_loading_another_host(tmp_pat
     locustfile.write_text(DEMO_THAT.format(does="fails"))
     base = f"http://127.0.0.1:{port}"
     with LocustRun(locustfile, "--web-host", "127.0.0.1", "--web-port", str(port), out=out) as run:
+        run.expect("asyncload: no demo today")  # before anybody asks for it
         swarm(base)
-        run.expect("asyncload: no demo today")
+        eventually(lambda: run.output.count("asyncload: no demo today") == 2)
         swarm(base, host=stack.host)
         eventually(lambda: ledger(stack)["chat"]["received"])
         run.process.terminate()
         run.wait(30)
 
+    assert "Traceback" not in run.output, run.output
     assert run.results["run"]["target"]["host"] == stack.host
+
+
+def test_a_demo_that_cannot_start_is_told_in_one_line(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "redis-server").write_text("#!/bin/sh\necho no memory >&2\nexit 7\n")
+    (programs / "redis-server").chmod(0o755)
+    settings = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    with LocustRun("chat.py", *CHAT, out=tmp_path / "reports", settings=settings) as run:
+        assert run.wait() == 1, run.output
+
+    told = r"asyncload: the demo did not start: redis \(process \d+\) ended with exit code 7: no memory"
+    assert [line for line in run.output.splitlines() if re.fullmatch(told, line)], run.output
+    assert "Traceback" not in run.output, run.output
 
 
 def redis_of_the_demo(run: LocustRun) -> int:

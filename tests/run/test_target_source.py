@@ -109,13 +109,9 @@ def test_a_run_is_refused_whose_other_addresses_were_the_demos(scenarios: tuple[
 
 def test_only_a_run_that_loads_the_demo_waits_for_it() -> None:
     source = TargetSource(Environment(user_classes=[ChatUser]), Settings())
-    source._starting = gevent.spawn(failing)
+    source._starting = gevent.spawn(TargetError, "no redis-server")
     source._environment.host = ELSEWHERE
     assert source.aim(()) == (Target(host=ELSEWHERE), "")
     source._environment.host = ""
     with pytest.raises(TargetError):
         source.aim(())
-
-
-def failing() -> None:
-    raise TargetError("no redis-server")
