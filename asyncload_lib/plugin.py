@@ -78,7 +78,7 @@ class Plugin:
         self.watched_from_ns = 0
         """When the watch of the loops began, on the clock by which the reports of participants are placed."""
         self.is_broken_off = False
-        """Whether the suite was stopped before its end."""
+        """Whether Locust stopped the suite before its end."""
         self.is_to_end: Callable[[], bool] = lambda: False
         """Tells the suite, between two phases, that it was stopped in the web UI."""
         self._refusal_code: ExitCode | None = None
@@ -176,8 +176,6 @@ class Plugin:
         """Begin a run: who takes part, against what, and under which name."""
         self._refusal = ""
         assert self.coordinator is not None
-        if self.session is not None:  # one that broke off between two phases has nobody to close it
-            self.close_session(self.session, BROKEN_OFF)
         self.target, unwatched = self._source.aim(self._scenarios)
         self.is_broken_off = self._signals.is_over = False
         session = Session(self.settings, self.target, self.coordinator, kind, self._source.failure)

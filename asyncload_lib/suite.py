@@ -99,10 +99,11 @@ class Suite(LoadTestShape):
             plugin.is_broken_off = True  # by Locust, which stops the users next and then says so
             raise
         except Exception as error:
-            plugin.is_broken_off = True
             # Whatever it is, what was measured so far is reported, as incomplete.
             logger.exception("the suite stopped with an error")
             session.problems.append(f"the suite stopped with an error: {type(error).__name__}: {error}")
+            self.runner.stop()
+            plugin.close_session(session, BROKEN_OFF)
 
 
 class PhaseDispatcher(UsersDispatcher):
