@@ -4,11 +4,16 @@ import signal
 from types import SimpleNamespace
 from typing import Any
 
+import gevent
 import gevent.lock
 import pytest
 
+from asyncload_lib.errors import ExitCode
 from asyncload_lib.plugin import Plugin
 from asyncload_lib.run.members import Member
+from asyncload_lib.run.session import Session
+from asyncload_lib.settings import Settings
+from asyncload_lib.target import Target
 from asyncload_lib.verdict.generator import judge_generator
 
 HEALTH = {"process": "a:1", "cpu_percent_max": 1.0, "loop_lag_p99": 0.0, "hub_lag_p99": 0.0, "event_loops": []}
@@ -51,6 +56,22 @@ def test_a_run_that_is_interrupted_before_its_session_is_no_success() -> None:
     plugin._signals = SimpleNamespace(came=signal.SIGTERM)  # type: ignore[assignment]
     plugin._settle_exit_code()
     assert plugin.environment.process_exit_code == 143
+
+
+def test_a_run_that_is_killed_as_it_writes_its_report_is_no_success() -> None:
+    class Killed(Session):
+        def results(self, *_: Any, **__: Any) -> dict[str, Any]:
+            row = {"name": "run p95 < 2 s", "verdict": "pass"}
+            return {"metrics": [], "criteria": [row], "run": {"status": "complete"}}
+
+        def _write(self, results: dict[str, Any]) -> None:
+            raise gevent.GreenletExit
+
+    coordinator: Any = SimpleNamespace(end=lambda: None)
+    session = Killed(Settings(), Target(), coordinator, "free", lambda: None)
+    with pytest.raises(gevent.GreenletExit):
+        session.close()
+    assert session.exit_code == ExitCode.REPORT_FAILED
 
 
 def test_a_worker_that_is_told_to_end_as_it_ends_takes_its_leave_once() -> None:

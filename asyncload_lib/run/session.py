@@ -185,7 +185,7 @@ class Session:
     def close(self) -> None:
         """Write results and reports and settle the exit code; a second call does nothing.
 
-        Results first, exit code second, pictures last: a broken template loses neither data nor verdict.
+        Results first, verdict second, pictures last: a broken template loses neither data nor verdict.
         """
         with self.closing:
             if self.exit_code is None:
@@ -211,14 +211,14 @@ class Session:
         word, code = verdict(results["criteria"], status, any_failed=_any_failed(metrics))
         if self.interrupted_by is not None:
             code = ExitCode.of_signal(self.interrupted_by)
-        self.exit_code = code
+        self.exit_code = ExitCode.REPORT_FAILED  # until it is written: also where this greenlet is killed meanwhile
         failure: list[str] = []
         try:
             self._write(results)
+            self.exit_code = code
         except Exception as error:  # whatever it was: neither table nor exit code may go with it
             if not isinstance(error, ReportError):
                 logger.exception("the report could not be written")
-            self.exit_code = ExitCode.REPORT_FAILED
             self.unwritten = f"The report could not be written: {error}"
             failure.append(self.unwritten)
             if kept := self.files.get("json"):
