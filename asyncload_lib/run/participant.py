@@ -147,7 +147,7 @@ class Participant:
         plan = getattr(environment.parsed_options, PLAN, None)
         if plan is None:
             return
-        self._plan = plan
+        self._plan, self._state = plan, (0, 0)
         if plan["run_id"] != self.recorder.run_id:
             requests = self.environment.events.request
             requests.remove_listener(self.recorder.on_request)
@@ -370,6 +370,7 @@ class Participant:
                 try:
                     self._note_not_created()
                     self._send_parts(changes_only=number % WHOLE_EVERY > 0)
+                    self._tell_state()  # the last may be lost, and a phase waits for it
                 except Exception:  # whatever it was, the next report may succeed, and it will hold everything
                     logger.exception("a report could not be made")
 

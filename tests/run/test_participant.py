@@ -185,6 +185,20 @@ def test_what_the_gate_lets_out_belongs_to_the_phase_that_it_opens(
     assert {name: phase["started"] for name, phase in phases.items()} == {"chat/few": 0, "chat/burst": 50}
 
 
+def test_how_far_its_users_are_is_told_again_should_it_have_been_lost(participant: Sent) -> None:
+    participant.announce("chat/burst", gated=True)
+    participant._on_gate(5, 0)
+    participant._after_batch()
+    told = participant.last(ToCoordinator.STATE)
+    assert (told["phase"], told["waiting"], told["done"]) == ("chat/burst", 5, 0)
+    participant.sent.clear()
+    participant._after_batch()  # for which it is no news
+    assert participant.sent == []
+    with gevent.Timeout(5):
+        while (ToCoordinator.STATE, told) not in participant.sent:
+            gevent.sleep(0.05)
+
+
 NUMPY = """
 import sys
 from locust import User
