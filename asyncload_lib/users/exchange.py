@@ -33,15 +33,12 @@ SWALLOWED = (CatchResponseError, ResponseError, TransportError)
 """Exceptions of a block that say only that the request failed: they are recorded and not raised again."""
 
 
-class TooManyRedirectsError(Exception):
+class TooManyRedirectsError(TransportError):
     """The server redirected more often than a client will follow."""
 
 
-class ForeignRedirectError(Exception):
+class ForeignRedirectError(TransportError):
     """The server redirected to another server; nothing is ever sent to an address that nobody has configured."""
-
-
-REFUSED_REDIRECTS = (TooManyRedirectsError, ForeignRedirectError)
 
 
 @dataclass(slots=True)
@@ -163,7 +160,7 @@ class Exchange:
             if not self._stream:
                 response.content = content = raw.content if isinstance(raw, Answer) else await _body(raw)
                 measurement.response_length = len(content)
-        except (TransportError, PyreqwestError, OSError, ValueError, *REFUSED_REDIRECTS) as error:
+        except (TransportError, PyreqwestError, OSError, ValueError) as error:
             response.ended_ns = time.perf_counter_ns()
             await self._close_stream()
             response.error = transport_error(error) if isinstance(error, PyreqwestError) else error

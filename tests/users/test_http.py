@@ -656,6 +656,22 @@ def test_the_reason_is_named_without_what_differs_each_time(url: str, target: st
     assert f"{type(event['exception']).__name__}: {event['exception']}".startswith(REASONS[url])
 
 
+@pytest.mark.parametrize("url", [f"{NOBODY}/x", "/redirect/302/40"])
+def test_a_block_that_raises_why_there_was_no_answer_says_no_more_than_that(url: str, target: str) -> None:
+    class Person(Once):
+        host = target
+
+        async def act(self) -> None:
+            async with self.client.get(url, catch_response=True) as response:
+                assert response.status_code == 0
+                response.raise_for_status()
+
+    with Swarm(Person) as swarm:
+        swarm.run()
+    assert swarm.errors == []
+    assert len(swarm.failures) == 1
+
+
 @pytest.mark.chance
 def test_the_timeout_covers_redirects(target: str) -> None:
     class Person(Once):
