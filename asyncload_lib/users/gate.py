@@ -26,10 +26,14 @@ class Gate:
     def __init__(self) -> None:
         self.on_change: Callable[[int, int], None] = lambda waiting, done: None
         self.on_release: Callable[[int], None] = lambda at_ns: None
+        self._release: asyncio.TimerHandle | None = None
+        """Of the phase at hand, while it is still to come."""
         self.reset()
 
     def reset(self) -> None:
-        """Make ready for the next phase."""
+        """Make ready for the next phase; a release that is still to come is none of its."""
+        if self._release is not None:
+            self._release.cancel()
         self._waiting: list[asyncio.Future[int]] = []
         self._done = 0
         self._finish = asyncio.Event()
@@ -57,7 +61,7 @@ class Gate:
         """Release everybody at that instant (`perf_counter_ns`), at once if it has passed; ordinals start at `base`."""
         self._base = base
         in_s = (at_ns - time.perf_counter_ns()) / 1e9
-        asyncio.get_running_loop().call_later(max(in_s, 0.0), self._open, at_ns)
+        self._release = asyncio.get_running_loop().call_later(max(in_s, 0.0), self._open, at_ns)
 
     def _open(self, at_ns: int) -> None:
         # If this loop is late, that is part of every user's delay; but its timer may also ring some 0.1 ms too soon.

@@ -41,6 +41,19 @@ def test_all_are_released_at_one_instant_in_the_order_of_arrival() -> None:
     asyncio.run(run())
 
 
+def test_a_release_to_come_does_not_open_the_next_phase() -> None:
+    async def run() -> None:
+        gate = Gate()
+        gate.release(0, time.perf_counter_ns() + 10_000_000)
+        gate.reset()
+        (task,) = await arrive(gate, 1)
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        task.cancel()
+
+    asyncio.run(run())
+
+
 def test_a_release_of_the_past_is_at_once_and_late() -> None:
     async def run() -> None:
         gate = Gate()
