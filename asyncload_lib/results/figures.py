@@ -9,7 +9,7 @@ from asyncload_lib.results.arrays import np
 from asyncload_lib.results.buckets import FINE
 from asyncload_lib.results.confidence import samples_needed
 from asyncload_lib.results.histogram import Histogram
-from asyncload_lib.results.phase import Endpoint, PhaseResult, Tally
+from asyncload_lib.results.phase import ABANDONED, Endpoint, PhaseResult, Tally
 
 __all__ = ["PERCENTILES", "counts", "number", "percentile", "phase_figures", "ratio", "seconds"]
 
@@ -49,12 +49,12 @@ def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
         "endpoints": [
             {
                 **_endpoint(key, endpoint, errors_of[key], phase.total_time_s),
-                "overdue_requests": overdue.get(key[1], 0),
-                "omitted_share": omitted_share if key[1] in overdue else None,
+                "overdue_requests": overdue.get(key, 0),
+                "omitted_share": omitted_share if key in overdue else None,
             }
             for key, endpoint in sorted(phase.endpoints.items())
         ],
-        "request_metrics": [_metric(*key, tally) for key, tally in sorted(phase.metrics.items())],
+        "request_metrics": [_metric(*key, tally) for key, tally in sorted(_request_metrics(phase).items())],
         "errors": [
             {"type": kind, "name": name, "error": text, "count": count}
             for (kind, name, text), count in sorted(phase.errors.items(), key=lambda item: (-item[1], item[0]))
@@ -156,6 +156,14 @@ def _endpoint(
         "failed_latency": failed_latency,
         "errors": [{"error": text, "count": count} for text, count in sorted(errors, key=lambda error: -error[1])],
     }
+
+
+def _request_metrics(phase: PhaseResult) -> dict[tuple[str, str], Tally]:
+    """Return what is kept of requests, by metric and name; of those of that name that were cut off, their ages."""
+    ages: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
+    for (_, name), tally in phase.abandoned.items():
+        ages[ABANDONED, name].merge(tally)
+    return {**phase.metrics, **ages}
 
 
 def _metric(name: str, request: str, tally: Tally) -> dict[str, Any]:

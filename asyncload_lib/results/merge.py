@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from asyncload_lib.results.histogram import Histogram
-from asyncload_lib.results.phase import ABANDONED, PhaseResult, is_baseline, read_entry, read_head
+from asyncload_lib.results.phase import PhaseResult, is_baseline, read_entry, read_head
 from asyncload_lib.results.series import check_block
 from asyncload_lib.results.snapshots import WIRE_SCHEMA
 
 __all__ = ["Store"]
 
-_KEY_LENGTHS = {"endpoints": 2, "errors": 3, "metrics": 2, "series": 2}
-_VALUE_COUNTS = {"endpoints": 2, "errors": 1, "metrics": 1}
+_KEY_LENGTHS = {"endpoints": 2, "errors": 3, "abandoned": 2, "metrics": 2, "series": 2}
+_VALUE_COUNTS = {"endpoints": 2, "errors": 1, "abandoned": 1, "metrics": 1}
 """Of an entry, so many values are its key, and so many follow it; a block of a series is checked by itself."""
 _NS = 1_000_000_000
 _UNDERWAY_NS = 3 * _NS
@@ -199,7 +199,7 @@ class _Totals:
             if not self._is_baseline:
                 self._operations += answers
                 self._latencies.add_sparse(ok)
-        elif section == "metrics" and values[0] == ABANDONED:
+        elif section == "abandoned":
             _, _, (ages, invalid) = values
             self._in_flight -= ages.total + invalid
 

@@ -13,7 +13,7 @@ from asyncload_lib.results.text import OTHER
 __all__ = ["ABANDONED", "MOST_NAMES", "Endpoint", "PhaseResult", "Tally", "is_baseline", "read_entry", "read_head"]
 
 ABANDONED = "abandoned_age"
-"""The metric that holds how long each operation had run when it was cut off."""
+"""The metric as which results tell how long each operation had run when it was cut off."""
 
 MOST_NAMES = 200
 """So many endpoints, requests with a metric, and errors does a phase tell apart: an id in a name would make it
@@ -45,6 +45,11 @@ class Tally:
         """Return plain msgpack types."""
         return {"invalid": self.invalid, **self.histogram.to_wire()}
 
+    def merge(self, other: "Tally") -> None:
+        """Add what another one holds."""
+        self.histogram.merge(other.histogram)
+        self.invalid += other.invalid
+
     def add_sparse(self, other: SparseHistogram, invalid: int) -> None:
         """Add what came over the wire."""
         self.histogram.add_sparse(other)
@@ -64,7 +69,7 @@ class PhaseResult:
     """Everything measured in a phase. Totals are sums over the endpoints, so the two cannot disagree.
 
     `name`: in a suite behind that of its scenario, as `chat/burst`. Keys: endpoints (type, name); errors (type, name,
-    text); metrics (metric, request name).
+    text); abandoned, the ages of operations that were cut off, (type, name); metrics (metric, request name).
     """
 
     name: str
@@ -79,6 +84,7 @@ class PhaseResult:
     """When the first worker began it, by the clock of whoever merged their reports; None before that."""
     endpoints: dict[tuple[str, str], Endpoint] = field(default_factory=dict)
     errors: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    abandoned: dict[tuple[str, str], Tally] = field(default_factory=dict)
     metrics: dict[tuple[str, str], Tally] = field(default_factory=dict)
     series: Series = field(default_factory=Series)
 
@@ -110,12 +116,12 @@ class PhaseResult:
     @property
     def abandoned_count(self) -> int:
         """Operations that were cut off in flight."""
-        return sum(tally.count for (metric, _), tally in self.metrics.items() if metric == ABANDONED)
+        return sum(tally.count for tally in self.abandoned.values())
 
     @property
-    def overdue(self) -> dict[str, int]:
-        """How many operations of each name, when they were cut off, were older than any that succeeded."""
-        return {name: found for name, age, longest_us in self._cut_off() if (found := age.count_above(longest_us))}
+    def overdue(self) -> dict[tuple[str, str], int]:
+        """How many operations of each endpoint, when they were cut off, were older than any that succeeded."""
+        return {key: found for key, age, longest_us in self._cut_off() if (found := age.count_above(longest_us))}
 
     @property
     def omitted_share(self) -> float | None:
@@ -123,7 +129,7 @@ class PhaseResult:
 
         A user that waits for an answer asks nothing else meanwhile, so one request without an answer hides all those
         that would have followed it (coordinated omission). The estimate is the time that users spent in overdue
-        operations until they were stopped, as a share of all their time. Where no request of a name ever succeeded,
+        operations until they were stopped, as a share of all their time. Where no request of a kind ever succeeded,
         it does not count: it may be a stream that is meant to be held open.
         """
         if not self.users or not self.wall_ns:
@@ -132,24 +138,21 @@ class PhaseResult:
         lost_us = sum(age.excess_above(longest_us, tail_us) for _, age, longest_us in self._cut_off() if longest_us)
         return min(lost_us * 1e3 / (self.users * self.wall_ns), 1.0)
 
-    def _cut_off(self) -> Iterator[tuple[str, Histogram, float]]:
-        """Yield name, ages of what was cut off, and the longest that succeeded (us; 0 where none did).
+    def _cut_off(self) -> Iterator[tuple[tuple[str, str], Histogram, float]]:
+        """Yield (type, name), ages of what was cut off, and the longest that succeeded (us; 0 where none did).
 
-        The names of endpoints and of metrics are capped each for itself. Operations without a name of their own
-        are compared with all endpoints, and those whose endpoint has none with the endpoints that are counted together.
+        The names of what succeeded and of what was cut off are capped each for itself. Operations without a name of
+        their own are compared with all endpoints, and those whose endpoint has none with those counted together.
         """
-        longest_us: dict[str, float] = {}
-        for (_, name), endpoint in self.endpoints.items():
-            longest_us[name] = max(longest_us.get(name, 0.0), endpoint.ok.histogram.max_us)
-        unnamed_us, any_us = longest_us.get(OTHER, 0.0), max(longest_us.values(), default=0.0)
-        for (metric, name), tally in self.metrics.items():
-            if metric == ABANDONED:
-                yield name, tally.histogram, any_us if name == OTHER else longest_us.get(name, unnamed_us)
+        longest_us = {key: max(endpoint.ok.histogram.max_us, 0.0) for key, endpoint in self.endpoints.items()}
+        unnamed_us, any_us = longest_us.get((OTHER, OTHER), 0.0), max(longest_us.values(), default=0.0)
+        for key, tally in self.abandoned.items():
+            yield key, tally.histogram, any_us if key == (OTHER, OTHER) else longest_us.get(key, unnamed_us)
 
     @property
     def abandoned_max_age_s(self) -> float | None:
         """How long the oldest operation cut off in flight had run."""
-        ages = [tally.histogram for (metric, _), tally in self.metrics.items() if metric == ABANDONED]
+        ages = (tally.histogram for tally in self.abandoned.values())
         return max((age.max_us / 1e6 for age in ages if age.count), default=None)
 
     @property
@@ -179,6 +182,11 @@ class PhaseResult:
         key = (kind, name)
         return key if key in self.endpoints or len(self.endpoints) < MOST_NAMES else (OTHER, OTHER)
 
+    def abandoned_key(self, kind: str, name: str) -> tuple[str, str]:
+        """Return the same of operations that were cut off."""
+        key = (kind, name)
+        return key if key in self.abandoned or len(self.abandoned) < MOST_NAMES else (OTHER, OTHER)
+
     def metric_key(self, metric: str, request: str) -> tuple[str, str]:
         """Return the same of a metric of a request: beyond MOST_NAMES it is still that metric, of "other" requests.
 
@@ -187,7 +195,7 @@ class PhaseResult:
         key, beyond = (metric, request), (metric, OTHER)
         if key in self.metrics or len(self.metrics) < MOST_NAMES:
             return key
-        is_known = metric == ABANDONED or beyond in self.metrics or len(self.metrics) < 2 * MOST_NAMES
+        is_known = beyond in self.metrics or len(self.metrics) < 2 * MOST_NAMES
         return beyond if is_known else (OTHER, OTHER)
 
     def error_key(self, kind: str, name: str, text: str) -> tuple[str, str, str]:
@@ -208,6 +216,8 @@ class PhaseResult:
             yield "endpoints", [kind, name, endpoint.ok.to_wire(), endpoint.failed.to_wire()]
         for error, count in self.errors.items():
             yield "errors", [*error, count]
+        for (kind, name), tally in self.abandoned.items():
+            yield "abandoned", [kind, name, tally.to_wire()]
         for (metric, request), tally in self.metrics.items():
             yield "metrics", [metric, request, tally.to_wire()]
         for block in self.series.to_wire():
@@ -234,6 +244,9 @@ class PhaseResult:
             kind, request, text, count = values
             error = self.error_key(*self.endpoint_key(kind, request), text)
             self.errors[error] = self.errors.get(error, 0) + count
+        elif section == "abandoned":
+            kind, request, tally = values
+            self.abandoned.setdefault(self.abandoned_key(kind, request), Tally()).add_sparse(*tally)
         elif section == "metrics":
             metric, request, tally = values
             self.metrics.setdefault(self.metric_key(metric, request), Tally()).add_sparse(*tally)
@@ -263,9 +276,9 @@ def read_entry(section: str, entry: Sequence[Any]) -> Sequence[Any]:
     if section == "errors":
         kind, request, text, count = entry
         return kind, request, text, int(count)
-    if section == "metrics":
-        metric, request, tally = entry
-        return metric, request, _tally(tally)
+    if section in ("abandoned", "metrics"):
+        kind, request, tally = entry
+        return kind, request, _tally(tally)
     if section == "series":
         return entry
     raise ValueError(f"unknown section {section!r}")

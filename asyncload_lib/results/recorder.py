@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from asyncload_lib.results.arrays import np
-from asyncload_lib.results.phase import ABANDONED, Endpoint, PhaseResult, Tally
+from asyncload_lib.results.phase import Endpoint, PhaseResult, Tally
 from asyncload_lib.results.snapshots import Snapshots
 from asyncload_lib.results.text import clean, error_text
 
@@ -146,20 +146,33 @@ class Recorder:
 
     def add_metric(self, name: str, value_us: float, request_name: str = "") -> None:
         """Count a metric of a request, in us: it has its own histogram and is no request."""
-        self._measure((name, request_name), value_us)
+        key = (name, request_name)
+        try:
+            buffer = self._metrics[key]
+        except (KeyError, TypeError):
+            key = self._current().metric_key(clean(name), clean(request_name))
+            self._current().metrics.setdefault(key, Tally())
+            buffer = self._metrics.setdefault(key, array("d"))
+        try:
+            buffer.append(value_us)
+        except (TypeError, OverflowError):
+            buffer.append(math.nan)
+        if len(buffer) >= _FOLD_AT:
+            self.fold()
 
     def add_started(self, n: int = 1) -> None:
         """Count operations that were started."""
         self._current().started += n
 
-    def add_abandoned(self, name: str, age_us: float) -> None:
+    def add_abandoned(self, request_type: str, name: str, age_us: float) -> None:
         """Count an operation that was cut off in flight just now, `age_us` after its start.
 
         Its phase lasts at least until then, or until its users were stopped: whoever waited for this operation would
         have begun others meanwhile, and a target that hangs is no faster for it.
         """
-        self._measure((ABANDONED, name), age_us)
         phase, now_ns = self._current(), self._clock_ns()
+        key = phase.abandoned_key(clean(request_type), clean(name))
+        phase.abandoned.setdefault(key, Tally()).record(np.array([age_us]))
         phase.tail_ns = max(phase.tail_ns, now_ns - self._stopping_ns)
         if not self._ended:
             phase.wall_ns = max(phase.wall_ns, min(now_ns, self._stopping_ns) - self._start_ns())
@@ -225,20 +238,6 @@ class Recorder:
             self._ok[kind, name] = array("d")
             self._failed[kind, name] = array("d")
         return kind, name
-
-    def _measure(self, key: Key, value_us: float) -> None:
-        try:
-            buffer = self._metrics[key]
-        except (KeyError, TypeError):
-            key = self._current().metric_key(clean(key[0]), clean(key[1]))
-            self._current().metrics.setdefault(key, Tally())
-            buffer = self._metrics.setdefault(key, array("d"))
-        try:
-            buffer.append(value_us)
-        except (TypeError, OverflowError):
-            buffer.append(math.nan)
-        if len(buffer) >= _FOLD_AT:
-            self.fold()
 
     def _count_error(self, request_type: str, name: str, exception: object) -> None:
         errors = self._current().errors

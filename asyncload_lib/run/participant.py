@@ -244,9 +244,9 @@ class Participant:
         if self._released_ns and "send_delay" in metrics:
             self._starts_us.extend(metrics["send_delay"])
 
-    def _on_abandoned(self, environment: Any, name: str, age_us: float, **_: Any) -> None:
+    def _on_abandoned(self, environment: Any, request_type: str, name: str, age_us: float, **_: Any) -> None:
         if environment is self.environment:
-            self.recorder.add_abandoned(name, age_us)
+            self.recorder.add_abandoned(request_type, name, age_us)
 
     def _on_user_error(self, user_instance: Any, exception: BaseException, **_: Any) -> None:
         user = getattr(user_instance, "user", user_instance)  # Locust names the task set that a task belongs to

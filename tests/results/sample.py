@@ -89,7 +89,7 @@ def _sustain(recorder: Recorder, rng: np.random.Generator, chat: Callable[[int],
         else:
             recorder.add("POST", "/api/chat", chat(i % 4), None)
     for age_ms in (40.0, 120.0, 190.0):
-        recorder.add_abandoned("/api/chat", age_ms * 1e3)
+        recorder.add_abandoned("POST", "/api/chat", age_ms * 1e3)
     recorder.end()
 
 

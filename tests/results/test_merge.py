@@ -50,7 +50,7 @@ def state(phases: dict[str, PhaseResult]) -> dict[str, Any]:
             "endpoints": {key: (state_of(e.ok), state_of(e.failed)) for key, e in phase.endpoints.items()},
             "errors": phase.errors,
             "metrics": {key: state_of(tally) for key, tally in phase.metrics.items()},
-            "abandoned": phase.abandoned_count,
+            "abandoned": {key: state_of(tally) for key, tally in phase.abandoned.items()},
             "series": (phase.series.width_s, phase.series.used, phase.series.ok.tobytes()),
             "series_failed": phase.series.failed.tobytes(),
             "series_latency": phase.series.latency.tobytes(),
@@ -105,7 +105,7 @@ class Fleet:
         elif kind == "started":
             recorder.add_started(*arguments)
         else:
-            recorder.add_abandoned(*arguments)
+            recorder.add_abandoned("POST", *arguments)
 
 
 def travel(messages: list[tuple[str, Any]], final: list[tuple[str, Any]], chance: random.Random) -> list[Any]:
@@ -164,6 +164,7 @@ def reported(change: Callable[[dict[str, Any]], Any]) -> Any:
     recorder.begin("chat/burst")
     recorder.add("GET", "/", 1.0, "no")
     recorder.add_metric("lag", 1.0)
+    recorder.add_abandoned("GET", "/", 1.0)
     part = recorder.snapshot()
     answer = change(part)
     return part if answer is None else answer
@@ -185,6 +186,7 @@ MALFORMED: list[Callable[[dict[str, Any]], Any]] = [
     lambda part: burst(part)["endpoints"][0][2].update(counts="text"),
     lambda part: burst(part)["endpoints"][0].append(1),
     lambda part: burst(part)["metrics"][0].append(1),
+    lambda part: burst(part)["abandoned"][0].append(1),
     lambda part: burst(part)["series"][0].append(1),
     lambda part: burst(part)["endpoints"].append([["GET"], "/", *burst(part)["endpoints"][0][2:]]),
     lambda part: burst(part).update(errors=[["GET", "/", "no", "many"]]),
@@ -296,10 +298,11 @@ def test_names_that_differ_from_worker_to_worker_are_counted_together_beyond_the
             recorder.add("GET", name, 1.0, None)
             recorder.add("GET", name, 2.0, "HTTP 503")
             recorder.add_metric("ttft", 5.0, name)
+            recorder.add_abandoned("GET", name, 5.0)
         assert store.accept(f"worker-{worker}", msgpack.unpackb(msgpack.packb(recorder.snapshot())))
     phase = store.merged()["run"]
     assert len(phase.endpoints) == MOST_NAMES + 1
-    assert len(phase.metrics) == MOST_NAMES + 1
+    assert len(phase.abandoned) == len(phase.metrics) == MOST_NAMES + 1
     assert len(phase.errors) <= MOST_NAMES + 1
     assert phase.ok_count == phase.failed_count == sum(phase.errors.values()) == 2 * MOST_NAMES
     assert phase.metric("ttft").count == 2 * MOST_NAMES

@@ -69,30 +69,32 @@ def test_what_was_cut_off_older_than_any_that_succeeded_is_counted_apart() -> No
     for kind, name, latency_ms in (("GET", "/a", 10.0), ("POST", "/a", 400.0), ("GET", "/b", 10.0)):
         recorder.add(kind, name, latency_ms, None)
     recorder.add("GET", "/b", 9_000.0, "timeout")
+    recorder.add_abandoned("POST", "/a", 300e3)
     for name, age_ms in (("/a", 300.0), ("/b", 300.0), ("/b", 5.0), ("/c", 1.0)):
-        recorder.add_abandoned(name, age_ms * 1e3)
+        recorder.add_abandoned("GET", name, age_ms * 1e3)
     figures = phase_figures(recorder.results()["run"], 1)
-    assert (figures["abandoned_requests"], figures["overdue_requests"]) == (4, 2)  # one of /b; none of /c succeeded
+    assert (figures["abandoned_requests"], figures["overdue_requests"]) == (5, 3)  # one of /b; none of /c succeeded
     assert {(row["type"], row["name"]): row["overdue_requests"] for row in figures["endpoints"]} == {
-        ("GET", "/a"): 0, ("POST", "/a"): 0, ("GET", "/b"): 1,
+        ("GET", "/a"): 1, ("POST", "/a"): 0, ("GET", "/b"): 1,
+    }  # fmt: skip
+    assert {(row["name"], row["request"]): row["count"] for row in figures["request_metrics"]} == {
+        ("abandoned_age", "/a"): 2, ("abandoned_age", "/b"): 2, ("abandoned_age", "/c"): 1,
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("names", "metrics", "overdue"), [("abcd", 0, {"a": 1}), ("ad", 2, {})])
+@pytest.mark.parametrize(("cut_off", "overdue"), [("dae", {("GET", "a"): 1}), ("dea", {})])
 def test_what_is_cut_off_beyond_a_cap_of_names_is_compared_with_what_is_counted_there(
-    names: str, metrics: int, overdue: dict[str, int]
+    cut_off: str, overdue: dict[tuple[str, str], int]
 ) -> None:
     recorder = Recorder("run", clock_ns=lambda: 0)
     recorder.begin("run", t0_ns=0)
     for number in range(MOST_NAMES - 2):  # so that there is room for two names
         recorder.add("GET", f"/{number}", 10.0, None)
-        recorder.add_metric(f"metric of {number}", 1.0)
-    for name in names:
+        recorder.add_abandoned("GET", f"/{number}", 1.0)
+    for name in "abcd":
         recorder.add("GET", name, 400.0 if name in "cd" else 10.0, None)
-    for number in range(metrics):  # which leave none for what is cut off
-        recorder.add_metric(f"metric {number}", 1.0)
-    for name in "dae":
-        recorder.add_abandoned(name, 300e3)
+    for name in cut_off:
+        recorder.add_abandoned("GET", name, 300e3)
     assert recorder.results()["run"].overdue == overdue
 
 
@@ -113,8 +115,8 @@ def test_each_operation_that_hangs_stands_for_all_that_its_user_would_have_asked
         recorder.stopping()
     now_ns = 12 * SECOND
     for age_ms in (10e3, 10e3, 10e3, 5.0):  # the last is no older than others of its name
-        recorder.add_abandoned("/hangs", age_ms * 1e3)
-    recorder.add_abandoned("/held", 12e6)  # none of which ever ended: a stream, it may be
+        recorder.add_abandoned("GET", "/hangs", age_ms * 1e3)
+    recorder.add_abandoned("GET", "/held", 12e6)  # none of which ever ended: a stream, it may be
     store = Store("run")
     assert store.accept("worker", recorder.snapshot())
     for phase in (recorder.results()["run"], store.merged()["run"]):

@@ -174,18 +174,18 @@ def test_a_phase_lasts_as_long_as_its_users_waited_for_what_had_no_answer() -> N
     recorder.tick(clock.ns + SECOND)
     recorder.add("GET", "/", 1.0, None)
     clock.ns += 5 * SECOND
-    recorder.add_abandoned("/", 4e6)
+    recorder.add_abandoned("GET", "/", 4e6)
     assert only_phase(recorder).total_time_s == 5.0
     clock.ns += 15 * SECOND
     recorder.stopping()
     clock.ns += 10 * SECOND  # in which nothing is begun
-    recorder.add_abandoned("/", 29e6)
+    recorder.add_abandoned("GET", "/", 29e6)
     assert only_phase(recorder).total_time_s == 20.0
     recorder.begin("next")
     recorder.tick(clock.ns + SECOND)
     recorder.add("GET", "/", 1.0, None)
     clock.ns += 3 * SECOND
-    recorder.add_abandoned("/", 2e6)
+    recorder.add_abandoned("GET", "/", 2e6)
     assert recorder.results()["next"].total_time_s == 3.0
 
 
@@ -195,7 +195,7 @@ def test_phase_without_an_answer_has_no_time() -> None:
     clock.ns += SECOND
     recorder.add_started()
     recorder.add_metric("send_delay", 5.0)
-    recorder.add_abandoned("/", 1e6)
+    recorder.add_abandoned("GET", "/", 1e6)
     assert only_phase(recorder).total_time_s is None
 
 
@@ -260,8 +260,8 @@ def test_started_is_ok_failed_and_abandoned() -> None:
     recorder.add_started()
     recorder.add("GET", "/", 1.0, None)
     recorder.add("GET", "/", 1.0, "no")
-    recorder.add_abandoned("/", 2_000_000.0)
-    recorder.add_abandoned("/slow", float("nan"))
+    recorder.add_abandoned("GET", "/", 2_000_000.0)
+    recorder.add_abandoned("GET", "/slow", float("nan"))
     phase = only_phase(recorder)
     assert phase.started == 4 == phase.ok_count + phase.failed_count + phase.abandoned_count
     assert phase.abandoned_max_age_s == 2.0
@@ -274,13 +274,14 @@ def test_caps_hold_and_sums_stay_exact() -> None:
         letters = "".join(chr(97 + i // 26**place % 26) for place in range(4))
         recorder.add("GET", f"/{letters}", 1.0, None if i % 5 else RuntimeError(f"broke at {letters}"))
         recorder.add_metric(letters, 1.0)
-        recorder.add_abandoned(letters, 1.0)
+        recorder.add_abandoned("GET", letters, 1.0)
     phase = only_phase(recorder)
     assert phase.ok_count + phase.failed_count == 5_000
     assert phase.failed_count == sum(phase.errors.values()) == 1_000
     assert phase.abandoned_count == 5_000
-    assert sum(tally.count for tally in phase.metrics.values()) == 10_000
+    assert sum(tally.count for tally in phase.metrics.values()) == 5_000
     assert len(phase.endpoints) <= MOST_NAMES + 1
+    assert len(phase.abandoned) <= MOST_NAMES + 1
     assert len(phase.errors) <= MOST_NAMES + len(phase.endpoints)
     assert len(phase.metrics) <= 2 * (MOST_NAMES + 1)
     assert phase.endpoints["other", "other"].ok.count > 3_000
@@ -393,7 +394,7 @@ def test_what_is_in_flight_when_a_phase_goes_over_into_the_next_belongs_to_the_n
     recorder.add_started(1)
     for _ in range(2):
         recorder.add("GET", "/", 1.0, None)
-    recorder.add_abandoned("/", 1.0)
+    recorder.add_abandoned("GET", "/", 1.0)
     ramp, run = recorder.results().values()
     assert (ramp.name, ramp.users, ramp.started, ramp.ok_count, ramp.failed_count) == ("ramp", 4, 2, 1, 1)
     assert (run.name, run.users, run.started, run.ok_count, run.abandoned_count) == ("run", 5, 3, 2, 1)
