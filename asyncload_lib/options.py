@@ -53,15 +53,9 @@ class Option:
     default: TomlValue | None
     help: str
     secret: bool = False
-    local: bool = False
-    """Whether it is a place on one machine, and another one on the next."""
-    directing: bool = False
-    """Whether only the process that directs a run reads it: on a worker it changes nothing."""
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether all processes of a run must have the same value."""
-        return not (self.local or self.directing)
+    shared: bool = True
+    """Whether all processes of a run must have the same value. Not so for a place on one machine, and for what only the
+    process reads that directs the run."""
 
     @property
     def variable(self) -> str:
@@ -93,16 +87,16 @@ def row(kind: Kind[T], default: TomlValue | None, help: str, **flags: bool) -> T
 class Chat:
     """Chat traffic."""
 
-    users: int = row(whole(1), 50, "users of the burst and of the sustained phase", directing=True)
-    few_users: int = row(whole(1), 5, "users of the phase that shows the latency under light load", directing=True)
+    users: int = row(whole(1), 50, "users of the burst and of the sustained phase", shared=False)
+    few_users: int = row(whole(1), 5, "users of the phase that shows the latency under light load", shared=False)
     sustain: float = row(
-        duration(0, 86_400), "15s", "length of each of the phases few and sustained; 0 leaves both out", directing=True
+        duration(0, 86_400), "15s", "length of each of the phases few and sustained; 0 leaves both out", shared=False
     )
     path: str = row(url_path(), "/api/chat", "where a message is posted")
     stream_path: str = row(url_path(), "/api/chat/stream", "where a message is posted to get a streamed answer")
     headers: tuple[str, ...] = row(headers(), [], "headers of every message, such as a login", secret=True)
     message_field: str = row(choice("message", "content"), "message", "name of the field that carries the message")
-    timeout: float = row(duration(0.001, 3600), "30s", "how long to wait for an answer", directing=True)
+    timeout: float = row(duration(0.001, 3600), "30s", "how long to wait for an answer", shared=False)
     think_median: float = row(duration(0, 3600), "1s", "median time a user thinks between two messages")
     message_median: int = row(whole(1, 1000), 80, "median length of a message in characters; none is longer than 4000")
     turns_mean: float = row(number(1, 1000), 4, "mean number of messages in a conversation")
@@ -127,7 +121,7 @@ class Files:
     """File operations."""
 
     operations: int = row(whole(1, 100_000), 25, "concurrent file operations")
-    directory: Path | None = row(PATH, None, "where files are written; without it, a temporary one", local=True)  # noqa: RUF009
+    directory: Path | None = row(PATH, None, "where files are written; without it, a temporary one", shared=False)  # noqa: RUF009
     bytes: int = row(size(1, 2**30), "64KiB", "size of a file")
     max_bytes: int = row(size(1, 2**40), "256MiB", "most space that all files together may take at one time")
 
@@ -152,22 +146,22 @@ class Loop:
 
     limit: float = row(duration(0.005, 60), "10ms", "a stall of at least this length counts as a blocked loop")
     period: float = row(duration(0.001, 10), "3ms", "time between two heartbeats; at most loop.limit")
-    probe_path: str = row(url_path(), "/asyncload/loop", "where the target mounts the loop probe", directing=True)
+    probe_path: str = row(url_path(), "/asyncload/loop", "where the target mounts the loop probe", shared=False)
     probe_token: str | None = row(
-        TOKEN, None, "token that the probe expects in X-Asyncload-Token", secret=True, directing=True
+        TOKEN, None, "token that the probe expects in X-Asyncload-Token", secret=True, shared=False
     )
     witness_path: str = row(
-        url_path(), "/api/health", "endpoint of the check requests; it should do nothing", directing=True
+        url_path(), "/api/health", "endpoint of the check requests; it should do nothing", shared=False
     )
-    witness_rate: float = row(number(1, 1000), 50, "check requests per second to loop.witness_path", directing=True)
+    witness_rate: float = row(number(1, 1000), 50, "check requests per second to loop.witness_path", shared=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """The blocking service that the improvement is measured against."""
 
-    enabled: bool = row(flag(), True, "run the blocking baseline of every scenario", directing=True)
-    host: str | None = row(HTTP, None, "the unconverted, blocking service; the demo has its own", directing=True)
+    enabled: bool = row(flag(), True, "run the blocking baseline of every scenario", shared=False)
+    host: str | None = row(HTTP, None, "the unconverted, blocking service; the demo has its own", shared=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,47 +172,45 @@ class Demo:
         choice("async", "blocking"),
         "async",
         "blocking: its backend blocks its loop, so the run must fail",
-        directing=True,
+        shared=False,
     )
-    model_time: float = row(duration(0, 60), "200ms", "simulated time of a model for one answer", directing=True)
-    network_delay: float = row(duration(0, 1), "5ms", "simulated network delay to Redis, each way", directing=True)
-    vm_delay: float = row(duration(0, 60), "20ms", "simulated time of one health check", directing=True)
+    model_time: float = row(duration(0, 60), "200ms", "simulated time of a model for one answer", shared=False)
+    network_delay: float = row(duration(0, 1), "5ms", "simulated network delay to Redis, each way", shared=False)
+    vm_delay: float = row(duration(0, 60), "20ms", "simulated time of one health check", shared=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Generator:
     """Limits of the load generator itself; beyond them the run is invalid."""
 
-    max_cpu: float = row(percentage(1, 100), 90, "CPU of one generator process", directing=True)
-    max_loop_lag: float = row(duration(0.001, 60), "100ms", "p99 lag of the loop that runs the users", directing=True)
-    max_hub_lag: float = row(duration(0.001, 60), "500ms", "p99 lag of Locust's own loop", directing=True)
-    max_send_delay: float = row(
-        duration(0.001, 60), "200ms", "p99 delay between intended and real start", directing=True
-    )
+    max_cpu: float = row(percentage(1, 100), 90, "CPU of one generator process", shared=False)
+    max_loop_lag: float = row(duration(0.001, 60), "100ms", "p99 lag of the loop that runs the users", shared=False)
+    max_hub_lag: float = row(duration(0.001, 60), "500ms", "p99 lag of Locust's own loop", shared=False)
+    max_send_delay: float = row(duration(0.001, 60), "200ms", "p99 delay between intended and real start", shared=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """All options; a field that is itself a dataclass is a TOML table."""
 
-    out: Path = row(PATH, "reports/performance", "where results and reports are written", local=True)  # noqa: RUF009
+    out: Path = row(PATH, "reports/performance", "where results and reports are written", shared=False)  # noqa: RUF009
     seed: int = row(whole(0, 2**63 - 1), 1, "seed of messages, think times and written data")
     host: str | None = row(
-        HTTP, None, "the service under test, as Locust's -H; if no address at all is set, the demo", directing=True
+        HTTP, None, "the service under test, as Locust's -H; if no address at all is set, the demo", shared=False
     )
     scenarios: tuple[str, ...] = row(
-        choices(*SCENARIOS), [*SCENARIOS], "scenarios of the suite, in this order", directing=True
+        choices(*SCENARIOS), [*SCENARIOS], "scenarios of the suite, in this order", shared=False
     )
     stop_timeout: float = row(
-        duration(0, 3600), "10s", "how long running operations have to finish after a phase", directing=True
+        duration(0, 3600), "10s", "how long running operations have to finish after a phase", shared=False
     )
     criteria: tuple[str, ...] = row(
         CRITERIA,
         [],
         "your own; an upper or lower limit replaces the default one on the same subject and metric",
-        directing=True,
+        shared=False,
     )
-    criteria_defaults: bool = row(flag(), True, "apply the default criteria", directing=True)
+    criteria_defaults: bool = row(flag(), True, "apply the default criteria", shared=False)
     vms: tuple[Vm, ...] = row(
         vms(), [], "machines whose health is checked; if no address at all is set, the demo's six"
     )

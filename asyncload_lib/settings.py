@@ -56,7 +56,7 @@ class Settings(Options):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all that the processes of a run must have in common, secrets too."""
-        values = {key: _plain(self[key], str) for key, option in OPTIONS.items() if option.is_shared}
+        values = {key: _plain(self[key], str) for key, option in OPTIONS.items() if option.shared}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -60,7 +60,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     found += [
         f"its {key} is {their_settings.get(key)}, the master's is {value}"
         for key, value in ours["settings"].items()
-        if OPTIONS[key].is_shared and their_settings.get(key) != value
+        if OPTIONS[key].shared and their_settings.get(key) != value
     ]
     if not found and ours["fingerprint"] != theirs.get("fingerprint"):
         found.append("one of its secrets differs from the master's")
