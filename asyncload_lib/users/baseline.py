@@ -41,7 +41,7 @@ from asyncload_lib.users.transport import (
 from asyncload_lib.users.vms import require_pong
 from asyncload_lib.vm_list import Vm
 
-__all__ = ["MixedBaselineUser", "RedisBaselineUser", "VmBaselineUser"]
+__all__ = ["MixedBaseline", "RedisBaseline", "VmBaseline"]
 
 
 NOT_IN_TIME = "the answer did not end in time"
@@ -121,10 +121,8 @@ class _BaselineUser(User):
         )
 
 
-class RedisBaselineUser(_BaselineUser):
+class RedisBaseline(_BaselineUser):
     """`redis.operations` times SET and GET through a sync client, one after another."""
-
-    abstract = True
 
     def on_start(self) -> None:
         """Connect, as a user of the async pool does: neither is to pay for it after the release."""
@@ -164,10 +162,8 @@ class RedisBaselineUser(_BaselineUser):
             yield partial(operation, number)
 
 
-class MixedBaselineUser(RedisBaselineUser):
+class MixedBaseline(RedisBaseline):
     """File and Redis operations in turn, one after another."""
-
-    abstract = True
 
     def on_start(self) -> None:
         super().on_start()
@@ -205,10 +201,8 @@ class _UncheckedTls(requests.adapters.HTTPAdapter):
         super().init_poolmanager(*args, ssl_context=tls, **options)
 
 
-class VmBaselineUser(_BaselineUser):
+class VmBaseline(_BaselineUser):
     """Every machine asked in turn, each after the answer of the one before."""
-
-    abstract = True
 
     def on_start(self) -> None:
         self._session = requests.Session()

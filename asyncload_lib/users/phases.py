@@ -9,7 +9,7 @@ from asyncload_lib.users.gate import gate
 from asyncload_lib.users.redis import RedisUser
 from asyncload_lib.users.vms import VmHealthUser
 
-__all__ = ["ChatBurstUser", "ChatSustainedUser", "FileOperationUser", "RedisOperationUser", "VmCheckUser"]
+__all__ = ["ChatBurst", "ChatSustained", "FileOperation", "RedisOperation", "VmCheck"]
 
 
 class _PhaseUser(AsyncUser):
@@ -34,20 +34,16 @@ class _PhaseUser(AsyncUser):
         raise NotImplementedError
 
 
-class ChatBurstUser(_PhaseUser, ChatUser):
+class ChatBurst(_PhaseUser, ChatUser):
     """One message at the instant of release."""
-
-    abstract = True
 
     async def perform(self, ordinal: int, at_ns: int) -> None:
         self.take_place(ordinal)
         await self.turn(intended_ns=at_ns)
 
 
-class ChatSustainedUser(_PhaseUser, ChatUser):
+class ChatSustained(_PhaseUser, ChatUser):
     """Conversations with think time until the phase is finished; the first messages are spread over one think time."""
-
-    abstract = True
 
     async def perform(self, ordinal: int, at_ns: int) -> None:
         self.take_place(ordinal)
@@ -55,10 +51,9 @@ class ChatSustainedUser(_PhaseUser, ChatUser):
             await self.turn()
 
 
-class RedisOperationUser(_PhaseUser, RedisUser):
+class RedisOperation(_PhaseUser, RedisUser):
     """One SET and GET at the instant of release, through a pool that is warm, as that of a running service is."""
 
-    abstract = True
     _held: Any = None
 
     async def on_start(self) -> None:  # type: ignore[override]
@@ -78,19 +73,15 @@ class RedisOperationUser(_PhaseUser, RedisUser):
             await self.pool.release(held)
 
 
-class FileOperationUser(_PhaseUser, FileUser):
+class FileOperation(_PhaseUser, FileUser):
     """One file round trip at the instant of release."""
-
-    abstract = True
 
     async def perform(self, ordinal: int, at_ns: int) -> None:
         await self.operation(intended_ns=at_ns)
 
 
-class VmCheckUser(_PhaseUser, VmHealthUser):
+class VmCheck(_PhaseUser, VmHealthUser):
     """One health check at the instant of release: the `ordinal`-th user asks the `ordinal`-th machine."""
-
-    abstract = True
 
     async def perform(self, ordinal: int, at_ns: int) -> None:
         await self.check(self.vms[ordinal], intended_ns=at_ns)
