@@ -1,6 +1,6 @@
 """Where the load goes: the addresses of the system under test, configured or embedded."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from asyncload_lib.vm_list import Vm
@@ -28,7 +28,7 @@ class Target:
     probe_token: str | None = None
     embedded: bool = False
     mode: str | None = None
-    simulated: dict[str, float] | None = field(default=None)
+    simulated: dict[str, float] | None = None
 
     def to_wire(self) -> dict[str, Any]:
         """Return plain types for a message to a worker."""

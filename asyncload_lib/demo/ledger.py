@@ -5,7 +5,6 @@ request ids are the latest `SLOTS`. One process writes, from one thread.
 """
 
 import mmap
-from collections import Counter
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -85,13 +84,6 @@ class Ledger:
             counts["in_flight"] = counts["received"] - sum(counts[outcome] for outcome in OUTCOMES)
             table[path] = counts
         return table
-
-    def totals(self) -> Counter[str]:
-        """Return the counts summed over all paths."""
-        total: Counter[str] = Counter(dict.fromkeys((*COUNTS, "in_flight"), 0))
-        for counts in self.by_path().values():
-            total.update(counts)
-        return total
 
     def ids(self) -> dict[str, str]:
         """Return the latest request ids, each with its last state: one of `COUNTS` except duplicates."""

@@ -394,9 +394,8 @@ class Participant:
                 worker.stop()
 
     def close(self) -> None:
-        """End the monitors and the loop thread."""
+        """End the loop thread; the monitors have ended before."""
         self._recording = False
-        self.health.stop()
         events.request_metrics.remove_listener(self._on_metrics)
         events.request_abandoned.remove_listener(self._on_abandoned)
         self.thread.close()

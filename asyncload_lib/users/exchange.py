@@ -23,7 +23,7 @@ from asyncload_lib.users.transport import Cancellations, TransportError, transpo
 if TYPE_CHECKING:
     from asyncload_lib.users.http import AsyncHttpClient
 
-__all__ = ["Exchange", "Order", "TooManyRedirectsError"]
+__all__ = ["Exchange", "Order"]
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 30

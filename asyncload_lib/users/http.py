@@ -20,9 +20,8 @@ from asyncload_lib.users.body import Pairs, encoded, pairs_of
 from asyncload_lib.users.direct import DirectClient, DirectRequest
 from asyncload_lib.users.exchange import Exchange, Order
 from asyncload_lib.users.measure import Measurement
-from asyncload_lib.users.response import HttpStatusError, Response
 
-__all__ = ["AsyncHttpClient", "AsyncHttpUser", "HttpStatusError", "Response", "shared_client"]
+__all__ = ["AsyncHttpClient", "AsyncHttpUser", "shared_client"]
 
 LIBRARY_IDLE_S = 4.0
 """How long a connection of the library may rest. Servers close theirs after 5 s or more, which it cannot learn."""

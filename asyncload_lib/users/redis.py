@@ -13,7 +13,7 @@ from asyncload_lib.users.entries import Entries
 from asyncload_lib.users.ordinals import next_ordinal
 from asyncload_lib.users.redis_clients import redis_manager
 
-__all__ = ["CONNECTING", "RedisUser", "redis_manager"]
+__all__ = ["CONNECTING", "RedisUser"]
 
 CONNECTING = 0.1
 """The part of `redis.timeout` that a user may take before the release to connect; what takes longer is measured."""

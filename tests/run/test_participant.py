@@ -64,6 +64,7 @@ def participant() -> Iterator[Sent]:
     environment.create_local_runner()
     made = Sent(environment)
     yield made
+    made.health.stop()
     made.close()
 
 
