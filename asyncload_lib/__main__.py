@@ -35,7 +35,7 @@ def _run(argv: list[str]) -> int:
     parser = _parser()
     options, others = parser.parse_known_args(argv)
     if options.command == "demo":
-        from asyncload_lib.demo.stack import main as demo
+        from asyncload_lib.demo.supervisor import main as demo
 
         return demo(others)
     if others:

@@ -317,7 +317,7 @@ def test_demo_gets_its_own_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(argv)
         return 7
 
-    monkeypatch.setattr("asyncload_lib.demo.stack.main", main)
+    monkeypatch.setattr("asyncload_lib.demo.supervisor.main", main)
     assert run("demo", "--mode", "blocking", "--port=0", "--help") == 7
     assert seen == [["--mode", "blocking", "--port=0", "--help"]]
 
@@ -326,7 +326,7 @@ def test_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     def interrupted(argv: list[str]) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("asyncload_lib.demo.stack.main", interrupted)
+    monkeypatch.setattr("asyncload_lib.demo.supervisor.main", interrupted)
     assert run("demo") == ExitCode.INTERRUPTED
     assert "Traceback" not in capsys.readouterr().err
 

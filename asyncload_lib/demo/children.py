@@ -19,7 +19,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Children", "death_signal_setter", "python_environment"]
+__all__ = ["COMPLAINT", "Children", "death_signal_setter", "python_environment"]
+
+COMPLAINT = "asyncload demo: "
+"""What a line begins with in which their parent says why it ends them."""
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG = 1

@@ -42,10 +42,10 @@ def _backend(sockets: list[socket.socket], options: dict[str, Any]) -> None:
 
 
 def _vms(sockets: list[socket.socket], options: dict[str, Any]) -> None:
-    from asyncload_lib.demo.vms import create_vms_app
+    from asyncload_lib.demo.vms import VmsApp
 
     name_of_port = {sock.getsockname()[1]: name for sock, name in zip(sockets, options["names"], strict=True)}
-    _serve_http(create_vms_app(name_of_port, options["vm_delay_s"]), sockets, lifespan="off")
+    _serve_http(VmsApp(name_of_port, options["vm_delay_s"]), sockets, lifespan="off")
 
 
 def _proxy(sockets: list[socket.socket], options: dict[str, Any]) -> None:

@@ -13,14 +13,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
-from asyncload_lib.demo.children import python_environment
-from asyncload_lib.demo.supervisor import COMPLAINT, main
+from asyncload_lib.demo.children import COMPLAINT, python_environment
 from asyncload_lib.errors import TargetError
 
-__all__ = ["DemoStack", "main"]
+__all__ = ["DemoStack"]
 
 _STOP_TIMEOUT_S = 8.0
 """How long the supervisor may take to end, and again its directory to be gone, before they are removed by force."""
@@ -49,7 +48,7 @@ class DemoStack:
 
     def __init__(
         self,
-        mode: Literal["async", "blocking"] = "async",
+        mode: str = "async",
         model_time_s: float = 0.2,
         network_delay_s: float = 0.005,
         vm_delay_s: float = 0.02,

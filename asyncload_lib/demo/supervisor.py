@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from asyncload_lib.demo.assembly import PORTS, assemble
-from asyncload_lib.demo.children import Children
+from asyncload_lib.demo.children import COMPLAINT, Children
 from asyncload_lib.errors import ConfigurationError, ExitCode, TargetError
 from asyncload_lib.settings import OPTIONS, Settings, from_sources
 from asyncload_lib.units import Kind
 
-__all__ = ["COMPLAINT", "main"]
-
-COMPLAINT = "asyncload demo: "
-"""What a line on stderr begins with."""
+__all__ = ["main"]
 
 HIGHEST_PORT = 65_535
 _POLL_S = 0.2

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["HTTP_VMS", "VM_ORDER", "create_vms_app"]
+__all__ = ["HTTP_VMS", "VM_ORDER", "VmsApp"]
 
 HTTP_VMS = {
     "Main": ("/api/health", 1.0),
@@ -20,8 +20,11 @@ HTTP_VMS = {
 VM_ORDER = ("Main", "Frontend", "NPU", "Redis", "AI-Stack", "Browser")
 
 
-class _VmsApp:
-    """One ASGI application for all VMs: the port that a request came in at says which VM it is meant for."""
+class VmsApp:
+    """One ASGI application for all VMs: the port that a request came in at says which VM it is meant for.
+
+    For a server without lifespan.
+    """
 
     def __init__(self, name_of_port: Mapping[int, str], vm_delay_s: float) -> None:
         self._name_of_port = name_of_port
@@ -37,8 +40,3 @@ class _VmsApp:
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200 if known else 404, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-
-def create_vms_app(name_of_port: Mapping[int, str], vm_delay_s: float) -> _VmsApp:
-    """Return the ASGI application that answers for the VM behind each port; for a server without lifespan."""
-    return _VmsApp(name_of_port, vm_delay_s)

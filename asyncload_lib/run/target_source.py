@@ -123,7 +123,7 @@ class TargetSource:
     def _start(self) -> None:
         demo = self._settings.demo
         self._demo = DemoStack(
-            mode="blocking" if demo.mode == "blocking" else "async",
+            mode=demo.mode,
             model_time_s=demo.model_time,
             network_delay_s=demo.network_delay,
             vm_delay_s=demo.vm_delay,
