@@ -127,7 +127,7 @@ class TargetObserver:
         if self._token:
             ask_s = census.ASK_TIMEOUT_S
             # To make it takes some 10 ms: before there is load.
-            anew = shared_client(self._thread, ask_s, ask_s, insecure=True, keeps_connections=False)
+            anew = shared_client(self._thread, ask_s, keeps_connections=False)
             limits = f"limit_s={self._limit_s}&period_s={self._period_s}"
             sent_s = time.perf_counter()
             answer = await self._ask("POST", f"{self._probe_url}/reset?{limits}", limit_s)
@@ -190,7 +190,7 @@ class TargetObserver:
         """Return the probe's answer; without one, `_problem` says why, and `_is_probe` may have turned out false."""
         shown = redact(url)
         try:
-            client = shared_client(self._thread, PROBE_TIMEOUT_S, PROBE_TIMEOUT_S, insecure=True)
+            client = shared_client(self._thread, PROBE_TIMEOUT_S)
             status, body = await self._fetch(client, method, url, limit_s)
         except (PyreqwestError, ValueError, OSError) as error:
             self._problem = f"{shown}: {type(error).__name__}"

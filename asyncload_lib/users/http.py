@@ -27,24 +27,16 @@ LIBRARY_IDLE_S = 4.0
 """How long a connection of the library may rest. Servers close theirs after 5 s or more, which it cannot learn."""
 
 
-def shared_client(
-    thread: LoopThread,
-    network_timeout_s: float,
-    connection_timeout_s: float,
-    *,
-    insecure: bool,
-    keeps_connections: bool = True,
-) -> Client:
-    """Return the process's client with these options, made on first use and closed with the loop.
+def shared_client(thread: LoopThread, timeout_s: float, *, keeps_connections: bool = True) -> Client:
+    """Return the process's client with this timeout, made on first use and closed with the loop.
 
     All users share its connections. With `keeps_connections` false each request gets a new one.
     """
-    key = (network_timeout_s, connection_timeout_s, insecure, keeps_connections)
+    key = (Client, timeout_s, keeps_connections)
     client: Client | None = thread.resources.get(key)
     if client is None:
-        client = thread.resources[key] = library_client(
-            network_timeout_s, connection_timeout_s, insecure=insecure, keeps_connections=keeps_connections
-        )
+        client = library_client(timeout_s, timeout_s, insecure=True, keeps_connections=keeps_connections)
+        thread.resources[key] = client
     return client
 
 

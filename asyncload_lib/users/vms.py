@@ -43,8 +43,7 @@ class VmHealthUser(AsyncUser):
         self.vms: tuple[Vm, ...] = self.target.vms
         if not self.vms:
             raise StopTest("no machines: list them under [[vms]], or configure nothing to use the embedded target")
-        timeout_s = self.settings.vm_health.timeout
-        self._client = shared_client(self.loop_thread, timeout_s, timeout_s, insecure=True)
+        self._client = shared_client(self.loop_thread, self.settings.vm_health.timeout)
 
     @task
     async def check_all(self) -> None:
