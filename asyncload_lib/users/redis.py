@@ -38,14 +38,7 @@ class RedisUser(AsyncUser):
         super().__init__(environment)
         if not self.target.redis_url:
             raise StopTest("no Redis: set `redis.url`, or configure nothing to use the embedded target")
-        options = self.settings.redis
-        self.redis = redis_manager(
-            self,
-            self.target.redis_url,
-            max_connections=options.max_connections,
-            timeout_s=options.timeout,
-            multiplexed=options.mode == "multiplexed",
-        )
+        self.redis = redis_manager(self.loop_thread, self.target.redis_url, self.settings.redis)
         self.pool: Any = self.redis.connection_pool
         self._ordinal = next_ordinal(environment)
         self.take_place(self._ordinal)

@@ -13,7 +13,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from asyncload_lib.users.base import AsyncUser
+from asyncload_lib.eventloop.thread import LoopThread
+from asyncload_lib.options import Redis
 
 __all__ = ["MultiplexedRedis", "PatientPool", "PooledRedis", "redis_manager"]
 
@@ -216,25 +217,24 @@ class MultiplexedRedis(PooledRedis):
             return error  # it concerns this reply alone, which was read to its end
 
 
-def redis_manager(
-    user: AsyncUser, url: str, *, max_connections: int, timeout_s: float, multiplexed: bool = False
-) -> "redis_asyncio.Redis":
+def redis_manager(thread: LoopThread, url: str, options: Redis) -> "redis_asyncio.Redis":
     """Return the process's client for `url`, made on first use and closed with the loop.
 
     redis-py would hide an outage behind ten retries and report it as slow success: here a command is tried once.
-    A caller waits at most `timeout_s` for a free connection, and as long again for an answer.
+    A caller waits at most `redis.timeout` for a free connection, and as long again for an answer.
     """
-    key = (url, max_connections, timeout_s, multiplexed)
-    client: redis_asyncio.Redis | None = user.loop_thread.resources.get(key)
+    key = (url, options)
+    client: redis_asyncio.Redis | None = thread.resources.get(key)
     if client is None:
+        multiplexed, most = options.mode == "multiplexed", options.max_connections
         kind = MultiplexedRedis if multiplexed else PooledRedis
         pool = PatientPool.from_url(
             url,
-            max_connections=min(MultiplexedRedis.LANES, max_connections) if multiplexed else max_connections,
-            timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
+            max_connections=min(MultiplexedRedis.LANES, most) if multiplexed else most,
+            timeout=options.timeout,
+            socket_connect_timeout=options.timeout,
             retry=Retry(NoBackoff(), 0),
             driver_info=None,
         )
-        client = user.loop_thread.resources[key] = kind.from_pool(pool)
+        client = thread.resources[key] = kind.from_pool(pool)
     return client
