@@ -127,13 +127,7 @@ class RedisBaseline(_BaselineUser):
     def on_start(self) -> None:
         """Connect, as a user of the async pool does: neither is to pay for it after the release."""
         options = self.settings.redis
-        self._redis = redis.Redis.from_url(
-            self.target.redis_url or "",
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=options.timeout,
-            socket_connect_timeout=options.timeout,
-            driver_info=None,
-        )
+        self._redis = _redis_client(self.target.redis_url or "", options.timeout)
         self._prefix = f"{options.key_prefix}baseline:{AsyncUser.run_id}:{next_ordinal(self.environment)}:"
         pool = self._redis.connection_pool
         limit = _in_all(options.timeout * CONNECTING, redis.TimeoutError(NOT_IN_TIME))
@@ -230,15 +224,19 @@ def _in_all(timeout_s: float, error: Exception) -> gevent.Timeout:
     return gevent.Timeout(timeout_s + 0.01, error)
 
 
-def _ping(vm: Vm, timeout_s: float) -> None:
-    client = redis.Redis.from_url(
-        vm.url,
+def _redis_client(url: str, timeout_s: float) -> redis.Redis:
+    """Return a blocking client that tries each command once, as the async ones do."""
+    return redis.Redis.from_url(
+        url,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         driver_info=None,
     )
-    with client, _in_all(timeout_s, redis.TimeoutError(NOT_IN_TIME)):
+
+
+def _ping(vm: Vm, timeout_s: float) -> None:
+    with _redis_client(vm.url, timeout_s) as client, _in_all(timeout_s, redis.TimeoutError(NOT_IN_TIME)):
         require_pong(client.ping())
 
 
