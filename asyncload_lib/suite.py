@@ -21,8 +21,7 @@ from asyncload_lib.results.model import heading, time_problem
 from asyncload_lib.results.phase import PhaseResult
 from asyncload_lib.run.scenarios import Phase, Scenario, planned, suite_metric
 from asyncload_lib.run.session import Session
-from asyncload_lib.users.baseline import MixedBaseline, RedisBaseline, VmBaseline
-from asyncload_lib.users.phases import ChatBurst, ChatSustained, FileOperation, RedisOperation, VmCheck
+from asyncload_lib.users import baseline, phases
 
 __all__ = [
     "ChatBurst",
@@ -41,6 +40,38 @@ logger = logging.getLogger(__name__)
 GATHER_LIMIT_S = 60.0
 FINISH_MARGIN_S = 20.0
 PROGRESS_INTERVAL_S = 0.5
+
+
+class ChatBurst(phases.ChatBurstUser):
+    """One chat request at the release."""
+
+
+class ChatSustained(phases.ChatSustainedUser):
+    """Conversations until the phase ends."""
+
+
+class RedisOperation(phases.RedisOperationUser):
+    """One Redis operation at the release."""
+
+
+class FileOperation(phases.FileOperationUser):
+    """One file operation at the release."""
+
+
+class VmCheck(phases.VmCheckUser):
+    """One health check at the release."""
+
+
+class RedisBaseline(baseline.RedisBaselineUser):
+    """Redis operations one after another."""
+
+
+class MixedBaseline(baseline.MixedBaselineUser):
+    """File and Redis operations one after another."""
+
+
+class VmBaseline(baseline.VmBaselineUser):
+    """Health checks one after another."""
 
 
 class StopAskedError(Exception):

@@ -41,7 +41,7 @@ from asyncload_lib.users.transport import (
 from asyncload_lib.users.vms import require_pong
 from asyncload_lib.vm_list import Vm
 
-__all__ = ["MixedBaseline", "RedisBaseline", "VmBaseline"]
+__all__ = ["MixedBaselineUser", "RedisBaselineUser", "VmBaselineUser"]
 
 
 NOT_IN_TIME = "the answer did not end in time"
@@ -121,8 +121,10 @@ class _BaselineUser(User):
         )
 
 
-class RedisBaseline(_BaselineUser):
+class RedisBaselineUser(_BaselineUser):
     """`redis.operations` times SET and GET through a sync client, one after another."""
+
+    abstract = True
 
     def on_start(self) -> None:
         """Connect, as a user of the async pool does: neither is to pay for it after the release."""
@@ -156,8 +158,10 @@ class RedisBaseline(_BaselineUser):
             yield partial(operation, number)
 
 
-class MixedBaseline(RedisBaseline):
+class MixedBaselineUser(RedisBaselineUser):
     """File and Redis operations in turn, one after another."""
+
+    abstract = True
 
     def on_start(self) -> None:
         super().on_start()
@@ -195,8 +199,10 @@ class _UncheckedTls(requests.adapters.HTTPAdapter):
         super().init_poolmanager(*args, ssl_context=tls, **options)
 
 
-class VmBaseline(_BaselineUser):
+class VmBaselineUser(_BaselineUser):
     """Every machine asked in turn, each after the answer of the one before."""
+
+    abstract = True
 
     def on_start(self) -> None:
         self._session = requests.Session()

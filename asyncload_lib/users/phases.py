@@ -9,7 +9,7 @@ from asyncload_lib.users.gate import gate
 from asyncload_lib.users.redis import RedisUser
 from asyncload_lib.users.vms import VmHealthUser
 
-__all__ = ["ChatBurst", "ChatSustained", "FileOperation", "RedisOperation", "VmCheck"]
+__all__ = ["ChatBurstUser", "ChatSustainedUser", "FileOperationUser", "RedisOperationUser", "VmCheckUser"]
 
 
 class _PhaseUser(AsyncUser):
@@ -34,16 +34,20 @@ class _PhaseUser(AsyncUser):
         raise NotImplementedError
 
 
-class ChatBurst(_PhaseUser, ChatUser):
+class ChatBurstUser(_PhaseUser, ChatUser):
     """One message at the instant of release."""
+
+    abstract = True
 
     async def perform(self, ordinal: int, at_ns: int) -> None:
         self.take_place(ordinal)
         await self.turn(intended_ns=at_ns)
 
 
-class ChatSustained(_PhaseUser, ChatUser):
+class ChatSustainedUser(_PhaseUser, ChatUser):
     """Conversations with think time until the phase is finished; the first messages are spread over one think time."""
+
+    abstract = True
 
     async def perform(self, ordinal: int, at_ns: int) -> None:
         self.take_place(ordinal)
@@ -51,9 +55,10 @@ class ChatSustained(_PhaseUser, ChatUser):
             await self.turn()
 
 
-class RedisOperation(_PhaseUser, RedisUser):
+class RedisOperationUser(_PhaseUser, RedisUser):
     """One SET and GET at the instant of release, through a pool that is warm, as that of a running service is."""
 
+    abstract = True
     _held: Any = None
 
     async def on_start(self) -> None:  # type: ignore[override]
@@ -73,15 +78,19 @@ class RedisOperation(_PhaseUser, RedisUser):
             await self.pool.release(held)
 
 
-class FileOperation(_PhaseUser, FileUser):
+class FileOperationUser(_PhaseUser, FileUser):
     """One file round trip at the instant of release."""
+
+    abstract = True
 
     async def perform(self, ordinal: int, at_ns: int) -> None:
         await self.operation(intended_ns=at_ns)
 
 
-class VmCheck(_PhaseUser, VmHealthUser):
+class VmCheckUser(_PhaseUser, VmHealthUser):
     """One health check at the instant of release: the `ordinal`-th user asks the `ordinal`-th machine."""
+
+    abstract = True
 
     async def perform(self, ordinal: int, at_ns: int) -> None:
         await self.check(self.vms[ordinal], intended_ns=at_ns)

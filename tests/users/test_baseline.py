@@ -22,7 +22,7 @@ from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.users import baseline
 from asyncload_lib.users.base import AsyncUser, loop_thread
-from asyncload_lib.users.baseline import VmBaseline
+from asyncload_lib.users.baseline import VmBaselineUser
 from asyncload_lib.users.gate import gate
 from asyncload_lib.users.measure import tally
 from asyncload_lib.users.vms import VmHealthUser
@@ -81,7 +81,7 @@ def test_the_blocking_check_of_a_redis_is_the_work_of_the_async_one(settled: Dem
         wait_time = constant(1000)  # one round
 
     settled.reset_ledger()
-    play(VmBaseline)
+    play(VmBaselineUser)
     blocking = redis_commands(settled)
     settled.reset_ledger()
     with Swarm(Person) as swarm:
@@ -100,8 +100,8 @@ def spans(swarm: Swarm) -> list[tuple[float, float]]:
 @pytest.mark.parametrize(
     ("base", "expected"),
     [
-        (baseline.RedisBaseline, {"set+get": 20}),
-        (baseline.MixedBaseline, {"write+read": 6, "set+get": 7}),
+        (baseline.RedisBaselineUser, {"set+get": 20}),
+        (baseline.MixedBaselineUser, {"write+read": 6, "set+get": 7}),
     ],
 )
 def test_one_pass_one_after_another(base: type[User], expected: dict[str, int], settled: DemoStack) -> None:
@@ -123,7 +123,7 @@ def test_between_two_files_others_have_their_turn(settled: DemoStack) -> None:
             gevent.sleep(0)
 
     looking: list[gevent.Greenlet] = []
-    play(baseline.MixedBaseline, before_release=lambda: looking.append(gevent.spawn(look)))
+    play(baseline.MixedBaselineUser, before_release=lambda: looking.append(gevent.spawn(look)))
     looking[0].kill()
     assert {1, 2, 3, 4, 5, 6} <= seen
 
@@ -131,7 +131,7 @@ def test_between_two_files_others_have_their_turn(settled: DemoStack) -> None:
 def test_no_listener_is_part_of_the_chain(settled: DemoStack) -> None:
     """Its time would count for the baseline alone: those of async requests are called beside the loop."""
     heard_ns: list[int] = []
-    swarm = play(baseline.RedisBaseline, listeners=[lambda **_: heard_ns.append(time.perf_counter_ns())])
+    swarm = play(baseline.RedisBaselineUser, listeners=[lambda **_: heard_ns.append(time.perf_counter_ns())])
     assert len(heard_ns) == 20
     assert min(heard_ns) > max(event["ended_ns"] for event in swarm.requests)
     starts = [event["start_time"] for event in swarm.requests]
@@ -144,11 +144,11 @@ def test_a_listener_that_stops_the_user_hides_no_request_from_those_behind_it(se
     def steer(**_: Any) -> None:
         raise StopUser
 
-    swarm = play(baseline.RedisBaseline, listeners=[steer, lambda name, **_: heard.append(name)])
+    swarm = play(baseline.RedisBaselineUser, listeners=[steer, lambda name, **_: heard.append(name)])
     assert len(heard) == len(swarm.requests) == 20
 
 
-@pytest.mark.parametrize(("base", "operations"), [(baseline.RedisBaseline, 20), (baseline.MixedBaseline, 7)])
+@pytest.mark.parametrize(("base", "operations"), [(baseline.RedisBaselineUser, 20), (baseline.MixedBaselineUser, 7)])
 def test_nothing_but_operations_reaches_redis_after_the_release(
     base: type[User], operations: int, settled: DemoStack
 ) -> None:
@@ -182,7 +182,7 @@ def test_a_baseline_lets_go_of_its_connection(settled: DemoStack) -> None:
             return clients
 
         before, within = connected(), []
-        play(baseline.RedisBaseline, before_release=lambda: within.append(connected()))
+        play(baseline.RedisBaselineUser, before_release=lambda: within.append(connected()))
         assert within == [before + 1]
         eventually(lambda: connected() == before)
 
@@ -207,7 +207,7 @@ def test_machines_with_tls_do_not_have_the_certificates_of_the_system_read(
         stack.callback(server.stop)
         vms = (Vm("one", "http", f"https://127.0.0.1:{server.server_port}/"),)
         monkeypatch.setattr(AsyncUser, "target", Target(vms=vms))
-        swarm = play(baseline.VmBaseline)
+        swarm = play(baseline.VmBaselineUser)
 
     assert ([event["name"] for event in swarm.requests], swarm.failures) == (["one"], [])
     assert read == []
@@ -223,7 +223,7 @@ def test_machines_are_asked_in_turn_and_their_states_are_told_apart(
         Vm("refusing", "redis", "redis://127.0.0.1:1/0"),
     )
     monkeypatch.setattr(AsyncUser, "target", Target(vms=vms))
-    swarm = play(baseline.VmBaseline)
+    swarm = play(baseline.VmBaselineUser)
     assert [event["name"] for event in swarm.requests] == [vm.name for vm in vms]
     kinds = [type(event["exception"]).__name__ for event in swarm.requests]
     assert kinds == ["NoneType"] * 6 + ["HttpStatusError", "AnswerTimeoutError", "ConnectionError"]
@@ -241,7 +241,7 @@ def test_a_machine_is_judged_as_by_the_async_check_and_no_word_of_its_url_is_tol
     ]
     vms = tuple(Vm(f"vm{number}", "http", url) for number, url in enumerate(urls))
     monkeypatch.setattr(AsyncUser, "target", Target(vms=vms))
-    blocking = play(baseline.VmBaseline)
+    blocking = play(baseline.VmBaselineUser)
 
     class Check(VmHealthUser):
         abstract = True
@@ -273,13 +273,13 @@ def test_a_redis_that_is_gone_fails_every_operation_with_one_try(
     settled: DemoStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(AsyncUser, "target", Target(redis_url="redis://127.0.0.1:1/0"))
-    swarm = play(baseline.RedisBaseline)
+    swarm = play(baseline.RedisBaselineUser)
     assert [type(event["exception"]).__name__ for event in swarm.requests] == ["ConnectionError"] * 20
     assert all(event["response_time"] < 500 for event in swarm.requests)
 
 
 def test_a_pass_that_is_stopped_reports_what_has_ended_and_leaves_its_operation_abandoned(settled: DemoStack) -> None:
-    class Slow(baseline.VmBaseline):
+    class Slow(baseline.VmBaselineUser):
         abstract = True
 
         def operations(self) -> Any:
@@ -313,7 +313,7 @@ def test_a_pass_that_is_stopped_reports_what_has_ended_and_leaves_its_operation_
 def test_a_pass_that_fails_is_not_made_again(settled: DemoStack) -> None:
     passes: list[int] = []
 
-    class Failing(baseline.RedisBaseline):
+    class Failing(baseline.RedisBaselineUser):
         abstract = True
 
         def operations(self) -> Any:

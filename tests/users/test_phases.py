@@ -67,9 +67,9 @@ def play(user_class: type[User], count: int, *, base: int = 100, finish: bool = 
 @pytest.mark.parametrize(
     ("base", "name", "count"),
     [
-        (phases.ChatBurst, "/api/chat", 50),
-        (phases.RedisOperation, "set+get", 100),
-        (phases.FileOperation, "write+read", 25),
+        (phases.ChatBurstUser, "/api/chat", 50),
+        (phases.RedisOperationUser, "set+get", 100),
+        (phases.FileOperationUser, "write+read", 25),
     ],
 )
 def test_each_does_its_part_once_and_latency_counts_from_the_release(
@@ -83,13 +83,13 @@ def test_each_does_its_part_once_and_latency_counts_from_the_release(
 
 
 def test_each_machine_is_checked_by_one_user(demo: DemoStack) -> None:
-    swarm = play(concrete(phases.VmCheck, demo), 6, base=0)
+    swarm = play(concrete(phases.VmCheckUser, demo), 6, base=0)
     assert sorted(event["name"] for event in swarm.requests) == sorted(vm["name"] for vm in demo.vms)
 
 
 def test_conversations_go_on_until_the_phase_is_finished(demo: DemoStack) -> None:
     settings = replace(DEFAULT, chat=replace(DEFAULT.chat, think_median=0.02))
-    swarm = play(concrete(phases.ChatSustained, demo, settings=settings), 10, finish=True)
+    swarm = play(concrete(phases.ChatSustainedUser, demo, settings=settings), 10, finish=True)
     assert len(swarm.requests) > 30
     assert demo.ledger()["chat"]["answered"] == len(swarm.requests)
 
@@ -99,7 +99,7 @@ def test_the_place_settles_what_is_said(demo: DemoStack) -> None:
     for _ in range(2):
         one: dict[int, str] = {}
 
-        class Noting(phases.ChatBurst):
+        class Noting(phases.ChatBurstUser):
             abstract = True
             heard = one
 
@@ -139,8 +139,8 @@ def test_the_place_settles_the_values_and_the_baseline_writes_the_same(
         return values
 
     found = []
-    for base in (phases.RedisOperation, phases.RedisOperation, baseline.RedisBaseline):
-        count = 1 if base is baseline.RedisBaseline else 10
+    for base in (phases.RedisOperationUser, phases.RedisOperationUser, baseline.RedisBaselineUser):
+        count = 1 if base is baseline.RedisBaselineUser else 10
         play(concrete(base, demo), count, base=0)
         found.append(written())
     client.close()
@@ -152,7 +152,7 @@ def test_the_place_settles_the_values_and_the_baseline_writes_the_same(
 
 def test_whoever_is_stopped_at_the_gate_gives_its_connection_back(demo: DemoStack) -> None:
     settings = replace(DEFAULT, redis=replace(DEFAULT.redis, max_connections=10))
-    user_class = concrete(phases.RedisOperation, demo, settings=settings)
+    user_class = concrete(phases.RedisOperationUser, demo, settings=settings)
     counts = Counts()
     with Swarm(user_class) as swarm:
         swarm.start(10)
@@ -169,7 +169,7 @@ def test_whoever_is_stopped_at_the_gate_gives_its_connection_back(demo: DemoStac
 def test_a_pool_that_is_warm_makes_no_connection_at_the_release(demo: DemoStack) -> None:
     client = redis.Redis.from_url(demo.redis_direct_url)
     counts = Counts()
-    with Swarm(concrete(phases.RedisOperation, demo)) as swarm:
+    with Swarm(concrete(phases.RedisOperationUser, demo)) as swarm:
         swarm.start(30)
         eventually(lambda: counts.waiting == 30)
         before = client.info("stats")["total_connections_received"]
@@ -182,7 +182,7 @@ def test_a_pool_that_is_warm_makes_no_connection_at_the_release(demo: DemoStack)
 def test_files_of_a_phase_are_gone_with_the_loop(demo: DemoStack, tmp_path: Path) -> None:
     loop_thread().close()
     settings = replace(DEFAULT, files=replace(DEFAULT.files, directory=tmp_path))
-    play(concrete(phases.FileOperation, demo, settings=settings), 25)
+    play(concrete(phases.FileOperationUser, demo, settings=settings), 25)
     loop_thread().close()
     assert list(tmp_path.iterdir()) == []
 
@@ -208,7 +208,7 @@ MANY = replace(
 )
 
 
-@pytest.mark.parametrize("base", [phases.ChatSustained, baseline.RedisBaseline])
+@pytest.mark.parametrize("base", [phases.ChatSustainedUser, baseline.RedisBaselineUser])
 def test_who_is_stopped_in_a_phase_ends_its_operation_and_begins_no_other(
     base: type[User], demo: DemoStack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -229,7 +229,7 @@ def test_who_is_stopped_in_a_phase_ends_its_operation_and_begins_no_other(
     assert "Not all users finished" not in caplog.text
 
 
-@pytest.mark.parametrize("base", [phases.ChatSustained, phases.ChatBurst, baseline.RedisBaseline])
+@pytest.mark.parametrize("base", [phases.ChatSustainedUser, phases.ChatBurstUser, baseline.RedisBaselineUser])
 def test_who_is_stopped_at_the_gate_is_gone_at_once(
     base: type[User], demo: DemoStack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +245,7 @@ def test_who_is_stopped_at_the_gate_is_gone_at_once(
 
 
 def test_who_fails_in_its_part_does_it_no_second_time(demo: DemoStack) -> None:
-    class Failing(phases.ChatBurst):
+    class Failing(phases.ChatBurstUser):
         abstract = True
         parts: ClassVar[list[int]] = []
 
