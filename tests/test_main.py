@@ -318,8 +318,8 @@ def test_demo_gets_its_own_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
         return 7
 
     monkeypatch.setattr("asyncload_lib.demo.supervisor.main", main)
-    assert run("demo", "--mode", "blocking", "--port=0", "--help") == 7
-    assert seen == [["--mode", "blocking", "--port=0", "--help"]]
+    assert run("demo", "--faults", "--port=0", "--help") == 7
+    assert seen == [["--faults", "--port=0", "--help"]]
 
 
 def test_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,28 +36,29 @@ def assemble(children: Children, options: argparse.Namespace, pause: Pause) -> d
     `pause(seconds)` is called while waiting; it raises when a child has died. Listening sockets are made here and
     handed over, so that no port is guessed, and a request that comes before its server is up waits in the kernel.
     """
+    demo, probe_path = options.settings.demo, options.settings.loop.probe_path
     sockets = {name: _listen(options.port and options.port + number) for number, name in enumerate(PORTS)}
     host_urls = {role: _url(sockets[role]) for role in ROLES}
     vm_urls = {name: _url(sockets[name]) + path for name, (path, *_) in HTTP_VMS.items()}
     redis_url = f"redis://127.0.0.1:{_port(sockets['redis'])}/0"
     ledgers = {role: Ledger.create(children.directory / f"ledger-{role}") for role in ROLES}
-    token = options.probe_token or secrets.token_urlsafe(16)
+    token = options.settings.loop.probe_token or secrets.token_urlsafe(16)
     backend = {
         "redis_url": redis_url,
         "directory": str(children.directory),
         "probe_token": token,
-        "probe_path": options.probe_path,
-        "model_time_s": options.model_time,
+        "probe_path": probe_path,
+        "model_time_s": demo.model_time,
         "faults": options.faults,
     }
 
     redis_port = _start_redis(children, pause)
-    proxy = {"upstream_port": redis_port, "delay_s": options.network_delay}
+    proxy = {"upstream_port": redis_port, "delay_s": demo.network_delay}
     children.start_python("proxy", "proxy", [sockets["redis"]], proxy)
     for role in ROLES:
-        mode = options.mode if role == "backend" else "blocking"
+        mode = demo.mode if role == "backend" else "blocking"
         children.start_python(role, "backend", [sockets[role]], {"role": role, "mode": mode, **backend})
-    vms = {"names": list(HTTP_VMS), "vm_delay_s": options.vm_delay}
+    vms = {"names": list(HTTP_VMS), "vm_delay_s": demo.vm_delay}
     children.start_python("vms", "vms", [sockets[name] for name in HTTP_VMS], vms)
     # None of these waits for a simulated delay: the VMs know no such page, and a backend answers once it has Redis.
     for url in (
@@ -77,10 +78,10 @@ def assemble(children: Children, options: argparse.Namespace, pause: Pause) -> d
         "vms": [_vm(name, vm_urls, redis_url) for name in VM_ORDER],
         "ledger_url": serve_ledger(book),
         "probe_token": token,
-        "probe_path": options.probe_path,
+        "probe_path": probe_path,
         "pids": children.pids,
         "directory": str(children.directory),
-        "simulated": {name: getattr(options, name) for name in ("model_time", "network_delay", "vm_delay")},
+        "simulated": {name: getattr(demo, name) for name in ("model_time", "network_delay", "vm_delay")},
     }
 
 

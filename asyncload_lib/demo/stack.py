@@ -56,11 +56,14 @@ class DemoStack:
         probe_path: str = "/asyncload/loop",
         faults: bool = False,
     ) -> None:
-        self._arguments = [
-            *("--mode", mode, "--model-time", str(model_time_s), "--network-delay", str(network_delay_s)),
-            *("--vm-delay", str(vm_delay_s), "--port", str(port), "--probe-path", probe_path, "--lifeline"),
-            *(["--faults"] if faults else []),
-        ]
+        self._arguments = ["--lifeline", "--port", str(port), *(["--faults"] if faults else [])]
+        self._settings = {
+            "ASYNCLOAD_DEMO_MODE": mode,
+            "ASYNCLOAD_DEMO_MODEL_TIME": str(model_time_s),
+            "ASYNCLOAD_DEMO_NETWORK_DELAY": str(network_delay_s),
+            "ASYNCLOAD_DEMO_VM_DELAY": str(vm_delay_s),
+            "ASYNCLOAD_LOOP_PROBE_PATH": probe_path,
+        }
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
         self._failure: str | None = None
@@ -75,12 +78,13 @@ class DemoStack:
     def start(self) -> None:
         """Start everything and wait until it answers; about a second."""
         self._owner = os.getpid()
+        others = {name: text for name, text in python_environment().items() if not name.startswith("ASYNCLOAD_")}
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "asyncload_lib.demo.supervisor", *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=python_environment(),
+            env={**others, **self._settings},
             start_new_session=True,  # Ctrl-C in a terminal is the caller's: it ends the demo when its report is done
         )
         try:

@@ -7,15 +7,14 @@ import select
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from asyncload_lib.demo.assembly import PORTS, assemble
 from asyncload_lib.demo.children import COMPLAINT, Children
 from asyncload_lib.errors import ConfigurationError, ExitCode, TargetError
-from asyncload_lib.settings import OPTIONS, Settings, from_sources
-from asyncload_lib.units import Kind
+from asyncload_lib.settings import from_sources
 
 __all__ = ["main"]
 
@@ -105,24 +104,12 @@ def _complain(problem: str) -> None:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = _Parser(prog="python -m asyncload_lib demo", description="The embedded target, on loopback.")
-    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; environment and flags override it")
-    parser.add_argument("--mode", choices=("async", "blocking"), help="demo.mode: how the backend waits")
-    for name in ("model_time", "network_delay", "vm_delay"):
-        option = OPTIONS[f"demo.{name}"]
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=_of_kind(option.kind), metavar="S", help=f"{option.key}: {option.help}")
-    parser.add_argument("--probe-path", metavar="PATH", help="loop.probe_path: where the loop probe answers")
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; the environment overrides it")
     parser.add_argument("--port", type=_port, default=0, help=f"the first of {len(PORTS)} ports ({', '.join(PORTS)})")
     parser.add_argument("--lifeline", action="store_true", help="end when standard input or the parent process ends")
     parser.add_argument("--faults", action="store_true", help="let requests ask for faults: ?fault=status:503 ...")
     options = parser.parse_args(argv)
-    # With a lifeline the caller has read the settings itself, and gives everything by flags.
-    settings = Settings() if options.lifeline else from_sources({}, os.environ, options.config)
-    for name in ("mode", "model_time", "network_delay", "vm_delay"):
-        if getattr(options, name) is None:
-            setattr(options, name, getattr(settings.demo, name))
-    options.probe_path = options.probe_path or settings.loop.probe_path
-    options.probe_token = settings.loop.probe_token
+    options.settings = from_sources({}, os.environ, options.config)
     return options
 
 
@@ -136,18 +123,6 @@ def _port(text: str) -> int:
     if not 0 <= port <= highest:
         raise argparse.ArgumentTypeError(f"{text!r} is not between 0 (any that are free) and {highest}")
     return port
-
-
-def _of_kind(kind: Kind[Any]) -> Callable[[str], Any]:
-    """Return what reads a value of a setting for argparse."""
-
-    def read(text: str) -> Any:
-        try:
-            return kind.check(kind.from_text(text))
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {kind.allowed}") from None
-
-    return read
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -46,8 +47,8 @@ class Landscape:
 
     def _start(self) -> None:
         address = self.network.address
-        demo = ["-m", "asyncload_lib", "demo", "--model-time", "0.02", "--network-delay", "0.001"]
-        target = self._run("target", [sys.executable, *demo])
+        quick = {"ASYNCLOAD_DEMO_MODEL_TIME": "20ms", "ASYNCLOAD_DEMO_NETWORK_DELAY": "1ms"}
+        target = self._run("target", [sys.executable, "-m", "asyncload_lib", "demo"], quick)
         redis = ["--bind", address("Redis"), "--port", str(REDIS_PORT), "--save", "", "--protected-mode", "no"]
         self._run("Redis", [find_redis_server(), *redis])
         machines = [self._serve(name, "machine", address(name), str(MACHINE_PORT)) for name in MACHINES]
@@ -63,9 +64,9 @@ class Landscape:
     def _serve(self, host: str, *arguments: str) -> Node:
         return self._run(host, [sys.executable, "-m", "tests.distributed.machines", *arguments])
 
-    def _run(self, host: str, command: list[str]) -> Node:
+    def _run(self, host: str, command: list[str], settings: Mapping[str, str] | None = None) -> Node:
         log = self._folder / f"{host}-{len(self._nodes)}.log"
-        self._nodes.append(Node(command, log, {}, self.network.place(host)))
+        self._nodes.append(Node(command, log, settings or {}, self.network.place(host)))
         return self._nodes[-1]
 
     def _ask(self, host: str, *arguments: str) -> Any:
