@@ -25,7 +25,7 @@ from asyncload_lib.report.stdout import say
 from asyncload_lib.run import command_line
 from asyncload_lib.run.coordinator import Coordinator
 from asyncload_lib.run.health import ProcessHealth
-from asyncload_lib.run.introduction import differences, files_in_memory, introduction
+from asyncload_lib.run.introduction import files_in_memory, introduction
 from asyncload_lib.run.members import Member
 from asyncload_lib.run.messages import PLAN
 from asyncload_lib.run.observer import TargetObserver
@@ -37,6 +37,7 @@ from asyncload_lib.run.target_source import TargetSource
 from asyncload_lib.run.terminal import tell
 from asyncload_lib.run.verdict_tab import add_verdict_tab
 from asyncload_lib.run.web_start import hold_early_starts
+from asyncload_lib.run.workers import misfits
 from asyncload_lib.target import base_address
 from asyncload_lib.users.base import AsyncUser, loop_thread
 from asyncload_lib.users.cut_off import hear_of_cut_offs
@@ -178,9 +179,9 @@ class Plugin:
         assert self.coordinator is not None
         self.target, unwatched = self._source.aim(self._scenarios)
         self.is_broken_off = self._signals.is_over = False
-        session = Session(self.settings, self.target, self.coordinator, kind, self._source.failure)
+        session = Session(self.settings, self.target, self.coordinator, kind, self._introduction, self._source.failure)
         self.coordinator.begin(session.id)
-        self._compare_members(session)
+        self._compare_members()
         if self._writes_files and (note := self.files_in_memory()):
             say(f"Note: {note}; to measure a disk, set files.directory")
         if self.observer is not None:
@@ -229,7 +230,7 @@ class Plugin:
             self._health.reset()
         self.watched_from_ns = time.perf_counter_ns()
 
-    def _compare_members(self, session: Session) -> None:
+    def _compare_members(self) -> None:
         """Name every worker that cannot do what the master would, before anything is sent.
 
         Raises ConfigurationError for an embedded target that a worker cannot reach, and for files that it cannot write.
@@ -245,12 +246,8 @@ class Plugin:
             )
         if self._writes_files and (problems := _unwritable(ours["host"], members)):
             raise ConfigurationError(problems)
-        for member in members:
-            found = differences(ours, member.hello) if member.hello else ["it does not answer: is asyncload installed?"]
-            if found:
-                member.note = "; ".join(found)
-                session.problems.append(f"worker {member.id}: {member.note}")
-                say(f"Worker {member.id}: {member.note}")
+        for misfit in misfits(members, ours):
+            say(f"Note: {misfit}")
 
     def files_in_memory(self) -> str:
         """Say where files of this run's users lie in memory; "" if nothing is known of such."""

@@ -68,7 +68,7 @@ def test_a_run_that_is_killed_as_it_writes_its_report_is_no_success() -> None:
             raise gevent.GreenletExit
 
     coordinator: Any = SimpleNamespace(end=lambda: None)
-    session = Killed(Settings(), Target(), coordinator, "free", lambda: None)
+    session = Killed(Settings(), Target(), coordinator, "free", {}, lambda: None)
     with pytest.raises(gevent.GreenletExit):
         session.close()
     assert session.exit_code == ExitCode.REPORT_FAILED

@@ -58,7 +58,6 @@ class Member:
     """How it has introduced itself; empty as long as it has not."""
     is_late: bool = False
     """Whether it joined when the run had begun."""
-    note: str = ""
 
     phase: str | None = None
     users: int = 0

@@ -25,9 +25,8 @@ from asyncload_lib.results.files import dump
 from asyncload_lib.results.model import build_results, utc
 from asyncload_lib.results.names import free_timestamps, results_path
 from asyncload_lib.run.coordinator import Coordinator
-from asyncload_lib.run.introduction import introduction
 from asyncload_lib.run.members import Member
-from asyncload_lib.run.workers import broken_tasks, late_misfits, losses, not_created, stopped_early, worker_rows
+from asyncload_lib.run.workers import broken_tasks, losses, misfits, not_created, stopped_early, worker_rows
 from asyncload_lib.settings import OPTIONS, Settings
 from asyncload_lib.target import Target
 from asyncload_lib.verdict.criteria import evaluate, verdict
@@ -56,6 +55,7 @@ class Session:
         target: Target,
         coordinator: Coordinator,
         kind: str,
+        introduction: Json,
         demo_failure: Callable[[], str | None],
     ) -> None:
         self.id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
@@ -76,6 +76,7 @@ class Session:
         self._settings = settings
         self._target = target
         self._coordinator = coordinator
+        self._introduction = introduction
         self._demo_failure = demo_failure
         self._started = time.time()
         self._started_s = time.monotonic()
@@ -108,7 +109,7 @@ class Session:
         )
         rows = evaluate(criteria, {"run": run, "metrics": metrics, "generator": generator})
         word, _ = verdict(rows, status, any_failed=_any_failed(metrics))
-        workers = worker_rows(members, totals, generator["processes"])
+        workers = worker_rows(members, totals, generator["processes"], self._introduction)
         return build_results(run, metrics, rows, generator, workers, verdict=word)
 
     def _problems(self, members: list[Member], totals: Mapping[str, Json], metrics: Sequence[Json]) -> list[str]:
@@ -123,8 +124,8 @@ class Session:
             *not_created(members),
             *stopped_early(members),
             *broken_tasks(members),
+            *misfits(members, self._introduction),
             *self.problems,
-            *late_misfits(members, introduction(self._settings, coordinator.environment)),
             *losses(to_tell, totals, coordinator.report_interval_s),
             *(f"a report from worker {id_} was refused: {why}" for id_, why in coordinator.store.rejected.items()),
             *(["no request was answered or failed: there is nothing to judge"] if is_empty else []),

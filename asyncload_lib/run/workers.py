@@ -10,7 +10,7 @@ from asyncload_lib.results.model import utc
 from asyncload_lib.run.introduction import differences
 from asyncload_lib.run.members import Member
 
-__all__ = ["broken_tasks", "late_misfits", "losses", "not_created", "stopped_early", "worker_rows"]
+__all__ = ["broken_tasks", "losses", "misfits", "not_created", "stopped_early", "worker_rows"]
 
 MOST_EXCEPTIONS = 5
 """Kinds of exceptions that are told one by one."""
@@ -42,13 +42,19 @@ def broken_tasks(members: Iterable[Member]) -> list[str]:
     return [*told, f"... and {counted(left, 'other exception')}, which are in the log"] if left > 0 else told
 
 
-def late_misfits(members: Iterable[Member], ours: Json) -> list[str]:
-    """Say which of those that joined late, when nobody compared them, cannot do what the master would.
+def misfits(members: Iterable[Member], ours: Json) -> list[str]:
+    """Say which workers cannot do what the master would, and why; `ours`: its own introduction."""
+    return [
+        f"worker {member.id}{', which joined late' if member.is_late else ''}: {why}"
+        for member in members
+        if (why := _misfit(member, ours))
+    ]
 
-    `ours`: its own introduction.
-    """
-    found = [(member, differences(ours, member.hello)) for member in members if member.is_late and member.hello]
-    return [f"worker {member.id}, which joined late: {'; '.join(misfits)}" for member, misfits in found if misfits]
+
+def _misfit(member: Member, ours: Json) -> str:
+    if member.hello:
+        return "; ".join(differences(ours, member.hello))
+    return "" if member.is_late else "it does not answer: is asyncload installed?"
 
 
 def losses(members: Iterable[Member], totals: Mapping[str, Json], interval_s: float) -> list[str]:
@@ -72,16 +78,22 @@ def _loss(member: Member, totals: Json, interval_s: float) -> str:
     return f"{heard}; lost is at most what it did in the {interval_s:.3g} s after its last report{about}{unended}"
 
 
-def worker_rows(members: Iterable[Member], totals: Mapping[str, Json], processes: Iterable[Json]) -> list[Json]:
-    """Return the "workers" of the results; `processes`: of the generator, with the figures by which each was judged."""
+def worker_rows(
+    members: Iterable[Member], totals: Mapping[str, Json], processes: Iterable[Json], ours: Json
+) -> list[Json]:
+    """Return the "workers" of the results.
+
+    `processes`: of the generator, with the figures by which each was judged; `ours`: the master's own introduction.
+    """
     judged = {row["process"]: row for row in processes}
-    return [_row(member, totals.get(member.id, {}), judged) for member in members]
+    return [_row(member, totals.get(member.id, {}), judged, ours) for member in members]
 
 
-def _row(member: Member, totals: Json, judged: Mapping[str, Json]) -> Json:
+def _row(member: Member, totals: Json, judged: Mapping[str, Json], ours: Json) -> Json:
     last = member.final.get("health") or {}
     health = judged.get(last.get("process", ""), last)
     hello = member.hello
+    remarks = ("joined late" if member.is_late else "", member.lost_why, _misfit(member, ours))
     return {
         "id": member.id,
         "host": hello.get("host"),
@@ -99,6 +111,5 @@ def _row(member: Member, totals: Json, judged: Mapping[str, Json]) -> Json:
         "version": hello.get("version"),
         "settings_fingerprint": (hello.get("fingerprint") or "")[:12] or None,
         "clock_offset_s": None if member.round_trip_ns is None else member.offset_ns / 1e9,
-        "note": "; ".join(filter(None, ("joined late" if member.is_late else "", member.lost_why, member.note)))
-        or None,
+        "note": "; ".join(filter(None, remarks)) or None,
     }

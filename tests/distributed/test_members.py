@@ -9,6 +9,7 @@ from asyncload_lib.results.recorder import Recorder
 from asyncload_lib.run.introduction import _file_system, differences, files_in_memory
 from asyncload_lib.run.members import Member, Silence
 from asyncload_lib.run.messages import LIMIT_BYTES, fitted, size_of
+from asyncload_lib.run.workers import misfits, worker_rows
 from asyncload_lib.settings import Settings, from_sources
 
 MS = 1_000_000
@@ -98,6 +99,23 @@ def test_a_worker_with_other_code_is_named() -> None:
         "its asyncload is 0.0.9, the master's is 0.1.0"  # which says it all
     ]
     assert differences(ours, {**ours, "locustfiles": None}) == ["its locustfile differs from the master's"]
+
+
+def test_a_worker_that_does_not_fit_is_named_whenever_it_comes() -> None:
+    """One that comes late is still starting as long as it is silent."""
+    ours = introduced()
+    other = {**ours, "code": "0000"}
+    members = [Member("fits", ours), Member("silent"), Member("starting", is_late=True), Member("differs", other)]
+    members.append(Member("late", other, is_late=True))
+    differs = "its code of asyncload 0.1.0 differs from the master's"
+    assert misfits(members, ours) == [
+        "worker silent: it does not answer: is asyncload installed?",
+        f"worker differs: {differs}",
+        f"worker late, which joined late: {differs}",
+    ]
+    rows = worker_rows(members, {}, (), ours)
+    silent = "it does not answer: is asyncload installed?"
+    assert [row["note"] for row in rows] == [None, silent, "joined late", differs, f"joined late; {differs}"]
 
 
 def test_twenty_endpoints_are_reported_in_one_message() -> None:

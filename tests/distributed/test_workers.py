@@ -57,7 +57,7 @@ def test_a_worker_with_other_settings_is_named_before_the_run_and_no_secret_trav
         results = cluster.results
 
     (worker,) = results["workers"]
-    said = f"Worker {worker['id']}: its seed is 7, the master's is 1"
+    said = f"Note: worker {worker['id']}: its seed is 7, the master's is 1"
     assert cluster.master.output.index(said) < cluster.master.output.index("All users spawned"), cluster.master.output
     assert "seed" in worker["note"]
     assert "seed" in results["run"]["status_reasons"][0]
