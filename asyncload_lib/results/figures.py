@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from asyncload_lib.results.arrays import np
@@ -49,8 +49,8 @@ def phase_figures(phase: PhaseResult, concurrency: int) -> dict[str, Any]:
         "endpoints": [
             {
                 **_endpoint(key, endpoint, errors_of[key], phase.total_time_s),
-                "overdue_requests": overdue.get(key, 0),
-                "omitted_share": omitted_share if key in overdue else None,
+                "overdue_requests": (late := _overdue_of(key, overdue, phase.endpoints)),
+                "omitted_share": omitted_share if late else None,
             }
             for key, endpoint in sorted(phase.endpoints.items())
         ],
@@ -158,11 +158,24 @@ def _endpoint(
     }
 
 
+def _overdue_of(
+    key: tuple[str, str], overdue: Mapping[tuple[str, str], int], endpoints: Collection[tuple[str, str]]
+) -> int:
+    """Return how many overdue operations are an endpoint's; those of its name that have no endpoint are, too."""
+    return sum(
+        count
+        for cut_off, count in overdue.items()
+        if cut_off == key or (cut_off[1] == key[1] and cut_off not in endpoints)
+    )
+
+
 def _request_metrics(phase: PhaseResult) -> dict[tuple[str, str], Tally]:
     """Return what is kept of requests, by metric and name; of those of that name that were cut off, their ages."""
     ages: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
     for (_, name), tally in phase.abandoned.items():
         ages[ABANDONED, name].merge(tally)
+    for key in ages.keys() & phase.metrics.keys():  # a user's own metric of that name
+        ages[key].merge(phase.metrics[key])
     return {**phase.metrics, **ages}
 
 

@@ -129,7 +129,7 @@ class PhaseResult:
 
         A user that waits for an answer asks nothing else meanwhile, so one request without an answer hides all those
         that would have followed it (coordinated omission). The estimate is the time that users spent in overdue
-        operations until they were stopped, as a share of all their time. Where no request of a kind ever succeeded,
+        operations until they were stopped, as a share of all their time. Where no request of a name ever succeeded,
         it does not count: it may be a stream that is meant to be held open.
         """
         if not self.users or not self.wall_ns:
@@ -141,13 +141,19 @@ class PhaseResult:
     def _cut_off(self) -> Iterator[tuple[tuple[str, str], Histogram, float]]:
         """Yield (type, name), ages of what was cut off, and the longest that succeeded (us; 0 where none did).
 
-        The names of what succeeded and of what was cut off are capped each for itself. Operations without a name of
-        their own are compared with all endpoints, and those whose endpoint has none with those counted together.
+        Where none of its type did, it is compared with all of its name: that a POST never ends says something, though
+        only GETs of its name have ended. The names of what succeeded and of what was cut off are capped each for
+        itself. Operations without a name of their own are compared with all endpoints, and those whose endpoint has
+        none with those counted together.
         """
         longest_us = {key: max(endpoint.ok.histogram.max_us, 0.0) for key, endpoint in self.endpoints.items()}
-        unnamed_us, any_us = longest_us.get((OTHER, OTHER), 0.0), max(longest_us.values(), default=0.0)
+        named_us: dict[str, float] = {}
+        for (_, name), each_us in longest_us.items():
+            named_us[name] = max(named_us.get(name, 0.0), each_us)
+        unnamed_us, any_us = named_us.get(OTHER, 0.0), max(named_us.values(), default=0.0)
         for key, tally in self.abandoned.items():
-            yield key, tally.histogram, any_us if key == (OTHER, OTHER) else longest_us.get(key, unnamed_us)
+            of_name_us = any_us if key == (OTHER, OTHER) else named_us.get(key[1], unnamed_us)
+            yield key, tally.histogram, longest_us.get(key) or of_name_us
 
     @property
     def abandoned_max_age_s(self) -> float | None:

@@ -69,16 +69,18 @@ def test_what_was_cut_off_older_than_any_that_succeeded_is_counted_apart() -> No
     for kind, name, latency_ms in (("GET", "/a", 10.0), ("POST", "/a", 400.0), ("GET", "/b", 10.0)):
         recorder.add(kind, name, latency_ms, None)
     recorder.add("GET", "/b", 9_000.0, "timeout")
-    recorder.add_abandoned("POST", "/a", 300e3)
+    for name in ("/a", "/b"):  # of which the second has only ended as a GET
+        recorder.add_abandoned("POST", name, 300e3)
     for name, age_ms in (("/a", 300.0), ("/b", 300.0), ("/b", 5.0), ("/c", 1.0)):
         recorder.add_abandoned("GET", name, age_ms * 1e3)
+    recorder.add_metric("abandoned_age", 5.0, "/c")  # of the user's own making
     figures = phase_figures(recorder.results()["run"], 1)
-    assert (figures["abandoned_requests"], figures["overdue_requests"]) == (5, 3)  # one of /b; none of /c succeeded
+    assert (figures["abandoned_requests"], figures["overdue_requests"]) == (6, 4)  # two of /b; none of /c succeeded
     assert {(row["type"], row["name"]): row["overdue_requests"] for row in figures["endpoints"]} == {
-        ("GET", "/a"): 1, ("POST", "/a"): 0, ("GET", "/b"): 1,
+        ("GET", "/a"): 1, ("POST", "/a"): 0, ("GET", "/b"): 2,
     }  # fmt: skip
     assert {(row["name"], row["request"]): row["count"] for row in figures["request_metrics"]} == {
-        ("abandoned_age", "/a"): 2, ("abandoned_age", "/b"): 2, ("abandoned_age", "/c"): 1,
+        ("abandoned_age", "/a"): 2, ("abandoned_age", "/b"): 3, ("abandoned_age", "/c"): 2,
     }  # fmt: skip
 
 
