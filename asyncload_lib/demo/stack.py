@@ -67,6 +67,7 @@ class DemoStack:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
         self._failure: str | None = None
+        self._said = ""
 
     def __enter__(self) -> "DemoStack":
         self.start()
@@ -112,11 +113,13 @@ class DemoStack:
     def failure(self) -> str | None:
         """Return what the supervisor complained of as it began to end everything, else None."""
         process = self._process
-        if self._failure is None and process is not None:
-            assert process.stderr is not None
-            if select.select([process.stderr], [], [], 0)[0]:
-                words = os.read(process.stderr.fileno(), 1 << 16).decode(errors="replace").strip()
-                self._failure = words.removeprefix(COMPLAINT) or f"its supervisor ended with code {process.wait()}"
+        pipe = process.stderr if process is not None else None
+        while self._failure is None and process and pipe and select.select([pipe], [], [], 0)[0]:
+            words = os.read(pipe.fileno(), 1 << 16).decode(errors="replace")
+            self._said += words
+            _, is_complaint, complaint = self._said.rpartition(COMPLAINT)
+            if is_complaint or not words:  # else they may be any interpreter's words, such as a warning
+                self._failure = complaint.strip() or f"its supervisor ended with code {process.wait()}"
         return self._failure
 
     def ledger(self) -> dict[str, Any]:

@@ -81,8 +81,8 @@ class _Watch:
             raise _EndedError
         if self._signals:
             raise _EndedError
-        for role in self._children.dead():
-            raise TargetError(self._children.describe_death(role))
+        if dead := self._children.dead():
+            raise TargetError(self._children.describe_death(dead[0]))
 
 
 def _for_people(ready: dict[str, Any]) -> str:

@@ -94,6 +94,15 @@ def test_a_killed_child_ends_the_rest_and_is_named(role: str, private_tmp: Path)
         assert stack.failure() == f"{role} (process {stack.pids[role]}) was ended by SIGKILL"
 
 
+def test_a_warning_of_the_supervisors_interpreter_is_no_failure(private_tmp: Path) -> None:
+    with DemoStack() as stack:
+        Path(f"/proc/{stack.pids['supervisor']}/fd/2").write_text("DeprecationWarning: soon\n")
+        assert stack.failure() is None
+        os.kill(stack.pids["redis"], signal.SIGKILL)
+        assert wait_until(lambda: stack.failure() is not None)
+        assert stack.failure() == f"redis (process {stack.pids['redis']}) was ended by SIGKILL"
+
+
 def test_a_killed_child_is_named_before_the_rest_has_ended(private_tmp: Path) -> None:
     with DemoStack() as stack:
         os.kill(stack.pids["vms"], signal.SIGSTOP)  # it will not end by itself
