@@ -79,7 +79,7 @@ class Plugin:
         self.watched_from_ns = 0
         """When the watch of the loops began, on the clock by which the reports of participants are placed."""
         self.is_broken_off = False
-        """Whether Locust stopped the suite before its end."""
+        """Whether the suite was stopped before its end."""
         self.is_to_end: Callable[[], bool] = lambda: False
         """Tells the suite, between two phases, that it was stopped in the web UI."""
         self._refusal_code: ExitCode | None = None

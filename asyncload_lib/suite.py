@@ -102,8 +102,11 @@ class Suite(LoadTestShape):
             # Whatever it is, what was measured so far is reported, as incomplete.
             logger.exception("the suite stopped with an error")
             session.problems.append(f"the suite stopped with an error: {type(error).__name__}: {error}")
-            self.runner.stop()
-            plugin.close_session(session, BROKEN_OFF)
+            plugin.is_broken_off = True
+            try:
+                self.runner.stop()
+            finally:  # also where a STOP that comes meanwhile kills this greenlet
+                plugin.close_session(session, BROKEN_OFF)
 
 
 class PhaseDispatcher(UsersDispatcher):

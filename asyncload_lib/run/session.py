@@ -212,11 +212,13 @@ class Session:
         word, code = verdict(results["criteria"], status, any_failed=_any_failed(metrics))
         if self.interrupted_by is not None:
             code = ExitCode.of_signal(self.interrupted_by)
-        self.exit_code = ExitCode.REPORT_FAILED  # until it is written: also where this greenlet is killed meanwhile
+        # Until it is written: also where this greenlet is killed meanwhile.
+        self.exit_code, self.unwritten = ExitCode.REPORT_FAILED, "The report is not written yet"
+        self.summary = f"{console_table(results)}\n{self.unwritten}"
         failure: list[str] = []
         try:
             self._write(results)
-            self.exit_code = code
+            self.exit_code, self.unwritten = code, ""
         except Exception as error:  # whatever it was: neither table nor exit code may go with it
             if not isinstance(error, ReportError):
                 logger.exception("the report could not be written")
@@ -232,7 +234,7 @@ class Session:
         """Write everything, and note each file that is there; raises ReportError for what could not be."""
         directory = Path(self._settings.out)
         timestamp = self._write_results(results, directory)
-        from asyncload_lib.report.render import render_all  # with matplotlib: not before there is something to draw
+        from asyncload_lib.report.render import render_all  # with jinja2: not before there is something to render
 
         try:
             dump(results, directory / "latest.json", overwrite=True)
