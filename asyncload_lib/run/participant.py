@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 WHOLE_EVERY = 10
 """Every how many reports one repeats what cannot change any more, should a report have been lost with a connection."""
 
+NONE_YET = (0, 0)
+"""No user has come to the gate."""
+
 ENDING_LIMIT_S = 1.0
 """How long users that are done may take to end."""
 
@@ -73,9 +76,9 @@ class Participant:
         self._target = target
         self._plan: dict[str, Any] = {}
         self._seen_started = tally.started
-        self._state = (0, 0)
+        self._state = NONE_YET
         """How many users have come to the gate, and how many of them have done their part."""
-        self._told = (0, 0)
+        self._told = NONE_YET
         """The same as the coordinator knows it."""
         self._released_ns = 0
         self._starts_us: list[float] = []
@@ -147,7 +150,7 @@ class Participant:
         plan = getattr(environment.parsed_options, PLAN, None)
         if plan is None:
             return
-        self._plan, self._state = plan, (0, 0)
+        self._plan, self._state, self._told = plan, NONE_YET, NONE_YET
         if plan["run_id"] != self.recorder.run_id:
             requests = self.environment.events.request
             requests.remove_listener(self.recorder.on_request)
@@ -163,7 +166,7 @@ class Participant:
         call_or_give_up(self.thread, self._reset_gate(), LOOP_TIMEOUT_S)
         if not (plan["gated"] and self._is_prepared):  # a scenario is prepared for before it is watched
             self._prepare()
-        self._state = self._told = (0, 0)
+        self._state = self._told = NONE_YET
         self._released_ns, self._starts_us = 0, []
         self._seen_started = tally.started
         self.health.start()
@@ -370,7 +373,8 @@ class Participant:
                 try:
                     self._note_not_created()
                     self._send_parts(changes_only=number % WHOLE_EVERY > 0)
-                    self._tell_state()  # the last may be lost, and a phase waits for it
+                    if self._told != NONE_YET:
+                        self._tell_state()  # what was told may be lost, and a phase waits for it
                 except Exception:  # whatever it was, the next report may succeed, and it will hold everything
                     logger.exception("a report could not be made")
 

@@ -200,6 +200,19 @@ def test_how_far_its_users_are_is_told_again_should_it_have_been_lost(participan
             gevent.sleep(0.05)
 
 
+def test_a_phase_to_which_nobody_has_come_is_not_told_again(participant: Sent) -> None:
+    """Its number of users is that of the phase before until Locust begins to spawn: the gate would open at once."""
+    participant.announce("chat/few", gated=True)
+    participant._on_gate(5, 5)
+    participant._after_batch()
+    participant.announce("chat/burst", gated=True)
+    participant.sent.clear()
+    with gevent.Timeout(10):
+        while sum(kind is ToCoordinator.PART for kind, _ in participant.sent) < 2:  # so many reports
+            gevent.sleep(0.05)
+    assert ToCoordinator.STATE not in [kind for kind, _ in participant.sent]
+
+
 NUMPY = """
 import sys
 from locust import User
