@@ -61,7 +61,7 @@ $(BIN)/.development: $(BIN)/.runtime requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@
 
-loadtest: $(BIN)/.runtime ## the four scenarios against the embedded target, or against CONFIG; only chat: HOST, SCENARIOS=chat
+loadtest: $(BIN)/.runtime ## the four scenarios against the demo, or CONFIG=file; for one service: HOST=url SCENARIOS=chat
 	@$(SUITE) $(call option,--processes,PROCESSES) $(if $(call given,PROCESSES),--master-bind-host 127.0.0.1) $(SETTINGS)
 
 test: $(BIN)/.development ## all tests

@@ -54,8 +54,8 @@ class Option:
     help: str
     secret: bool = False
     shared: bool = True
-    """Whether all processes of a run must have the same value. Not so for a place on one machine, and for what only the
-    process reads that directs the run."""
+    """Whether all processes of a run must have the same value: not a path on one machine, nor what only the process
+    that directs the run reads."""
 
     @property
     def variable(self) -> str:

@@ -30,5 +30,7 @@ def from_outside(loops: list[Entry]) -> str:
     deciding = [str(loop.get("note")) for loop in deciding_loops(loops) if is_watched(loop)]
     why = next((note.partition(NOT_INSIDE)[2] for note in deciding if NOT_INSIDE in note), "")
     misses = "misses stalls between two check requests, and stalls in workers that none of them reached"
-    told = f"The target's event loop was judged from outside only, which {misses}: {clean(why, NOTE_LENGTH)}"
+    told = (
+        f"The target's event loop was judged from outside only, which {misses}. The reason: {clean(why, NOTE_LENGTH)}"
+    )
     return told if why else ""

@@ -211,8 +211,8 @@ def how_measured(results: Entry) -> tuple[str, ...]:
         "The interval beside a percentile covers the true value with 95 % confidence (order statistics, no assumption "
         "about the distribution); a percentile for which the sample is too small is marked as not resolved.",
         "The lag of an event loop is measured by a heartbeat inside it (inside) and by check requests to a trivial "
-        f"endpoint at a fixed rate (outside).{stall} It counts as blocked only if one callback of the loop's own code "
-        "took that long or, in the target, another thread, which is named, held the interpreter lock (GIL); "
+        f"endpoint at a fixed rate (outside).{stall} A stall counts as blocked only if one callback of the loop's own "
+        "code took that long or, in the target, another thread, which is named, held the interpreter lock (GIL); "
         "garbage collection, a busy machine and other holders of the GIL are listed separately.",
         'The loop "generator" runs the users; "generator hub" is Locust\'s own, which decides nothing but whether the '
         "generator kept up.",

@@ -196,10 +196,10 @@ class TargetObserver:
             self._problem = f"{shown}: {type(error).__name__}"
             return None
         if status != 200:
-            self._problem = f"{shown} answered {status}{_REFUSED.get(status, '')}"
+            self._problem = f"{shown} answered {status}{'' if self._is_probe else _REFUSED.get(status, '')}"
             found = None
         elif (found := answer_of(body, reset=method == "POST")) is None:
-            self._problem = f"{shown} gave an answer that is not a probe's{_NO_PROBE}"
+            self._problem = f"{shown} gave an answer that is not a probe's{'' if self._is_probe else _NO_PROBE}"
         if found is not None:
             self._is_probe = True
         elif self._is_probe is None and status < 500:

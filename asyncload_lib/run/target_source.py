@@ -156,7 +156,7 @@ class TargetSource:
             if self._starting is not None and (error := self._starting.get()):
                 raise error
             if failure := self.failure():
-                raise TargetError(f"the demo has ended: {failure}; end this command as well, and give it again")
+                raise TargetError(f"the demo has ended: {failure}; stop this command and start it again")
         if problems := self._address_problems(scenarios):
             raise ConfigurationError(problems)
         target = self._embedded if self._embedded and self.is_embedded else self.configured

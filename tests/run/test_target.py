@@ -410,7 +410,7 @@ def test_no_run_begins_against_a_demo_that_has_died(tmp_path: Path) -> None:
         ask(f"{base}/stop", {})
         (document,) = reported(out, 1)
         swarm(base)
-        run.expect(f"asyncload: the demo has ended: {died}; end this command as well, and give it again")
+        run.expect(f"asyncload: the demo has ended: {died}; stop this command and start it again")
         run.process.terminate()
         assert run.wait(30) == 4, run.output
 
