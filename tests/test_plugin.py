@@ -8,8 +8,9 @@ import gevent
 import gevent.lock
 import pytest
 
+from asyncload_lib import suite
 from asyncload_lib.errors import ExitCode
-from asyncload_lib.plugin import Plugin
+from asyncload_lib.plugin import BROKEN_OFF, Plugin
 from asyncload_lib.run.members import Member
 from asyncload_lib.run.session import Session
 from asyncload_lib.settings import Settings
@@ -96,3 +97,33 @@ def test_a_worker_that_cannot_say_how_it_is_doing_is_named() -> None:
     assert not judged["valid"]
     assert judged["reasons"]
     assert all(reason.startswith("worker w2: ") for reason in judged["reasons"])
+
+
+def test_a_suite_that_is_killed_as_it_stops_its_users_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """STOP of the web UI kills it where Locust waits for the users."""
+    seen: list[object] = []
+    session = SimpleNamespace(problems=[])
+    plugin = SimpleNamespace(is_broken_off=False, open_session=lambda kind: session)
+    plugin.close_session = lambda *closed: seen.append(closed)
+
+    class Broken:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def run(self) -> None:
+            raise ZeroDivisionError
+
+    def stop() -> None:
+        seen.append(plugin.is_broken_off)  # so that the end of the test closes it, too
+        raise gevent.GreenletExit
+
+    monkeypatch.setattr(suite, "plugin_of", lambda environment: plugin)
+    monkeypatch.setattr(suite, "Driver", Broken)
+    shape = suite.Suite()  # type: ignore[no-untyped-call]
+    shape.runner = SimpleNamespace(environment=None, stop=stop)  # type: ignore[assignment]
+    with pytest.raises(gevent.GreenletExit):
+        shape.tick()
+    assert seen == [True, (session, BROKEN_OFF)]
+    assert "ZeroDivisionError" in session.problems[0]
