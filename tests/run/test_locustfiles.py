@@ -44,7 +44,7 @@ def test_a_locustfile_reports_once_what_the_target_counted(
     out, files = tmp_path / "reports", tmp_path / "files"
     files.mkdir()
     settings = {**target_settings(stack), **QUIET, "ASYNCLOAD_FILES_DIRECTORY": str(files)}
-    options = ["--headless", "-u", "4", "-r", "4", "-t", "1s"]
+    options = ["--headless", "-u", "4", "-r", "4", "-t", "1s" if processes == 1 else "3s"]  # two share a machine
     if processes > 1:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
