@@ -87,6 +87,7 @@ class Deadline:
     """Breaks a connection off when a `with` block has used it for `limit_s`; one timer serves many blocks.
 
     It stands for the connection's own timeout, for which redis-py starts and ends two timers with each command (15 us).
+    A connection that turns out to be closed raises redis-py's ConnectionError, on every loop.
     """
 
     def __init__(self, connection: Any, limit_s: float) -> None:
@@ -106,8 +107,12 @@ class Deadline:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._due_s = math.inf
         self._connection.socket_timeout = self._limit_s
-        if self._passed and isinstance(error, RedisConnectionError):
+        # uvloop's word for a transport that was closed before the command was written.
+        is_closed = isinstance(error, RuntimeError) and not self._connection.is_connected
+        if self._passed and (is_closed or isinstance(error, RedisConnectionError)):
             raise RedisTimeoutError(f"no answer within {self._limit_s:g} s") from None
+        if is_closed:
+            raise RedisConnectionError("the connection was closed before the command was sent") from error
 
     def _look(self) -> None:
         self._is_set = self._loop.time() < self._due_s < math.inf

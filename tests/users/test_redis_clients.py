@@ -3,13 +3,14 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import gevent
 import pytest
+import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -237,6 +238,33 @@ def test_a_server_that_hangs_or_dies_fails_what_is_under_way(server: pooled.Serv
         swarm.stop()
     names = {type(event["exception"]).__name__ for event in swarm.requests} - {"NoneType"}
     assert {"TimeoutError", "ConnectionError"} == names
+
+
+@pytest.mark.parametrize("client_class", [PooledRedis, MultiplexedRedis])
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_connection_that_is_closed_before_the_command_is_sent_is_told_as_such(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+    client_class: type[PooledRedis],
+    server: pooled.Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def closed(pool: PatientPool, get: Any = PatientPool.get_connection) -> Any:
+        connection = await get(pool)
+        connection._writer.transport.abort()
+        await asyncio.sleep(0.01)
+        return connection
+
+    async def scenario() -> None:
+        client = client_class.from_pool(PatientPool.from_url(server.url, max_connections=1, timeout=5.0))
+        assert await client.execute_command("PING")
+        with monkeypatch.context() as broken:
+            broken.setattr(PatientPool, "get_connection", closed)
+            with pytest.raises(RedisConnectionError):
+                await client.execute_command("PING")
+        assert await client.execute_command("PING")  # on a new connection
+        await client.aclose()
+
+    run(scenario())
 
 
 def test_certificates_are_read_once_for_all_connections() -> None:
