@@ -87,7 +87,7 @@ class Deadline:
     """Breaks a connection off when a `with` block has used it for `limit_s`; one timer serves many blocks.
 
     It stands for the connection's own timeout, for which redis-py starts and ends two timers with each command (15 us).
-    A connection that turns out to be closed raises redis-py's ConnectionError, on every loop.
+    A connection that turns out to be closed raises redis-py's ConnectionError on uvloop, too.
     """
 
     def __init__(self, connection: Any, limit_s: float) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -241,12 +241,8 @@ def test_a_server_that_hangs_or_dies_fails_what_is_under_way(server: pooled.Serv
 
 
 @pytest.mark.parametrize("client_class", [PooledRedis, MultiplexedRedis])
-@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 def test_a_connection_that_is_closed_before_the_command_is_sent_is_told_as_such(
-    run: Callable[[Coroutine[Any, Any, None]], None],
-    client_class: type[PooledRedis],
-    server: pooled.Server,
-    monkeypatch: pytest.MonkeyPatch,
+    client_class: type[PooledRedis], server: pooled.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def closed(pool: PatientPool, get: Any = PatientPool.get_connection) -> Any:
         connection = await get(pool)
@@ -264,7 +260,7 @@ def test_a_connection_that_is_closed_before_the_command_is_sent_is_told_as_such(
         assert await client.execute_command("PING")  # on a new connection
         await client.aclose()
 
-    run(scenario())
+    uvloop.run(scenario())
 
 
 def test_certificates_are_read_once_for_all_connections() -> None:
