@@ -1,6 +1,6 @@
 """What one phase of a scenario measured: the record that recorders fill, stores merge and documents are built from."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,13 +185,11 @@ class PhaseResult:
 
     def endpoint_key(self, kind: str, name: str) -> tuple[str, str]:
         """Return under which key an endpoint is counted: its own, or that of all others beyond MOST_NAMES."""
-        key = (kind, name)
-        return key if key in self.endpoints or len(self.endpoints) < MOST_NAMES else (OTHER, OTHER)
+        return _admitted((kind, name), self.endpoints)
 
     def abandoned_key(self, kind: str, name: str) -> tuple[str, str]:
         """Return the same of operations that were cut off."""
-        key = (kind, name)
-        return key if key in self.abandoned or len(self.abandoned) < MOST_NAMES else (OTHER, OTHER)
+        return _admitted((kind, name), self.abandoned)
 
     def metric_key(self, metric: str, request: str) -> tuple[str, str]:
         """Return the same of a metric of a request: beyond MOST_NAMES it is still that metric, of "other" requests.
@@ -292,6 +290,11 @@ def read_entry(section: str, entry: Sequence[Any]) -> Sequence[Any]:
 
 def _tally(wire: Mapping[str, Any]) -> tuple[SparseHistogram, int]:
     return SparseHistogram.from_wire(wire), int(wire["invalid"])
+
+
+def _admitted(key: tuple[str, str], known: Collection[tuple[str, str]]) -> tuple[str, str]:
+    """Return the key, or beyond MOST_NAMES that of all others."""
+    return key if key in known or len(known) < MOST_NAMES else (OTHER, OTHER)
 
 
 def _merged(histograms: Iterator[Histogram]) -> Histogram:
