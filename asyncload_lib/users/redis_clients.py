@@ -107,6 +107,8 @@ class Deadline:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._due_s = math.inf
         self._connection.socket_timeout = self._limit_s
+        if error is None:
+            return
         # uvloop's word for a transport that was closed before the command was written.
         is_closed = isinstance(error, RuntimeError) and not self._connection.is_connected
         if self._passed and (is_closed or isinstance(error, RedisConnectionError)):
