@@ -1,67 +1,60 @@
 """A run without scenarios: what the users of any locustfile do, from Locust's start to its stop."""
 
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent
 
 from asyncload_lib.errors import AsyncloadError
-from asyncload_lib.run.scenarios import free_metric
-from asyncload_lib.verdict.defaults import JUDGED_SCENARIOS
+from asyncload_lib.run.director import Director
+from asyncload_lib.run.scenarios import free_metric, scenario_of
 from asyncload_lib.verdict.grammar import FREE_PHASES
 
-if TYPE_CHECKING:
-    from asyncload_lib.plugin import Plugin
-
-__all__ = ["FreeRun", "scenario_of"]
+__all__ = ["FreeRun"]
 
 
 class FreeRun:
     """Opens a session whenever Locust starts a test; made once, on the node that directs."""
 
-    def __init__(self, plugin: "Plugin") -> None:
-        self._plugin = plugin
+    def __init__(self, director: Director) -> None:
+        self._director = director
         self._is_ramped_up = False
         self._most_users = 0
-        plugin.environment.events.test_start.add_listener(self._on_test_start)
-        plugin.environment.events.spawning_complete.add_listener(self._on_spawning_complete)
+        director.environment.events.test_start.add_listener(self._on_test_start)
+        director.environment.events.spawning_complete.add_listener(self._on_spawning_complete)
 
     def _on_test_start(self, **_: Any) -> None:
-        plugin = self._plugin
+        director = self._director
         try:
-            session = plugin.open_session("free")
+            session = director.open_session("free")
         except AsyncloadError as error:
-            plugin.refuse(error)
-            if plugin.is_headless and plugin.environment.runner is not None:
-                gevent.spawn(plugin.environment.runner.quit)
+            director.refuse(error)
+            if director.is_headless:
+                gevent.spawn(director.runner.quit)
             raise gevent.GreenletExit from error  # no `Exception`: Locust's start must not go on
-        session.measured = [self._metric]
+        session.measured, session.health = [self._metric], [director.health]
         self._most_users = 0
         first_phase = self._first_phase()
         self._is_ramped_up = first_phase == "run"
-        plugin.announce(first_phase, gated=False, timeout_s=plugin.settings.chat.timeout)
+        director.announce(first_phase, gated=False, timeout_s=director.settings.chat.timeout)
 
     def _first_phase(self) -> str:
         """Keep the ramp out of the result, unless all users come at once."""
-        options, runner = self._plugin.environment.parsed_options, self._plugin.environment.runner
-        rate = getattr(options, "spawn_rate", None) or 1
-        assert runner is not None
-        return "ramp" if runner.target_user_count > rate else "run"
+        rate = getattr(self._director.environment.parsed_options, "spawn_rate", None) or 1
+        return "ramp" if self._director.runner.target_user_count > rate else "run"
 
     def _on_spawning_complete(self, user_count: int, **_: Any) -> None:
         # Locust says so again whenever it has spawned users anew: in place of a lost worker's, or by an edit in its UI.
         self._most_users = max(self._most_users, user_count)
-        self._plugin.check_host()
-        if self._plugin.observer is not None and not self._is_ramped_up:
+        self._director.check_host()
+        if self._director.session is not None and not self._is_ramped_up:
             self._is_ramped_up = True
-            self._plugin.watch_anew(amid_load=True)
+            self._director.watch_anew(amid_load=True)
 
     def _metric(self) -> dict[str, Any]:
-        assert self._plugin.coordinator is not None
-        event_loops = self._plugin.event_loops()
-        measured = self._plugin.coordinator.store.merged()  # after what may wait: the rest is of the same moment
+        event_loops = self._director.event_loops()
+        measured = self._director.coordinator.store.merged()  # after what may wait: the rest is of the same moment
         # Each worker tells the most that it had: users that were dealt out anew are with more than one.
         most_users = self._most_users or sys.maxsize
         phases = {
@@ -70,20 +63,8 @@ class FreeRun:
             if name in FREE_PHASES
         }
         return free_metric(
-            scenario_of(self._plugin.environment.user_classes),
+            scenario_of(self._director.environment.user_classes),
             phases,
             event_loops=event_loops,
-            watched_from_ns=self._plugin.watched_from_ns,
+            watched_from_ns=self._director.watched_from_ns,
         )
-
-
-def scenario_of(user_classes: Iterable[type]) -> str:
-    """Return the scenario of a free run of these users: the one that all of them belong to, else "run"."""
-    scenarios = {_scenario(user_class) for user_class in user_classes}
-    return scenarios.pop() if len(scenarios) == 1 else "run"
-
-
-def _scenario(user_class: type) -> str:
-    """Return which scenario a user class belongs to; what its author calls `scenario` may be something else."""
-    named = getattr(user_class, "scenario", "run")
-    return named if isinstance(named, str) and named in JUDGED_SCENARIOS else "run"

@@ -8,10 +8,9 @@ from typing import Any
 import gevent
 from locust import LoadTestShape, User
 from locust.dispatch import UsersDispatcher
-from locust.runners import LocalRunner, MasterRunner
 
 from asyncload_lib.errors import AsyncloadError
-from asyncload_lib.plugin import BROKEN_OFF, Plugin, plugin_of
+from asyncload_lib.plugin import director_of
 from asyncload_lib.redaction import redact
 from asyncload_lib.report.numbers import counted
 from asyncload_lib.report.stdout import say
@@ -19,6 +18,7 @@ from asyncload_lib.report.text import clean
 from asyncload_lib.results.figures import counts
 from asyncload_lib.results.model import heading, time_problem
 from asyncload_lib.results.phase import PhaseResult
+from asyncload_lib.run.director import BROKEN_OFF, Director
 from asyncload_lib.run.scenarios import Phase, Scenario, planned, suite_metric
 from asyncload_lib.run.session import Session
 from asyncload_lib.users import baseline, phases
@@ -85,28 +85,28 @@ class Suite(LoadTestShape):
 
     def tick(self) -> None:
         assert self.runner is not None
-        plugin = plugin_of(self.runner.environment)
+        director = director_of(self.runner.environment)
         try:
-            session = plugin.open_session("suite")
+            session = director.open_session("suite")
         except AsyncloadError as error:
-            plugin.refuse(error)
+            director.refuse(error)
             return
         try:
-            Driver(plugin, session).run()
+            Driver(director, session).run()
         except StopAskedError:  # nobody else will say that the run is over
-            plugin.close_session(session, BROKEN_OFF)
+            director.close_session(session, BROKEN_OFF)
         except gevent.GreenletExit:
-            plugin.is_broken_off = True  # by Locust, which stops the users next and then says so
+            director.is_broken_off = True  # by Locust, which stops the users next and then says so
             raise
         except Exception as error:
             # Whatever it is, what was measured so far is reported, as incomplete.
             logger.exception("the suite stopped with an error")
             session.problems.append(f"the suite stopped with an error: {type(error).__name__}: {error}")
-            plugin.is_broken_off = True
+            director.is_broken_off = True
             try:
                 self.runner.stop()
             finally:  # also where a STOP that comes meanwhile kills this greenlet
-                plugin.close_session(session, BROKEN_OFF)
+                director.close_session(session, BROKEN_OFF)
 
 
 class PhaseDispatcher(UsersDispatcher):
@@ -120,15 +120,12 @@ class PhaseDispatcher(UsersDispatcher):
 class Driver:
     """Runs the scenarios of one session, on the master or locally."""
 
-    def __init__(self, plugin: Plugin, session: Session) -> None:
-        runner = plugin.environment.runner
-        assert isinstance(runner, (LocalRunner, MasterRunner))
-        assert plugin.coordinator is not None
-        plugin.environment.dispatcher_class = PhaseDispatcher
-        self._plugin = plugin
+    def __init__(self, director: Director, session: Session) -> None:
+        director.environment.dispatcher_class = PhaseDispatcher
+        self._director = director
         self._session = session
-        self._runner = runner
-        self._coordinator = plugin.coordinator
+        self._runner = director.runner
+        self._coordinator = director.coordinator
         self._coordinator.keeps_missing = True
         self._skews_s: dict[str, float | None] = {}
 
@@ -137,10 +134,10 @@ class Driver:
         # Locust's closing table would show the last phase only, as if that had been the run.
         logging.getLogger("locust.stats_logger").setLevel(logging.WARNING)
         session = self._session
-        scenarios = planned(self._plugin.settings, self._plugin.target)
-        host = redact(self._plugin.target.host or "the configured addresses")
+        scenarios = planned(self._director.settings, self._director.target)
+        host = redact(self._director.target.host or "the configured addresses")
         say(f"Run {session.id}: {counted(len(scenarios), 'scenario')} against {host}")
-        given = self._plugin.environment.host
+        given = self._director.environment.host
         hosts: dict[type[User], Any] = {user_class: user_class.host for user_class in self._runner.user_classes}
         try:
             for number, scenario in enumerate(scenarios, 1):
@@ -151,22 +148,22 @@ class Driver:
                     break
         finally:
             # The last phase is the baseline's, against another host, which Locust has put on the user classes too.
-            self._plugin.environment.host = given
+            self._director.environment.host = given
             for user_class, host in hosts.items():
                 user_class.host = host
-        session.close()
-        self._plugin.end_watch()
-        if self._plugin.environment.web_ui is not None:
-            say(session.summary)
+        self._director.close_session(session)
 
     def _scenario(self, scenario: Scenario) -> None:
         self._coordinator.watch()
-        self._plugin.watch_anew()
-        from_ns = self._plugin.watched_from_ns
+        self._director.watch_anew()
+        from_ns = self._director.watched_from_ns
         loops: list[dict[str, Any]] = []  # until they are taken, whoever asks for the metric looks anew
-        self._session.measured.append(lambda: self._metric(scenario, from_ns, loops or self._plugin.event_loops()))
+        health: list[dict[str, Any]] = []
+        self._session.measured.append(lambda: self._metric(scenario, from_ns, loops or self._director.event_loops()))
+        self._session.health.append(lambda: health or self._director.health())
         self._phases(scenario, baseline=False)
-        loops += self._watched()
+        health += self._director.health()  # now: the baseline blocks on purpose
+        loops += self._director.event_loops()
         self._baseline(scenario)
 
     def _baseline(self, scenario: Scenario) -> None:
@@ -181,7 +178,7 @@ class Driver:
     def _phases(self, scenario: Scenario, *, baseline: bool) -> None:
         for phase in scenario.phases:
             if phase.baseline is baseline and self._coordinator.live:
-                if self._plugin.is_to_end():
+                if self._director.is_to_end():
                     raise StopAskedError
                 self._phase(scenario, phase)
 
@@ -189,17 +186,12 @@ class Driver:
         return suite_metric(
             scenario,
             self._coordinator.store.merged(),
-            self._plugin.target,
+            self._director.target,
             event_loops=loops,
             start_skew_s=self._skews_s,
             watched_from_ns=watched_from_ns,
-            file_note=self._plugin.files_in_memory(),
+            file_note=self._director.files_in_memory(),
         )
-
-    def _watched(self) -> list[dict[str, Any]]:
-        """Take the monitors' findings over the scenario; the baseline, which blocks on purpose, comes later."""
-        self._session.health += self._plugin.health()
-        return self._plugin.event_loops()
 
     # -- one phase -----------------------------------------------------------------------------------------------
 
@@ -207,7 +199,7 @@ class Driver:
         key = scenario.phase_key(phase)
         self._aim(phase)
         # A request's own timeout; only chat requests take it from here, and theirs is the limit of their phases.
-        self._plugin.announce(key, gated=True, timeout_s=phase.limit_s)
+        self._director.announce(key, gated=True, timeout_s=phase.limit_s)
         classes = [self._runner.user_classes_by_name[name] for name in phase.users]
         for user_class in classes:
             user_class.fixed_count = phase.users[user_class.__name__]
@@ -241,9 +233,9 @@ class Driver:
             self._session.problems.append(f"{key}: only {begun} of {counted(wanted, 'operation')} were started")
 
     def _aim(self, phase: Phase) -> None:
-        target = self._plugin.target
+        target = self._director.target
         # Without a host no phase needs one, and Locust would keep the baseline's on the user classes.
-        self._plugin.environment.host = target.baseline_host if phase.baseline and target.host else target.host
+        self._director.environment.host = target.baseline_host if phase.baseline and target.host else target.host
 
     def _sustain(self, key: str, phase: Phase) -> None:
         deadline = time.monotonic() + phase.sustain_s

@@ -30,7 +30,7 @@ MARKS = frozenset({"chance"})
 
 _NEEDS_LOCUST = re.compile(
     r"^(?:from|import) (?:locust|gevent|asyncload_lib\.(?:users|plugin|suite|free_run|eventloop\.thread"
-    r"|run\.(?:participant|coordinator|health|observer|session|signals|target_source)))\b",
+    r"|run\.(?:participant|coordinator|director|health|observer|session|signals|target_source)))\b",
     re.MULTILINE,
 )
 

@@ -1,6 +1,7 @@
 """What a run's directing node says of its processes, and how a process ends."""
 
 import signal
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from asyncload_lib import suite
 from asyncload_lib.errors import ExitCode
-from asyncload_lib.plugin import BROKEN_OFF, Plugin
+from asyncload_lib.plugin import Plugin
+from asyncload_lib.run.director import BROKEN_OFF, Director
 from asyncload_lib.run.members import Member
 from asyncload_lib.run.session import Session
 from asyncload_lib.settings import Settings
@@ -20,21 +22,13 @@ from asyncload_lib.verdict.generator import judge_generator
 HEALTH = {"process": "a:1", "cpu_percent_max": 1.0, "loop_lag_p99": 0.0, "hub_lag_p99": 0.0, "event_loops": []}
 
 
-class Ending(Plugin):
-    """A plugin whose steps only say that they were taken; the first of them fails."""
+class Ending(Director):
+    """A director whose steps only say that they were taken; the first of them fails."""
 
-    def __init__(self, taken: list[str]) -> None:
-        def step(name: str) -> Any:
-            return lambda: taken.append(name)
-
-        self.environment = SimpleNamespace(runner=None)  # type: ignore[assignment]
-        self._closing = gevent.lock.RLock()
-        self._closed = False
+    def __init__(self, step: Callable[[str], Any]) -> None:
         self._signals = SimpleNamespace()  # type: ignore[assignment]
-        self._health = SimpleNamespace(stop=step("health"))  # type: ignore[assignment]
         self._source = SimpleNamespace(stop=step("demo"))  # type: ignore[assignment]
-        self.participant = SimpleNamespace(close=step("participant"))  # type: ignore[assignment]
-        self.observer = SimpleNamespace(stop=step("observer"))  # type: ignore[assignment]
+        self._observer = SimpleNamespace(stop=step("observer"))  # type: ignore[assignment]
         self._dismiss_workers = step("workers")  # type: ignore[method-assign]
 
     def _settle_exit_code(self) -> None:
@@ -43,20 +37,30 @@ class Ending(Plugin):
 
 def test_all_steps_of_the_end_are_taken_and_the_failure_is_told() -> None:
     taken: list[str] = []
+
+    def step(name: str) -> Callable[[], None]:
+        return lambda: taken.append(name)
+
+    plugin = Plugin.__new__(Plugin)
+    plugin.environment = SimpleNamespace(runner=None)  # type: ignore[assignment]
+    plugin.director = Ending(step)
+    plugin.participant = SimpleNamespace(close=step("participant"))  # type: ignore[assignment]
+    plugin._health = SimpleNamespace(stop=step("health"))  # type: ignore[assignment]
+    plugin._closing, plugin._closed = gevent.lock.RLock(), False
     with pytest.raises(ZeroDivisionError):
-        Ending(taken).finish()
+        plugin.finish()
 
     assert taken == ["workers", "observer", "health", "participant", "demo"]
 
 
 def test_a_run_that_is_interrupted_before_its_session_is_no_success() -> None:
-    plugin = Plugin.__new__(Plugin)
-    plugin.environment = SimpleNamespace(runner=None, process_exit_code=None)  # type: ignore[assignment]
-    plugin.session, plugin._refusal_code = None, None
-    plugin.is_headless = plugin._starts_by_itself = True
-    plugin._signals = SimpleNamespace(came=signal.SIGTERM)  # type: ignore[assignment]
-    plugin._settle_exit_code()
-    assert plugin.environment.process_exit_code == 143
+    director = Director.__new__(Director)
+    director.environment = SimpleNamespace(process_exit_code=None)  # type: ignore[assignment]
+    director.session, director._refusal_code = None, None
+    director.is_headless = director._starts_by_itself = True
+    director._signals = SimpleNamespace(came=signal.SIGTERM)  # type: ignore[assignment]
+    director._settle_exit_code()
+    assert director.environment.process_exit_code == 143
 
 
 def test_a_run_that_is_killed_as_it_writes_its_report_is_no_success() -> None:
@@ -88,12 +92,12 @@ def test_a_worker_that_is_told_to_end_as_it_ends_takes_its_leave_once() -> None:
 
 
 def test_a_worker_that_cannot_say_how_it_is_doing_is_named() -> None:
-    plugin = Plugin.__new__(Plugin)
+    director = Director.__new__(Director)
     members = {"w1": Member("w1", watched={"health": HEALTH}), "w2": Member("w2", watched={"health": None})}
-    plugin.coordinator = SimpleNamespace(members=members)  # type: ignore[assignment]
-    plugin.participant = SimpleNamespace()  # type: ignore[assignment]
+    director.coordinator = SimpleNamespace(members=members)  # type: ignore[assignment]
+    director._is_master = False
     limits = {"cpu_percent_max": 90.0, "loop_lag_p99": 0.1, "hub_lag_p99": 0.5, "send_delay_p99": 0.2}
-    judged = judge_generator(plugin.health(), limits)
+    judged = judge_generator(director.health(), limits)
     assert not judged["valid"]
     assert judged["reasons"]
     assert all(reason.startswith("worker w2: ") for reason in judged["reasons"])
@@ -105,8 +109,8 @@ def test_a_suite_that_is_killed_as_it_stops_its_users_is_reported(
     """STOP of the web UI kills it where Locust waits for the users."""
     seen: list[object] = []
     session = SimpleNamespace(problems=[])
-    plugin = SimpleNamespace(is_broken_off=False, open_session=lambda kind: session)
-    plugin.close_session = lambda *closed: seen.append(closed)
+    director = SimpleNamespace(is_broken_off=False, open_session=lambda kind: session)
+    director.close_session = lambda *closed: seen.append(closed)
 
     class Broken:
         def __init__(self, *_: object) -> None:
@@ -116,10 +120,10 @@ def test_a_suite_that_is_killed_as_it_stops_its_users_is_reported(
             raise ZeroDivisionError
 
     def stop() -> None:
-        seen.append(plugin.is_broken_off)  # so that the end of the test closes it, too
+        seen.append(director.is_broken_off)  # so that the end of the test closes it, too
         raise gevent.GreenletExit
 
-    monkeypatch.setattr(suite, "plugin_of", lambda environment: plugin)
+    monkeypatch.setattr(suite, "director_of", lambda environment: director)
     monkeypatch.setattr(suite, "Driver", Broken)
     shape = suite.Suite()  # type: ignore[no-untyped-call]
     shape.runner = SimpleNamespace(environment=None, stop=stop)  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""The one process that directs a run: it releases users together, gathers what they measured, and names who is missing.
+"""Keeps the processes of a run together: releases their users at once, gathers what they measure, names the missing.
 
 It works the same for one local process and for a master with workers. Nothing here waits without a bound.
 """
@@ -37,7 +37,7 @@ MISSING_FLOOR = -30
 
 
 class Coordinator:
-    """Directs the participants of one environment; made once, in Locust's `init` event, on the master or locally."""
+    """The director's line to all participants; made once, in Locust's `init` event, on the master or locally."""
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment

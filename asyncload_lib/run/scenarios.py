@@ -1,6 +1,6 @@
 """The four scenarios: which phases they run, and what is derived from them. Knows results, not how load is made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ from asyncload_lib.results.wording import time_words
 from asyncload_lib.settings import Settings
 from asyncload_lib.target import Target
 from asyncload_lib.verdict.comparison import PRACTICALLY_EQUAL
+from asyncload_lib.verdict.defaults import JUDGED_SCENARIOS
 from asyncload_lib.verdict.grammar import FREE_PHASES
 from asyncload_lib.verdict.metrics import FREE
 
-__all__ = ["Phase", "Scenario", "free_metric", "planned", "suite_metric"]
+__all__ = ["Phase", "Scenario", "free_metric", "planned", "scenario_of", "suite_metric"]
 
 Json = dict[str, Any]
 
@@ -285,3 +286,15 @@ def _vms(checks: PhaseResult, target: Target) -> list[Json]:
             }
         )
     return rows
+
+
+def scenario_of(user_classes: Iterable[type]) -> str:
+    """Return the scenario of a free run of these users: the one that all of them belong to, else "run"."""
+    scenarios = {_scenario(user_class) for user_class in user_classes}
+    return scenarios.pop() if len(scenarios) == 1 else "run"
+
+
+def _scenario(user_class: type) -> str:
+    """Return which scenario a user class belongs to; what its author calls `scenario` may be something else."""
+    named = getattr(user_class, "scenario", "run")
+    return named if isinstance(named, str) and named in JUDGED_SCENARIOS else "run"

@@ -62,7 +62,8 @@ class Session:
         self.kind = kind
         self.measured: list[Callable[[], Json]] = []
         """Each gives the metric of one scenario as of now: a worker that was silent may still have something to add."""
-        self.health: list[Json] = []
+        self.health: list[Callable[[], list[Json]]] = []
+        """Each gives how the processes did in one scenario, as of now."""
         self.problems: list[str] = []
         self.interrupted_by: signal.Signals | None = None
         self.exit_code: ExitCode | None = None
@@ -91,7 +92,7 @@ class Session:
         """Return the results document as of now; `partial` marks a checkpoint of a run that has not ended."""
         settings = self._settings
         generator = judge_generator(
-            self.health,
+            [row for processes in self.health for row in processes()],
             {
                 "cpu_percent_max": settings.generator.max_cpu,
                 "loop_lag_p99": settings.generator.max_loop_lag,
@@ -184,27 +185,10 @@ class Session:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Write results and reports and settle the exit code; a second call does nothing.
+        """Write results and reports and settle the exit code; to be called once, by who holds `closing`.
 
         Results first, verdict second, pictures last: a broken template loses neither data nor verdict.
         """
-        with self.closing:
-            if self.exit_code is None:
-                self._close()
-
-    def _metrics_or_problems(self) -> list[Json]:
-        """Return what can be told of each scenario: one that cannot be told must not cost the others."""
-        metrics = []
-        for number, measure in enumerate(self.measured, 1):
-            try:
-                metrics.append(measure())
-            except Exception as error:
-                logger.exception("the results of scenario %d could not be computed", number)
-                told = f"the results of scenario {number} could not be computed"
-                self.problems.append(f"{told}: {type(error).__name__}: {error}")
-        return metrics
-
-    def _close(self) -> None:
         self._coordinator.end()
         results = self.results(self._metrics_or_problems())
         self.document = results
@@ -229,6 +213,18 @@ class Session:
         written = [f"  {title:<9}{self.files[ending]}" for ending, title in _TITLES.items() if ending in self.files]
         self.summary = "\n".join([console_table(results), *written, *failure])
         logger.info("run %s: %s, exit code %d", self.id, word, self.exit_code)
+
+    def _metrics_or_problems(self) -> list[Json]:
+        """Return what can be told of each scenario: one that cannot be told must not cost the others."""
+        metrics = []
+        for number, measure in enumerate(self.measured, 1):
+            try:
+                metrics.append(measure())
+            except Exception as error:
+                logger.exception("the results of scenario %d could not be computed", number)
+                told = f"the results of scenario {number} could not be computed"
+                self.problems.append(f"{told}: {type(error).__name__}: {error}")
+        return metrics
 
     def _write(self, results: Json) -> None:
         """Write everything, and note each file that is there; raises ReportError for what could not be."""

@@ -20,7 +20,7 @@ from asyncload_lib.users.base import AsyncUser
 from asyncload_lib.users.http import AsyncHttpUser
 from asyncload_lib.vm_list import Vm
 
-__all__ = ["TargetSource"]
+__all__ = ["TargetSource", "configured"]
 
 WEB_UI_LIMIT_S = 10.0
 
@@ -34,7 +34,7 @@ class TargetSource:
         self._demo: DemoStack | None = None
         self._starting: gevent.Greenlet | None = None
         self._embedded: Target | None = None
-        self.configured = _configured(settings)
+        self.configured = configured(settings)
 
     @property
     def is_embedded(self) -> bool:
@@ -190,7 +190,8 @@ def _needs_address(user_class: type) -> bool:
     return bool(_needs(user_class)) or issubclass(user_class, (AsyncHttpUser, HttpUser, FastHttpUser))
 
 
-def _configured(settings: Settings) -> Target:
+def configured(settings: Settings) -> Target:
+    """Return what the settings name, if anything."""
     return Target(
         host=base_address(settings.host),
         baseline_host=base_address(settings.baseline.host),

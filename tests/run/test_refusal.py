@@ -15,8 +15,8 @@ from locust.env import Environment
 
 from asyncload_lib import AsyncUser, ChatUser, FileUser, RedisUser, suite
 from asyncload_lib.errors import ConfigurationError
-from asyncload_lib.plugin import Plugin
 from asyncload_lib.run import command_line
+from asyncload_lib.run.director import Director
 from asyncload_lib.run.target_source import TargetSource
 from tests.logged_process import OF_OTHERS
 
@@ -66,19 +66,18 @@ def asked_in_vain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refusals:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         options = get_parser(default_config_files=[]).parse_args(["--headless", *words])
-        plugin = Plugin.__new__(Plugin)
-        plugin.environment = Environment(
+        director = Director.__new__(Director)
+        director.environment = Environment(
             parsed_options=options,
             host=options.host,
             user_classes=of or [suite.ChatBurst, suite.RedisOperation],
             shape_class=None if of else suite.Suite(),  # type: ignore[no-untyped-call]
         )
-        plugin._starts_by_itself = True
+        director._starts_by_itself = True
         try:
-            plugin.settings = command_line.settings_of(plugin.environment)
-            plugin._source = TargetSource(plugin.environment, plugin.settings)
-            plugin._check_request()
-            plugin._find_target()
+            director.settings = command_line.settings_of(director.environment)
+            director._source = TargetSource(director.environment, director.settings)
+            director.find_target()
         except ConfigurationError as error:
             return list(error.problems)
         return []
