@@ -656,7 +656,7 @@ def test_the_reason_is_named_without_what_differs_each_time(url: str, target: st
     assert f"{type(event['exception']).__name__}: {event['exception']}".startswith(REASONS[url])
 
 
-@pytest.mark.parametrize("url", [f"{NOBODY}/x", "/redirect/302/40"])
+@pytest.mark.parametrize("url", [f"{NOBODY}/x", "/redirect/302/40"], ids=["refused", "redirects"])
 def test_a_block_that_raises_why_there_was_no_answer_says_no_more_than_that(url: str, target: str) -> None:
     class Person(Once):
         host = target
