@@ -18,6 +18,19 @@ WORKERS ?= 1
 MASTER ?= 127.0.0.1
 LOCUSTFILE ?= locustfiles/chat.py
 
+# What each target that makes load takes. A variable of the command line that it would not heed is refused: whoever gives
+# one expects it to do something. Those of the environment may be there for others.
+TAKES_demo     := CONFIG DEMO_MODE
+TAKES_settings := CONFIG HOST OUT SCENARIOS DEMO_MODE USERS RUN_TIME
+TAKES_loadtest := $(TAKES_settings) PROCESSES
+TAKES_ui       := $(TAKES_settings) LOCUSTFILE
+TAKES_master   := $(TAKES_settings) WORKERS
+TAKES_worker   := $(TAKES_settings) PROCESSES MASTER
+TAKEN    := $(sort $(foreach goal,$(MAKECMDGOALS),$(TAKES_$(goal))))
+UNHEEDED := $(strip $(foreach name,PROCESSES LOCUSTFILE WORKERS MASTER $(TAKES_settings),\
+	$(if $(filter command,$(firstword $(origin $(name)))),$(filter-out $(TAKEN),$(name)))))
+$(if $(and $(TAKEN),$(UNHEEDED)),$(error "make $(MAKECMDGOALS)" does not take $(UNHEEDED), only $(TAKEN)))
+
 # The value of a variable, quoted for the shell. An empty one must not quietly turn a run against a system into one
 # against the demo, nor may a HOST that the environment has by chance (conda's is the name of a platform) be loaded.
 given = $(strip $(if $(filter command% environment%,$(origin $(1))),$(if $(strip $($(1))),$(call by_chance,$(1)),\

@@ -87,11 +87,16 @@ def test_help(tmp_path: Path) -> None:
     assert set(re.findall(r"^    ([a-z]+) +\S", made.output, re.M)) == TARGETS
 
 
+SETTINGS = {"CONFIG", "HOST", "OUT", "USERS", "RUN_TIME", "SCENARIOS", "DEMO_MODE"}
+LOADS = {
+    "loadtest": {*SETTINGS, "PROCESSES"},
+    "worker": {*SETTINGS, "MASTER", "PROCESSES"},
+    "master": {*SETTINGS, "WORKERS"},
+    "ui": {*SETTINGS, "LOCUSTFILE"},
+    "demo": {"CONFIG", "DEMO_MODE"},
+}
 TAKES = {
-    "loadtest": {"CONFIG", "HOST", "OUT", "PROCESSES", "USERS", "RUN_TIME", "SCENARIOS", "DEMO_MODE"},
-    "worker": {"MASTER", "PROCESSES"},
-    "master": {"WORKERS"},
-    "ui": {"LOCUSTFILE", "USERS", "RUN_TIME"},
+    **LOADS,
     "report": {"RESULTS"},
     "compare": {"A", "B", "FORCE"},
     "bench": {"QUICK"},
@@ -101,6 +106,15 @@ TAKEN = sorted((target, name) for target, names in TAKES.items() for name in nam
 
 def test_every_variable_is_known_here() -> None:
     assert sorted({name for _, name in TAKEN}) == VARIABLES
+
+
+@pytest.mark.parametrize("target", LOADS)
+def test_a_variable_that_a_target_would_not_heed_is_refused(target: str, tmp_path: Path) -> None:
+    others = sorted(set().union(*LOADS.values()) - LOADS[target])
+    with make(target, *(f"{name}=1" for name in others), "-n", log=tmp_path / "log") as made:
+        assert made.wait() == 2, made.output
+    (told,) = re.findall(rf'\*\*\* "make {target}" does not take ([A-Z_ ]+), only ([A-Z_ ]+)\.', made.output)
+    assert [sorted(names.split()) for names in told] == [others, sorted(LOADS[target])]
 
 
 @pytest.mark.parametrize(("target", "name"), TAKEN)
