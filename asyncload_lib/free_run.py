@@ -33,7 +33,7 @@ class FreeRun:
             if director.is_headless:
                 gevent.spawn(director.runner.quit)
             raise gevent.GreenletExit from error  # no `Exception`: Locust's start must not go on
-        session.measured, session.health = [self._metric], [director.health]
+        session.measured, session.health_at_hand = [self._metric], director.health
         self._most_users = 0
         first_phase = self._first_phase()
         self._is_ramped_up = first_phase == "run"

@@ -77,8 +77,6 @@ class Plugin:
         if isinstance(runner, WorkerRunner):
             # Registered in `init`: it runs before Locust's own, which tells the master that this worker is gone.
             on.quitting.add_listener(self._on_worker_quitting)
-        if self.director is not None:
-            on.test_stop.add_listener(self.director.on_test_stop)  # behind the participant's
         self._signals.is_starting = False
         if self.director is None:
             return

@@ -91,6 +91,9 @@ class Suite(LoadTestShape):
         except AsyncloadError as error:
             director.refuse(error)
             return
+        except gevent.GreenletExit:
+            director.is_broken_off = True
+            raise
         try:
             Driver(director, session).run()
         except StopAskedError:  # nobody else will say that the run is over
@@ -157,13 +160,16 @@ class Driver:
         self._coordinator.watch()
         self._director.watch_anew()
         from_ns = self._director.watched_from_ns
-        loops: list[dict[str, Any]] = []  # until they are taken, whoever asks for the metric looks anew
-        health: list[dict[str, Any]] = []
-        self._session.measured.append(lambda: self._metric(scenario, from_ns, loops or self._director.event_loops()))
-        self._session.health.append(lambda: health or self._director.health())
+        taken: list[list[dict[str, Any]]] = []  # until they are, whoever asks for the metric looks at the loops anew
+
+        def metric() -> dict[str, Any]:
+            return self._metric(scenario, from_ns, taken[0] if taken else self._director.event_loops())
+
+        self._session.measured.append(metric)
+        self._session.health_at_hand = self._director.health
         self._phases(scenario, baseline=False)
-        health += self._director.health()  # now: the baseline blocks on purpose
-        loops += self._director.event_loops()
+        self._session.take_health()  # now: the baseline blocks on purpose
+        taken.append(self._director.event_loops())
         self._baseline(scenario)
 
     def _baseline(self, scenario: Scenario) -> None:

@@ -73,6 +73,7 @@ class Director:
         self._refusal = ""
         """Why the newest test could not begin, if so."""
         environment.events.test_stopping.add_listener(self._on_test_stopping)
+        environment.events.test_stop.add_listener(self._on_test_stop)
 
     # -- before the first run ------------------------------------------------------------------------------------
 
@@ -253,11 +254,8 @@ class Director:
         if self._is_master:
             self._finalise(stop=True)
 
-    def on_test_stop(self, **_: Any) -> None:
-        """Close the session of a free run, or of a suite that was broken off; any other closes its own.
-
-        To be called behind those who still have something to hand over.
-        """
+    def _on_test_stop(self, **_: Any) -> None:
+        """Close the session of a free run, or of a suite that was broken off; any other suite closes its own."""
         if not self._is_master:
             self._finalise(stop=False)
         if self.session is not None and not self.is_suite:

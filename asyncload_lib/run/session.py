@@ -62,8 +62,10 @@ class Session:
         self.kind = kind
         self.measured: list[Callable[[], Json]] = []
         """Each gives the metric of one scenario as of now: a worker that was silent may still have something to add."""
-        self.health: list[Callable[[], list[Json]]] = []
-        """Each gives how the processes did in one scenario, as of now."""
+        self.health: list[Json] = []
+        """How the processes did in the scenarios that were taken."""
+        self.health_at_hand: Callable[[], list[Json]] | None = None
+        """Gives the same of the scenario at hand; None once it is taken."""
         self.problems: list[str] = []
         self.interrupted_by: signal.Signals | None = None
         self.exit_code: ExitCode | None = None
@@ -92,7 +94,7 @@ class Session:
         """Return the results document as of now; `partial` marks a checkpoint of a run that has not ended."""
         settings = self._settings
         generator = judge_generator(
-            [row for processes in self.health for row in processes()],
+            self.health,
             {
                 "cpu_percent_max": settings.generator.max_cpu,
                 "loop_lag_p99": settings.generator.max_loop_lag,
@@ -137,10 +139,10 @@ class Session:
         self, problems: list[str], metrics: Sequence[Json], generator: Json, *, partial: bool
     ) -> tuple[str, list[str]]:
         """Return what became of the run in one word, and the reasons for it."""
-        if not problems and generator["valid"]:
-            problems = _unaccounted(metrics)
         if partial:
             return "partial", ["this is a checkpoint: the run had not ended", *problems]
+        if not problems and generator["valid"]:
+            problems = _unaccounted(metrics)
         if self.interrupted_by is not None:
             return "interrupted", [f"the run was ended by {self.interrupted_by.name}", *problems]
         if problems:
@@ -182,6 +184,12 @@ class Session:
             "simulated": target.simulated,
         }
 
+    def take_health(self) -> None:
+        """Keep how the processes did in the scenario at hand, unless that is done."""
+        if self.health_at_hand is not None:
+            self.health += self.health_at_hand()
+            self.health_at_hand = None
+
     # -- the end -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -190,6 +198,11 @@ class Session:
         Results first, verdict second, pictures last: a broken template loses neither data nor verdict.
         """
         self._coordinator.end()
+        try:
+            self.take_health()  # before the metrics, which may wait for the target while the processes do nothing
+        except Exception as error:
+            logger.exception("how the processes did could not be told")
+            self.problems.append(f"how the processes did could not be told: {type(error).__name__}: {error}")
         results = self.results(self._metrics_or_problems())
         self.document = results
         metrics, status = results["metrics"], results["run"]["status"]

@@ -177,6 +177,8 @@ def test_the_load_stops_and_a_checkpoint_stays_when_the_master_is_killed(tmp_pat
 
     results = json.loads(checkpoint.read_text())
     assert results["run"]["status"] == "partial"
+    assert results["run"]["status_reasons"] == ["this is a checkpoint: the run had not ended"]
+    assert not results["generator"]["valid"]  # no worker has said yet how it did
     assert 0 < operations(results, "POST") <= before
     command = [sys.executable, "-m", "asyncload_lib", "report", str(checkpoint)]
     made = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
