@@ -60,7 +60,7 @@ def run_suite(out: Path, *options: str) -> SimpleNamespace:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """One run of all scenarios against the embedded target."""
-    return run_suite(tmp_path_factory.mktemp("whole") / "reports", "--asyncload-chat-sustain", "5s")
+    return run_suite(tmp_path_factory.mktemp("whole") / "reports", "--asyncload-chat-sustain", "2s")
 
 
 @pytest.fixture(name="metric_of")
