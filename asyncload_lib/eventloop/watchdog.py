@@ -10,26 +10,23 @@ What was seen is judged ("settled") when the loop beats in time again. Before, t
 stall gives the GIL up, and the watchdog would get it back only at the end of the loop's next call.
 """
 
-import operator
 import sys
-import threading
 import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from itertools import compress, starmap, takewhile
-from types import FrameType
+from itertools import takewhile
 from typing import NamedTuple
 
 from .alarm import Alarm
 from .baseline import Baseline
-from .clocks import ASLEEP, ON_GIL, Stopwatch, ThreadMeter, state_of
-from .frame_safety import Home, uncollected
+from .clocks import ASLEEP, ON_GIL, Stopwatch, ThreadMeter
+from .frame_safety import Home
 from .native import native, start_native_thread
-from .places import Position
-from .stacks import callback_frames, has_run, is_bare, positions, step_frame
+from .sight import Sight, View
+from .stacks import has_run, is_bare
 from .stall import Holder, Late, Pulse, Sample, Segment, Stall
 from .switching import switch_interval
 from .waits import Wait, is_one_call, is_suspended
@@ -65,10 +62,6 @@ YOUNG_NS = 40 * MS
 MOST_UNSETTLED = 32
 """So many late beats may wait until the loop beats in time again; with more they are settled at once. While some are
 settled, a loop that blocks again has the GIL back, and the watchdog sees nothing of its next call."""
-ENDED_REFERENCES = 3
-"""References to a frame in a list that `compress` goes through, if nobody else has one: it does not run any more."""
-_IS_UNSHARED = partial(operator.ge, ENDED_REFERENCES)
-"""Of a number of references. It makes no object that the collector would count, and so start with."""
 UNSEEN_NS = 2 * MS
 """If the loop ran for so long in the middle of a look, the look is taken again. The loop takes the GIL back after a
 switch interval, and where a hypervisor takes the CPU away, that may be shorter than a look."""
@@ -108,27 +101,6 @@ class _Wake(NamedTuple):
     begun_ns: int
 
 
-@dataclass(slots=True)
-class _View:
-    """What the loop's thread and all others do.
-
-    frames     of the callback that runs, outermost first; `stack` is where they stand
-    callback   the frame that stands for the callback; None where there is none
-    task       name of the task that runs; None where there is none
-    others     the innermost frame of each other thread
-    ran_ns     for how long the loop's thread has run since the look began
-    """
-
-    state: str | None
-    run_delay_ns: int
-    frames: list[FrameType]
-    stack: tuple[Position, ...]
-    callback: FrameType | None
-    task: str | None
-    others: dict[int, FrameType]
-    ran_ns: int
-
-
 class Watchdog:
     """Watches one thread; `on_stall` is called in the watchdog's own thread, once for each late beat.
 
@@ -147,7 +119,7 @@ class Watchdog:
         home: Home | None = None,
     ) -> None:
         self._meter = ThreadMeter(meter)
-        self._home = home
+        self._sight = Sight(self._meter, pulse, loop.task_name, home)
         self._pulse = pulse
         self.patience_ns = patience_ns
         self._limit_s = limit_s
@@ -166,8 +138,6 @@ class Watchdog:
         self.baseline = Baseline(self._meter)
         self._has_met_holder = False
         """Whether another thread has kept the GIL for longer than the limit."""
-        self._ident = 0
-        """Of the watchdog's own thread; 0 until it runs."""
         self._reading: Callable[[], _Reading] = partial(_Reading, 0, 0, 0)
         """What the kernel knows of the watchdog's own thread; nothing until it runs."""
         self._before = self._reading()
@@ -206,7 +176,7 @@ class Watchdog:
 
     def _run(self) -> None:
         me = ThreadMeter()
-        self._ident, self._reading = me.ident, partial(_read, me)
+        self._sight.own_ident, self._reading = me.ident, partial(_read, me)
         try:
             self.baseline.begin(me)
             self._looked, self._before = (time.perf_counter_ns(), self._meter.cpu_ns()), self._reading()
@@ -327,23 +297,13 @@ class Watchdog:
         beat = (pulse.beat_ns, pulse.cpu_ns)
         wake = _Wake(now, loop_ns, beat, pulse.alive_ns, max(pulse.begun_ns, pulse.beat_ns))
         overdue = now - wake.alive_ns >= self.patience_ns and self._loop.is_running()
-        view = self._view(loop_ns) if overdue else None
+        view = self._sight.view(loop_ns) if overdue else None
         gil_wait, proven = self._waited(due, wake, after) if after is not None else (0, 0)
         self._looked = (now, loop_ns)
         if view is not None:
             self._keep(view, wake, gil_wait, proven)
         self._ask(overdue or bool(pulse.late))
         return overdue
-
-    def _view(self, loop_ns: int) -> _View:
-        """Return what all threads do; `loop_ns`: CPU time of the loop's when the look began."""
-        state, run_delay_ns = self._meter.state(), self._meter.run_delay_ns()  # before the frames
-        with uncollected:
-            others = self._frames()
-            frames = self._callback_frames(others)
-            stack, callback = positions(frames), step_frame(frames)
-            task, ran_ns = self._loop.task_name() if stack else None, self._meter.cpu_ns() - loop_ns
-        return _View(state, run_delay_ns, frames, stack, callback, task, others, ran_ns)
 
     def _may_block_again(self, overdue: bool) -> bool:
         """Whether settling had better wait: the loop is overdue, or has only just come out of a call that kept the CPU.
@@ -377,7 +337,7 @@ class Watchdog:
         else:
             switch_interval.want(self, self._limit_s * LONGEST_INTERVAL_SHARE)
 
-    def _keep(self, view: _View, wake: _Wake, gil_wait: int, proven: int) -> None:
+    def _keep(self, view: View, wake: _Wake, gil_wait: int, proven: int) -> None:
         """Keep what was seen of an overdue loop."""
         now = wake.now_ns
         # The loop ran amid this look; or, in the second look, only its own frame around a callback that has ended is
@@ -389,15 +349,14 @@ class Watchdog:
         if is_void or is_between:
             self._pulse.discard += [view.callback] if view.callback is not None else []  # the loop's thread lets it go
             view.stack, view.callback = (), None
-        self._hand_back(view.frames)
+        self._sight.hand_back(view.frames)
         if is_void:
             return
         # To ask all threads for their CPU time is expensive, and most beats that are a little late are no stall.
         is_suspect = view.state != ASLEEP and now - wake.alive_ns >= 2 * self.patience_ns
         holder = None
         if is_suspect and self.baseline.others_ran():
-            with uncollected:
-                holder = self._holder(view.others)
+            holder = self._sight.holder(self.baseline, view.others)
         gil_wait = min(gil_wait, now - wake.beat[0])  # the watchdog may have waited since before that beat
         sample = Sample(
             now, now - proven, view.run_delay_ns, view.stack, wake.cpu_ns, view.state, gil_wait, holder, wake.begun_ns
@@ -409,6 +368,13 @@ class Watchdog:
             self._let_go(self._segments)  # a look compares with the last segment alone; settling needs no frames
             is_idle = not view.stack and not is_between
             self._segments.append(Segment(view.callback, view.task if view.stack else None, [sample], is_idle))
+
+    def holder(self) -> Holder | None:
+        """Return the thread that used most CPU time since the last baseline, apart from the loop's and this one.
+
+        For any thread.
+        """
+        return self._sight.holder(self.baseline) if self.baseline.others_ran() else None
 
     def unended(self, late: Late) -> Stall:
         """Return a stall that goes on, as far as it was seen; for any thread."""
@@ -455,66 +421,8 @@ class Watchdog:
             holder=min(holders, key=lambda holder: holder.has_ended, default=None),
         )
 
-    def _frames(self) -> dict[int, FrameType]:
-        # Without this thread's own frame: it refers to this dict, and the cycle would keep all until a collection.
-        frames = sys._current_frames()
-        frames.pop(self._ident, None)
-        # A call that gevent has patched suspends the greenlet of the loop: the thread then shows a hub, not the caller.
-        suspended = self._home.suspended() if self._home is not None and "gevent" in sys.modules else None
-        if suspended is not None:
-            frames[self._meter.ident] = suspended
-        return frames
-
-    def _callback_frames(self, frames: dict[int, FrameType]) -> list[FrameType]:
-        """Take the frames of the callback that runs out of those of all threads, outermost first.
-
-        A greenlet's frames end with its own first one. Where a library has put it between two functions of a callback
-        (SQLAlchemy, `greenlet_spawn`), those of the greenlet that waits for it go before them.
-        """
-        inside = callback_frames(frames.pop(self._meter.ident, None), self._pulse.base)
-        is_whole = not inside or inside[0].f_back is not None or self._pulse.base is None
-        outside = None if is_whole or self._home is None else self._home.suspended()
-        return inside if outside is None else callback_frames(outside, self._pulse.base) + inside
-
-    def holder(self) -> Holder | None:
-        """Return the thread that used most CPU time since the last baseline, apart from the loop's and this one."""
-        if not self.baseline.others_ran():
-            return None
-        with uncollected:
-            frames = self._frames()
-            self._hand_back(self._callback_frames(frames))
-            return self._holder(frames)
-
-    def _holder(self, frames: dict[int, FrameType]) -> Holder | None:
-        stood = {ident: frame.f_lasti for ident, frame in frames.items()}
-        used = self.baseline.used_by_others()
-        used = {thread: cpu for thread, cpu in used.items() if thread[0] in frames}
-        if not used:
-            return None
-        ident, clock = max(used, key=lambda thread: used[thread])
-        frame, sleeps = frames[ident], state_of(clock) == ASLEEP
-        stack = positions(callback_frames(frame, None))
-        # One C call: the frames of all threads are let go of before any of them goes on.
-        newest = next(map(dict.get, starmap(sys._current_frames, [()]), [ident]))
-        if frame.f_lasti != stood[ident] or newest is not frame:
-            # It has run since its frame was read: until then it was waiting for the GIL, at that instruction.
-            stack, sleeps = (*stack[:-1], (frame.f_code, stood[ident])), False
-        return Holder(_thread_name(ident, stack), stack, used[ident, clock], sleeps)
-
-    # In the next two methods CPython can give up the GIL only at the end of a call. So the loop's thread can neither
-    # end a frame's function before it is decided who lets go of the frame, nor let go of it before this thread has.
-
-    def _hand_back(self, frames: list[FrameType]) -> None:
-        """Let go of frames of the loop's thread; those whose function has ended meanwhile are left to that thread.
-
-        The last one to let go of such a frame frees its locals: that may take as long as a stall, or run finalizers.
-        """
-        frames[:] = compress(frames, map(_IS_UNSHARED, map(sys.getrefcount, frames)))
-        if frames:
-            self._pulse.discard += frames
-            frames[:] = ()
-
     def _let_go(self, segments: list[Segment]) -> None:
+        # CPython can give up the GIL only at the end of a call: the loop's thread cannot let go before this one has.
         for segment in segments:
             if segment.callback is not None:
                 self._pulse.discard += [segment.callback]
@@ -539,11 +447,3 @@ def _divided(segments: list[Segment], late: Late) -> tuple[list[Segment], list[S
 
 def _read(meter: ThreadMeter) -> _Reading:
     return _Reading(*meter.scheduling(), meter.cpu_ns())
-
-
-def _thread_name(ident: int, stack: tuple[Position, ...]) -> str:
-    # threading.enumerate() takes a lock that gevent may have replaced; this must be callable from a native thread.
-    thread = getattr(threading, "_active", {}).get(ident)
-    if thread is not None:
-        return str(thread.name)
-    return f"thread in {stack[0][0].co_qualname}" if stack else f"thread {ident}"
