@@ -5,6 +5,7 @@
 * Runs of the real `locust` command are made by `tests/locust_run.py`, from modules of the first kind.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests import patched
+
+
+# Hundreds of processes are started, and each would compile all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_configure(config: pytest.Config) -> None:
