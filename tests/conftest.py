@@ -14,7 +14,6 @@ import pytest
 
 from tests import patched
 
-
 # Hundreds of processes are started, and each would compile all modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
