@@ -492,7 +492,7 @@ def test_a_look_that_takes_longer_than_the_switch_interval_loses_no_call(monkeyp
 
     report = asyncio.run(main())
 
-    assert stalls(report)["loop"] >= 15
+    assert stalls(report)["loop"] > 11  # so many there are if no look is taken again
 
 
 def test_a_collection_provoked_on_purpose_is_named() -> None:
